@@ -1,0 +1,35 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test soak lint bench clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.ready  ## Answer questions about the sample corpus and show the sources
+	$(BIN)/ragjob demo
+
+test: $(VENV)/.ready  ## Run every test that this machine can run (under 10 minutes)
+	$(BIN)/pytest -m "not soak"
+
+soak: $(VENV)/.ready  ## Run the long kill trials
+	$(BIN)/pytest -m soak
+
+lint: $(VENV)/.ready  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.ready  ## Time `ragjob index` against a plain one-process loop
+	$(BIN)/python benchmarks/index_vs_loop.py
+
+clean:  ## Remove the virtual environment and what the demo wrote
+	rm -rf $(VENV) ragjob-demo
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	@touch $@

@@ -1,0 +1,5 @@
+"""`python -m job` is `ragjob`."""
+
+from job.cli import main
+
+main()

@@ -1,0 +1,113 @@
+"""The Ray cluster that the job runs on: what it has, start and stop. With `pipeline`, the only importer of ray."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from job.config import Cluster
+from job.errors import DependencyError
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a cluster has, or may grow to; memory in bytes, where known."""
+
+    cpus: float
+    gpus: float
+    nodes: int
+    memory: int | None
+
+
+def resources(cluster: Cluster) -> Resources:
+    """What the settings say, and for what they leave open, what Ray sees.
+
+    Asks the cluster when RAY_ADDRESS names one. Without, Ray will be started on this machine, with these figures.
+    """
+    stated = (cluster.cpus, cluster.gpus, cluster.nodes)
+    if not is_remote():
+        seen = Resources(len(os.sched_getaffinity(0)), _local_gpus(), 1, psutil.virtual_memory().total)
+    elif None in stated:
+        seen = _remote()
+    else:
+        seen = Resources(0, 0, 1, None)
+    cpus, gpus, nodes = (
+        given if given is not None else found
+        for given, found in zip(stated, (seen.cpus, seen.gpus, seen.nodes), strict=True)
+    )
+    return Resources(cpus, gpus, int(nodes), seen.memory)
+
+
+def is_remote() -> bool:
+    """Tell whether RAY_ADDRESS names a cluster to join."""
+    return bool(os.environ.get("RAY_ADDRESS")) and os.environ["RAY_ADDRESS"] != "local"
+
+
+@contextmanager
+def running(size: Resources) -> Iterator[None]:
+    """Ray, joined or started for the time of the block; one that runs in this process already is used as it is."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    _connect(None if is_remote() else size)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _remote() -> Resources:
+    import ray
+
+    if not ray.is_initialized():
+        _connect(None)
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    workers = [node for node in alive if node["Resources"].get("CPU")]
+    total = ray.cluster_resources()
+    return Resources(total.get("CPU", 0), total.get("GPU", 0), len(workers), None)
+
+
+def _connect(local: Resources | None) -> None:
+    os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if local:
+        options |= {
+            "address": "local",
+            "num_cpus": max(1, int(local.cpus)),
+            "num_gpus": int(local.gpus),
+            "include_dashboard": False,
+        }
+    stop = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, TimeoutError, OSError, ValueError) as error:
+        where = f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}" if not local else "a Ray on this machine"
+        reason = " ".join(str(error).split())[:200]
+        raise DependencyError(f"Ray: can't reach or start {where}: {reason}") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)  # ray.init has replaced the caller's handler
+
+
+def _local_gpus() -> int:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1", "NoDevFiles")])
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))

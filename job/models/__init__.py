@@ -1,0 +1,5 @@
+"""Models: the only importers of torch, transformers, sentence_transformers and tokenizers.
+
+Nothing here knows Ray, Chroma or the settings: a model takes its folder and plain parameters.
+`source` and `tokenizer` import neither torch nor transformers.
+"""

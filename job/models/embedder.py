@@ -1,0 +1,113 @@
+"""Turn texts into unit vectors with any sentence-transformers model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sentence_transformers import SentenceTransformer
+
+from job.errors import SettingsError
+from job.models.device import pick_device, run_batches, silence_libraries
+
+Vectors = npt.NDArray[np.float32]
+
+# Texts are tokenised all at once and padded batch by batch: without padding they come as lists.
+UNPADDED = {"text": {"padding": False}, "common": {"return_tensors": None}}
+
+
+class Embedder:
+    """The model in the folder `path`, on CUDA where there is one, else on `threads` threads.
+
+    `dtype` is `float32`, `bfloat16` or `float16`; `batch_size` counts texts, `max_length` tokens.
+    A prefix of `None`, and a `max_length` of `None`, is the model's own. Raises `SettingsError` when
+    `max_length` is more than the model has positions for.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        dtype: str,
+        batch_size: int,
+        max_length: int | None,
+        query_prefix: str | None,
+        document_prefix: str | None,
+        threads: int,
+    ) -> None:
+        silence_libraries()
+        torch.set_num_threads(threads)
+        self._model = SentenceTransformer(
+            path,
+            device=pick_device(),
+            local_files_only=True,
+            model_kwargs={"dtype": getattr(torch, dtype)},
+        ).eval()
+        self._batch_size = batch_size
+        self._prefixes = {"query": query_prefix, "document": document_prefix}
+        if max_length is not None:
+            self._limit_length(max_length)
+
+    def _limit_length(self, max_length: int) -> None:
+        positions = getattr(self._model[0].config, "max_position_embeddings", max_length)
+        if max_length > positions:
+            raise SettingsError(f"embed.max_length: {max_length} is more than the model's {positions} tokens")
+        self._model.max_seq_length = max_length
+
+    @property
+    def dimension(self) -> int:
+        return int(self._model.get_embedding_dimension())
+
+    @property
+    def max_length(self) -> int:
+        """Tokens after which a text is cut, special tokens and prefix included."""
+        return int(self._model.max_seq_length)
+
+    def embed_documents(self, texts: list[str]) -> Vectors:
+        """Unit vectors of passages, float32 [len(texts), dimension], in their order."""
+        return self._embed_each_once(texts, "document")
+
+    def embed_queries(self, texts: list[str]) -> Vectors:
+        """Unit vectors of questions, float32 [len(texts), dimension], in their order."""
+        return self._embed_each_once(texts, "query")
+
+    def _embed_each_once(self, texts: list[str], task: str) -> Vectors:
+        # A text's vector depends a little on the batch it is in: equal texts share one.
+        rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        return self._embed(list(rows), task)[[rows[text] for text in texts]]
+
+    def _embed(self, texts: list[str], task: str) -> Vectors:
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        if not texts:
+            return vectors
+        features = self._tokenize(texts, task)
+
+        def run(rows: list[int]) -> None:
+            vectors[rows] = self._forward(self._pad(features, rows), task)
+
+        run_batches(run, [len(tokens) for tokens in features["input_ids"]], self._batch_size)
+        if not np.isfinite(vectors).all():
+            raise ValueError("vectors aren't finite: set embed.dtype to bfloat16 or float32")
+        return vectors
+
+    def _tokenize(self, texts: list[str], task: str) -> Mapping[str, Any]:
+        prefix = self._prefixes[task]
+        if prefix is None:
+            prefix = self._model.prompts.get(task, "")
+        features: Mapping[str, Any] = self._model.preprocess(
+            texts, prompt=prefix, task=task, processing_kwargs=UNPADDED
+        )
+        return features
+
+    def _pad(self, features: Mapping[str, Any], rows: list[int]) -> dict[str, Any]:
+        per_text = {name: value for name, value in features.items() if isinstance(value, list)}
+        batch = {name: [value[row] for row in rows] for name, value in per_text.items()}
+        padded = self._model.tokenizer.pad(batch, return_tensors="pt").to(self._model.device)
+        return {**features, **padded}
+
+    @torch.inference_mode()
+    def _forward(self, features: dict[str, Any], task: str) -> Vectors:
+        vectors = self._model(features, task=task)["sentence_embedding"].float()
+        unit: Vectors = torch.nn.functional.normalize(vectors, dim=1).cpu().numpy()
+        return unit

@@ -1,0 +1,276 @@
+"""The two flows, each one list of steps, and what happens around them."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from job import cluster, fit, inputs, ledger, schema
+from job.config import JobSettings
+from job.errors import DataError, TooManyFailures
+from job.execution import Observe, Progress, Step, execute, silent
+from job.plan import Plan, Task, check, identify
+from job.stages import augment, chunk, embed, generate, retrieve
+from job.stages.read import ReadDocuments, ReadPrompts
+from job.stages.rows import Cost
+from job.stages.write import WriteAnswers, WriteChunks
+
+if TYPE_CHECKING:
+    from job.store import Expected, Target
+
+LISTED_ERRORS = 10
+CHUNK_BYTES = 800  # text of a chunk, about: sizes the units of the corpus
+NO_LIMIT = 2**62
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a command ended.
+
+    `rows` are prompts, or chunks where nothing was answered; `kept` those that an earlier attempt had done;
+    `costs` has an entry for each stage that ran, `failures` the ids and errors of the first failed rows.
+    """
+
+    command: str
+    version: str
+    rows: int
+    errors: int
+    already_done: bool = False
+    run_id: str = ""
+    answers: str = ""
+    kept: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    costs: list[Cost] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+
+def index(settings: JobSettings, observe: Observe = silent) -> Report:
+    """Chunk and embed the corpus into a version below `index.uri`; load it where a Chroma server lasts."""
+    return _do(identify(settings, "index"), observe)
+
+
+def load(settings: JobSettings, observe: Observe = silent) -> Report:
+    """Load a committed index version into Chroma and verify it there."""
+    return _do(identify(settings, "load"), observe)
+
+
+def answer(settings: JobSettings, observe: Observe = silent) -> Report:
+    """Answer the prompts from a committed index version: one row per prompt in one `answers.parquet`."""
+    return _do(identify(settings, "answer"), observe)
+
+
+def run(settings: JobSettings, observe: Observe = silent) -> Report:
+    """Index the corpus, then answer the prompts from that version."""
+    return _do(identify(settings, "run"), observe)
+
+
+def index_steps(task: Task, size: cluster.Resources) -> list[Step]:
+    """From units of the corpus to parts of an index version."""
+    settings, model, own = task.settings, task.embed.path, task.index
+    corpus, chunks, embedding, done = settings.corpus, settings.chunk, settings.embed, own.done()
+    threads = fit.threads(embedding.pool, size)
+    return [
+        Step(["read", "chunk"], lambda: [ReadDocuments(corpus, done), chunk.make(chunks, model)]),
+        Step(
+            ["embed"],
+            lambda: [embed.make_for_chunks(embedding, model, own.settle_dtype, threads)],
+            embedding.pool,
+        ),
+        Step(["write"], lambda: [WriteChunks(own)]),
+    ]
+
+
+def answer_steps(task: Task, plan: Plan, manifest: ledger.IndexManifest, target: "Target") -> list[Step]:
+    """From units of the prompts to parts of a run."""
+    assert task.run
+    assert plan.prompts
+    settings, own, columns = task.settings, task.run, plan.prompts.passed
+    prompts, embedding, search, filling, answering = (
+        settings.prompts,
+        settings.embed,
+        settings.retrieve,
+        settings.augment,
+        settings.generate,
+    )  # sections alone travel to the workers
+    embedder, model, dtype = task.embed.path, (task.generate or task.embed).path, manifest.dtype
+    threads = {name: fit.threads(fit.pool(settings, name), plan.size) for name in ("embed", "generate")}
+    expected = _expected(settings, manifest)
+    provenance = (manifest.embed_model, task.generate_label, manifest.version, task.run_id)
+    return [
+        Step(["read"], lambda: [ReadPrompts(prompts, columns)]),
+        Step(
+            ["embed"],
+            lambda: [embed.make_for_prompts(embedding, embedder, dtype, threads["embed"])],
+            embedding.pool,
+        ),
+        Step(
+            ["retrieve", "augment"],
+            lambda: [retrieve.make(search, target, expected), augment.make(filling, model)],
+            search.pool,
+        ),
+        Step(
+            ["generate"],
+            lambda: [generate.make(answering, filling.system, embedding, model, dtype, threads["generate"])],
+            answering.pool,
+        ),
+        Step(["write"], lambda: [WriteAnswers(own, schema.answers(columns), provenance)]),
+    ]
+
+
+def _do(task: Task, observe: Observe) -> Report:
+    if report := _finished(task):
+        return report
+    plan = check(task)
+    plan.require()
+    if task.run:
+        task.run.claim()
+    with _chroma(task) as target, cluster.running(plan.size) if task.flows else nullcontext():
+        report = Report(task.command, task.version, 0, 0)
+        manifest = task.manifest
+        if manifest is None:
+            manifest, report = _index(task, plan, observe, report)
+        if target:
+            report = _load(task, manifest, target(), observe, report)
+        if task.command != "answer":
+            ledger.set_current(str(task.settings.index.uri), task.version)
+        return _answer(task, plan, manifest, target(), observe, report) if target and task.run else report
+
+
+def _finished(task: Task) -> Report | None:
+    """What to report when there is nothing left to do."""
+    if task.run:
+        if published := task.run.published():
+            task.run.sweep()
+            return _answered(task, published, Report(task.command, task.version, 0, 0, already_done=True))
+        return None
+    current = ledger.current_version(str(task.settings.index.uri))
+    if task.command == "index" and task.manifest and current == task.version:
+        report = Report(task.command, task.version, 0, 0, already_done=True)
+        return _indexed(task, task.manifest, report)
+    return None
+
+
+@contextmanager
+def _chroma(task: Task) -> Iterator[Callable[[], "Target"] | None]:
+    """The server to use, once it is ready: the one that is named, or one for the job's time; None if none is needed.
+
+    An index without a server that lasts is committed unloaded: its vectors wait on storage.
+    """
+    from job.store import Target
+
+    settings = task.settings.chroma
+    if settings.url:
+        url = settings.url
+        yield lambda: Target(url, settings.timeout_s)
+    elif settings.path is None and not task.run:
+        yield None
+    else:
+        from job.chroma_server import LocalChroma
+
+        with LocalChroma(settings.path) as server:
+            yield lambda: Target(server.url(), settings.timeout_s)
+
+
+def _index(task: Task, plan: Plan, observe: Observe, report: Report) -> tuple[ledger.IndexManifest, Report]:
+    units = list(inputs.plan_slices(plan.segments, NO_LIMIT, task.settings.commit_rows * CHUNK_BYTES))
+    tasks = fit.free_tasks(task.settings, "index", plan.size)
+    spent = execute(units, index_steps(task, plan.size), tasks, observe)
+    parts = task.index.survey()
+    _check_documents(task, parts)
+    manifest = task.index.commit(parts, fingerprint=task.fingerprint, settings=task.facts, embed_model=task.embed.label)
+    return manifest, _indexed(task, manifest, replace(report, costs=spent))
+
+
+def _check_documents(task: Task, parts: list[ledger.Part]) -> None:
+    """Raise when too large a share of the documents failed, one that failed in part counting by that part."""
+    documents = [document for part in parts for document in part.documents.to_pylist()]
+    failed = [document for document in documents if document["failed_count"]]
+    if all(not document["chunk_count"] for document in documents):
+        if all(document[schema.ERROR].startswith(chunk.NO_TEXT) for document in failed):
+            raise DataError(f"corpus.uri: {task.settings.corpus.uri}: no text to index in {len(documents)} documents")
+    share = sum(d["failed_count"] / (d["failed_count"] + d["chunk_count"]) for d in failed) / len(documents)
+    if share > task.settings.errors.max_rate:
+        first = failed[0]
+        raise TooManyFailures(
+            f"errors.max_rate: {share:.1%} of {len(documents):,} documents failed, more than "
+            f"{task.settings.errors.max_rate:.1%}; the first is {first[schema.DOCUMENT_ID]}: {first[schema.ERROR]}"
+        )
+
+
+def _indexed(task: Task, manifest: ledger.IndexManifest, report: Report) -> Report:
+    errors = task.index.errors().slice(0, LISTED_ERRORS)
+    failures = list(zip(errors[schema.DOCUMENT_ID].to_pylist(), errors[schema.ERROR].to_pylist(), strict=True))
+    return replace(report, rows=manifest.chunks, errors=manifest.failed, failures=failures)
+
+
+def _load(task: Task, manifest: ledger.IndexManifest, target: "Target", observe: Observe, report: Report) -> Report:
+    from job import store
+
+    expected = _expected(task.settings, manifest)
+    start, loaded = time.perf_counter(), 0
+    if task.command != "load" and store.is_loaded(target, expected):
+        return report
+
+    def count(rows: int) -> None:
+        nonlocal loaded
+        loaded += rows
+        observe(Progress("load", loaded, loaded / manifest.chunks))
+
+    store.load(target, expected, lambda: task.index.batches(manifest), count)
+    cost = Cost("load", manifest.chunks, 0, time.perf_counter() - start)
+    return replace(report, rows=report.rows or manifest.chunks, costs=[*report.costs, cost])
+
+
+def _expected(settings: JobSettings, manifest: ledger.IndexManifest) -> "Expected":
+    from job.store import Expected, collection_name
+
+    name = collection_name(settings.index.collection, manifest.version)
+    return Expected(name, manifest.version, manifest.fingerprint, manifest.chunks, manifest.dimension)
+
+
+def _answer(
+    task: Task,
+    plan: Plan,
+    manifest: ledger.IndexManifest,
+    target: "Target",
+    observe: Observe,
+    report: Report,
+) -> Report:
+    assert task.run
+    assert plan.prompts
+    total = plan.prompts.rows
+    answered = task.run.answered(total)
+    units = inputs.plan_slices(plan.prompts.segments, task.settings.commit_rows, NO_LIMIT)
+    left = [unit for whole in units if (unit := inputs.without(whole, answered)).num_rows]
+    if left:
+        tasks = fit.free_tasks(task.settings, "answer", plan.size)
+        spent = execute(left, answer_steps(task, plan, manifest, target), tasks, observe)
+        report = replace(report, costs=report.costs + spent)
+    failed = total - int(np.count_nonzero(task.run.answered(total)))
+    if failed / total > task.settings.errors.max_rate:
+        first = task.run.staged_errors(1)
+        raise TooManyFailures(
+            f"errors.max_rate: {failed:,} of {total:,} prompts failed, more than "
+            f"{task.settings.errors.max_rate:.1%}; the first is {': '.join(first[0]) if first else 'unknown'}"
+        )
+    published = task.run.publish(total, schema.answers(plan.prompts.passed))
+    task.run.sweep()
+    return _answered(task, published, replace(report, kept=int(np.count_nonzero(answered))))
+
+
+def _answered(task: Task, published: ledger.RunManifest, report: Report) -> Report:
+    assert task.run
+    return replace(
+        report,
+        rows=published.rows,
+        errors=published.errors,
+        prompt_tokens=published.prompt_tokens,
+        completion_tokens=published.completion_tokens,
+        run_id=task.run_id,
+        answers=task.run.answers,
+        failures=task.run.errors(LISTED_ERRORS) if published.errors else [],
+    )

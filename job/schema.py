@@ -1,0 +1,102 @@
+"""Column names, Arrow schemas and ids: what is on storage, and how a thing gets its name."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+# Raised when the code's chunks or vectors (index) or its answers (run) would differ for equal settings.
+INDEX_FORMAT = 1
+ANSWER_FORMAT = 1
+
+METRIC = "cosine"
+MAX_TEXT_CHARS = 100_000  # a longer prompt or line is a mistake in the data, not a question or a passage
+
+CHUNK_ID, DOCUMENT_ID, URI, CHUNK_INDEX, TEXT = "chunk_id", "document_id", "uri", "chunk_index", "text"
+EMBEDDING, ERROR = "embedding", "error"
+PROMPT_ID, PROMPT, ANSWER = "prompt_id", "prompt", "answer"
+# Columns of blocks on their way; never published.
+POSITION, AUGMENTED = "_position", "_augmented"
+
+CHUNKS = pa.schema(
+    [
+        (CHUNK_ID, pa.string()),
+        (DOCUMENT_ID, pa.string()),
+        (URI, pa.string()),
+        (CHUNK_INDEX, pa.int32()),
+        (TEXT, pa.string()),
+        (ERROR, pa.string()),
+    ]
+)
+
+DOCUMENTS = pa.schema(
+    [
+        (DOCUMENT_ID, pa.string()),
+        (URI, pa.string()),
+        ("digest", pa.string()),
+        ("chunk_count", pa.int32()),
+        ("failed_count", pa.int32()),
+        (ERROR, pa.string()),
+    ]
+)
+
+RETRIEVED = pa.schema(
+    [
+        ("retrieved_ids", pa.list_(pa.string())),
+        ("retrieved_uris", pa.list_(pa.string())),
+        ("retrieved_texts", pa.list_(pa.string())),
+        ("retrieved_scores", pa.list_(pa.float32())),
+    ]
+)
+
+GENERATED = pa.schema(
+    [
+        (ANSWER, pa.string()),
+        ("finish_reason", pa.string()),
+        ("prompt_tokens", pa.int32()),
+        ("completion_tokens", pa.int32()),
+    ]
+)
+
+PROVENANCE = pa.schema([(name, pa.string()) for name in ("embed_model", "generate_model", "index_version", "run_id")])
+
+
+def embedded(dimension: int) -> pa.Schema:
+    """Schema of the column that embedding adds: float32 vectors of `dimension`."""
+    return pa.schema([(EMBEDDING, pa.list_(pa.float32(), dimension))])
+
+
+def chunk_parts(dimension: int) -> pa.Schema:
+    """Schema of an index part."""
+    return pa.schema([field for field in CHUNKS if field.name != ERROR] + list(embedded(dimension)))
+
+
+def answers(passed: pa.Schema) -> pa.Schema:
+    """Schema of `answers.parquet` for prompts with the pass-through columns `passed`."""
+    first = [pa.field(PROMPT_ID, pa.string()), pa.field(PROMPT, pa.string())]
+    return pa.schema([*first, *passed, *GENERATED, *RETRIEVED, pa.field(ERROR, pa.string()), *PROVENANCE])
+
+
+# Names that a pass-through column can't have.
+RESERVED = frozenset([*answers(pa.schema([])).names, POSITION, AUGMENTED, EMBEDDING])
+
+
+def digest(*parts: object) -> str:
+    """Name `parts` (strings, numbers, lists, dicts) by 24 hex digits of their content.
+
+    >>> digest("a", 1) == digest("a", 1) != digest("a1")
+    True
+    """
+    content = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return digest_bytes(content.encode("utf-8", "surrogatepass"))
+
+
+def digest_bytes(content: bytes) -> str:
+    """Name `content` by 24 hex digits."""
+    return hashlib.blake2b(content, digest_size=12).hexdigest()
+
+
+def chunk_ids(document_id: str, indices: Iterable[int], texts: Iterable[str]) -> list[str]:
+    """Ids of a document's chunks: equal passages of two documents are two chunks."""
+    return [digest(document_id, index, text) for index, text in zip(indices, texts, strict=True)]

@@ -1,0 +1,95 @@
+"""Stand-ins for what can't be had in a test: a language model of a megabyte, a device that runs full."""
+
+import json
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from job.models.device import silence_libraries
+
+CORPUS = Path(__file__).parent.parent / "job" / "sample" / "corpus"
+TINY_CONTEXT = 512
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def tiny_qwen2(folder: Path, *, seed: int = 0) -> Path:
+    """Save a random Qwen2 with tokenizer and chat template in `folder`, as a published model is."""
+    silence_libraries()
+    tokenizer = tiny_tokenizer()
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=TINY_CONTEXT,
+        # With 0.1 and seed 0 the likeliest token leads by over thirty times the rounding error of
+        # float32, so that no batch swaps two; wider weights add more rounding than lead.
+        initializer_range=0.1,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=512,
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train([str(file) for file in sorted(CORPUS.glob("*.md"))], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def likeliest_tokens(folder: Path, prompt: str, count: int) -> list[int]:
+    """The plainest greedy decoding there is: the whole text anew for every token, no cache, no batch."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    tokens: list[int] = tokenizer(prompt)["input_ids"]
+    with torch.inference_mode():
+        for _ in range(count):
+            tokens.append(int(model(torch.tensor([tokens])).logits[0, -1].argmax()))
+    return tokens[-count:]
+
+
+def set_generation(folder: Path, **settings: object) -> None:
+    """Write the model's own generation settings, as its publisher would."""
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+
+
+class ScarceDevice:
+    """A device whose memory holds `rows` rows; `done` are the batches that went through."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self.done: list[list[int]] = []
+
+    def run(self, batch: list[int]) -> None:
+        if len(batch) > self._rows:
+            raise torch.OutOfMemoryError
+        self.done.append(batch)

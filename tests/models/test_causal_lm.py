@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from job.models.causal_lm import CausalLM
+from job.models.generation import Completion, Request
+from tests.fakes import CORPUS, TINY_CONTEXT, likeliest_tokens, set_generation, tiny_qwen2
+
+TRAM = Request(system="Be brief.", user="Where does the tram stop?", question="", passages=[])
+TRAM_PROMPT = (
+    "<|im_start|>system\nBe brief.<|im_end|>\n"
+    "<|im_start|>user\nWhere does the tram stop?<|im_end|>\n<|im_start|>assistant\n"
+)
+
+
+def open_model(folder: Path, *, batch_size: int = 32, max_new_tokens: int = 32, temperature: float = 0) -> CausalLM:
+    return CausalLM(
+        str(folder),
+        dtype="float32",
+        batch_size=batch_size,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        threads=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def requests() -> list[Request]:
+    """200 prompts of 1 to 60 words."""
+    words = " ".join(file.read_text() for file in sorted(CORPUS.glob("*.md"))).split()
+    prompts = [" ".join(words[start : start + 1 + start * 7 % 60]) for start in range(0, 4000, 20)]
+    return [Request("Be brief.", prompt, "", []) for prompt in prompts]
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    return tiny_qwen2(tmp_path)
+
+
+def test_answers_in_batches_are_those_given_one_at_a_time(qwen2: Path, requests: list[Request]) -> None:
+    one_at_a_time = open_model(qwen2, batch_size=1).generate(requests)
+    assert open_model(qwen2, batch_size=32).generate(requests) == one_at_a_time
+
+
+def test_each_token_of_an_answer_is_the_likeliest(qwen2: Path) -> None:
+    tokens = likeliest_tokens(qwen2, TRAM_PROMPT, 32)
+    text = AutoTokenizer.from_pretrained(qwen2).decode(tokens)
+    prompt_tokens = len(AutoTokenizer.from_pretrained(qwen2)(TRAM_PROMPT)["input_ids"])
+    assert open_model(qwen2).generate([TRAM]) == [Completion(text, "length", prompt_tokens, 32)]
+
+
+def test_an_answer_stops_before_any_of_the_models_end_tokens(model_folder: Path) -> None:
+    tokens = likeliest_tokens(model_folder, TRAM_PROMPT, 6)
+    set_generation(model_folder, eos_token_id=[2, tokens[5]])
+    answer = open_model(model_folder).generate([TRAM])[0]
+    assert answer.finish_reason == "stop"
+    assert answer.completion_tokens == tokens.index(tokens[5])
+    assert answer.text == AutoTokenizer.from_pretrained(model_folder).decode(tokens[: answer.completion_tokens])
+
+
+def test_a_model_without_end_tokens_answers_at_full_length(model_folder: Path) -> None:
+    set_generation(model_folder, pad_token_id=0)
+    answer = open_model(model_folder).generate([TRAM])[0]
+    assert (answer.finish_reason, answer.completion_tokens) == ("length", 32)
+
+
+def test_the_models_own_sampling_and_penalties_are_left_out(model_folder: Path) -> None:
+    expected = open_model(model_folder).generate([TRAM])
+    set_generation(
+        model_folder,
+        eos_token_id=2,
+        do_sample=True,
+        temperature=0.7,
+        top_p=0.8,
+        top_k=20,
+        repetition_penalty=5.0,
+    )
+    assert open_model(model_folder).generate([TRAM]) == expected
+
+
+def test_a_temperature_samples(qwen2: Path) -> None:
+    model = open_model(qwen2, temperature=5.0)
+    torch.manual_seed(0)
+    first = model.generate([TRAM])
+    assert model.generate([TRAM]) != first
+
+
+def test_a_prompt_that_leaves_no_room_is_refused_with_both_numbers(qwen2: Path) -> None:
+    long = Request(system="", user="<|im_start|>" * 600, question="", passages=[])
+    limit = TINY_CONTEXT - 32
+    with pytest.raises(ValueError, match=rf"has 6\d\d tokens, more than the {limit} that .* for 32 new ones"):
+        open_model(qwen2).generate([TRAM, long])
+
+
+def test_without_a_chat_template_the_prompt_is_system_and_user(model_folder: Path) -> None:
+    (model_folder / "chat_template.jinja").unlink()
+    tokens = likeliest_tokens(model_folder, "Be brief.\n\nWhere does the tram stop?", 32)
+    text = AutoTokenizer.from_pretrained(model_folder).decode(tokens)
+    assert open_model(model_folder).generate([TRAM])[0].text == text
+
+
+def test_an_empty_system_prompt_is_no_message(qwen2: Path) -> None:
+    user_only = Request(system="", user="Where does the tram stop?", question="", passages=[])
+    system_start = len("<|im_start|>system\nBe brief.<|im_end|>\n")
+    tokens = AutoTokenizer.from_pretrained(qwen2)(TRAM_PROMPT[system_start:])["input_ids"]
+    assert open_model(qwen2).generate([user_only])[0].prompt_tokens == len(tokens)
+
+
+def test_no_requests_get_no_answers(qwen2: Path) -> None:
+    assert open_model(qwen2).generate([]) == []

@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from job.models import device
+from job.models.device import choose_dtype, run_batches
+from tests.fakes import ScarceDevice
+
+
+def measured(seconds: dict[torch.dtype, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(device, "product_seconds", seconds.__getitem__)
+
+
+@pytest.mark.parametrize("bfloat16_s", [0.9, 1.0, 1.5])
+def test_auto_keeps_float32_where_bfloat16_is_slower_or_hardly_faster(
+    bfloat16_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured({torch.float32: 1.0, torch.bfloat16: bfloat16_s}, monkeypatch)
+    assert choose_dtype("auto", threads=1) == "float32"
+
+
+def test_auto_takes_bfloat16_where_it_is_a_quarter_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured({torch.float32: 1.0, torch.bfloat16: 0.8}, monkeypatch)
+    assert choose_dtype("auto", threads=1) == "bfloat16"
+
+
+def test_auto_takes_float16_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_dtype("auto", threads=1) == "float16"
+
+
+def test_a_dtype_asked_for_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "product_seconds", None)
+    assert choose_dtype("bfloat16", threads=1) == "bfloat16"
+
+
+def test_a_product_takes_a_measurable_time() -> None:
+    assert 0 < device.product_seconds(torch.float32) < 1
+
+
+def test_batches_hold_rows_of_like_length_longest_first() -> None:
+    batches: list[list[int]] = []
+    run_batches(batches.append, lengths=[5, 9, 1, 7, 3], batch_size=2)
+    assert batches == [[1, 3], [0, 4], [2]]
+
+
+def test_out_of_memory_halves_the_batches_and_loses_no_row() -> None:
+    scarce = ScarceDevice(rows=3)
+    run_batches(scarce.run, lengths=[1] * 10, batch_size=8)
+    assert scarce.done == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
+
+
+def test_one_row_that_is_too_much_for_memory_is_an_error() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        run_batches(ScarceDevice(rows=0).run, lengths=[1, 1], batch_size=2)

@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+from job.errors import SettingsError
+from job.models.embedder import Embedder, Vectors
+
+
+def open_embedder(
+    path: str | Path,
+    *,
+    dtype: str = "float32",
+    max_length: int | None = None,
+    query_prefix: str | None = None,
+    document_prefix: str | None = None,
+) -> Embedder:
+    return Embedder(
+        str(path),
+        dtype=dtype,
+        batch_size=16,
+        max_length=max_length,
+        query_prefix=query_prefix,
+        document_prefix=document_prefix,
+        threads=2,
+    )
+
+
+def neighbours(vectors: Vectors, count: int) -> Vectors:
+    """Whether text j is among the `count` closest to text i: float32 [len, len] of 0 and 1."""
+    similarities = vectors @ vectors.T
+    return (similarities >= np.sort(similarities, axis=1)[:, -count, None]).astype(np.float32)
+
+
+def test_vectors_are_those_of_sentence_transformers(vectors: Vectors, minilm: str, paragraphs: list[str]) -> None:
+    expected = SentenceTransformer(minilm).encode(paragraphs, normalize_embeddings=True)
+    assert np.abs(vectors - expected).max() < 1e-5
+
+
+def test_a_decoder_with_a_chat_template_embeds_as_in_sentence_transformers(qwen2: Path, paragraphs: list[str]) -> None:
+    expected = SentenceTransformer(str(qwen2)).encode_query(paragraphs, normalize_embeddings=True)
+    assert np.abs(open_embedder(qwen2).embed_queries(paragraphs) - expected).max() < 1e-5
+
+
+def test_vectors_are_float32_of_length_one(embedder: Embedder, vectors: Vectors) -> None:
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (50, embedder.dimension) == (50, 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_vectors_come_in_the_order_of_their_texts(embedder: Embedder, vectors: Vectors, paragraphs: list[str]) -> None:
+    backwards = embedder.embed_documents(paragraphs[::-1])
+    np.testing.assert_allclose(backwards[::-1], vectors, atol=1e-5)
+
+
+def test_equal_texts_have_equal_vectors(embedder: Embedder, paragraphs: list[str]) -> None:
+    first, *others, last = embedder.embed_documents([paragraphs[1], *paragraphs[:9], paragraphs[1]])
+    np.testing.assert_array_equal(first, others[1])
+    np.testing.assert_array_equal(first, last)
+
+
+def test_no_texts_give_no_vectors(embedder: Embedder) -> None:
+    assert embedder.embed_queries([]).shape == (0, 384)
+
+
+def test_bfloat16_finds_the_ten_neighbours_that_float32_finds(
+    vectors: Vectors, minilm: str, paragraphs: list[str]
+) -> None:
+    exact = neighbours(vectors, 10)
+    rounded = neighbours(open_embedder(minilm, dtype="bfloat16").embed_documents(paragraphs), 10)
+    assert (exact * rounded).sum() / exact.sum() > 0.95
+
+
+def test_prefixes_are_put_before_queries_and_documents(embedder: Embedder, minilm: str) -> None:
+    prefixed = open_embedder(minilm, query_prefix="query: ", document_prefix="passage: ")
+    expected = embedder.embed_documents(["query: tram", "passage: tram"])
+    np.testing.assert_allclose(prefixed.embed_queries(["tram"])[0], expected[0], atol=1e-5)
+    np.testing.assert_allclose(prefixed.embed_documents(["tram"])[0], expected[1], atol=1e-5)
+
+
+def test_without_prefixes_set_the_models_own_are_used(embedder: Embedder, minilm: str, tmp_path: Path) -> None:
+    SentenceTransformer(minilm, prompts={"query": "query: "}).save(str(tmp_path))
+    own = open_embedder(tmp_path).embed_queries(["tram"])
+    np.testing.assert_allclose(own, embedder.embed_queries(["query: tram"]), atol=1e-5)
+
+
+def test_texts_are_cut_at_max_length_tokens(minilm: str) -> None:
+    short = open_embedder(minilm, max_length=10)
+    vectors = short.embed_documents(["tram " * 8, "tram " * 9, "tram " * 7])
+    np.testing.assert_array_equal(vectors[0], vectors[1])
+    assert np.abs(vectors[0] - vectors[2]).max() > 1e-3
+    assert short.max_length == 10
+
+
+def test_max_length_is_the_models_own_by_default(embedder: Embedder) -> None:
+    assert embedder.max_length == 256
+
+
+def test_a_max_length_beyond_the_models_positions_is_refused(minilm: str) -> None:
+    with pytest.raises(SettingsError, match=r"embed\.max_length: 513 is more than the model's 512 tokens"):
+        open_embedder(minilm, max_length=513)
+
+
+def test_vectors_that_arent_finite_are_an_error(minilm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Embedder, "_forward", lambda *_: np.full((1, 384), np.nan))
+    with pytest.raises(ValueError, match=r"set embed\.dtype to bfloat16 or float32"):
+        open_embedder(minilm).embed_documents(["tram"])
