@@ -117,8 +117,8 @@ class LocalChroma:
             server = _launch(folder, lock, port)
             if self._is_ready(server, port):
                 return server, port
-            _end(server)
-            if self._stopping.is_set():
+            if server.poll() is None:  # it hangs, or the job stops it: another port would be no better
+                _end(server)
                 break
         raise DependencyError(
             f"chroma.path: the server in {folder} doesn't start ({_last_line(folder)}): "

@@ -1,16 +1,20 @@
 """The `ragjob` command. The only module that prints, reads arguments or exits."""
 
 import json
+import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TextIO
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
@@ -38,11 +42,12 @@ Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings fi
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, as `a.b=value`. Repeat it for more.")
 ]
+Command = Annotated[Literal["index", "load", "answer", "run"], typer.Option(help="Command to check for.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
 
 
 @app.command()
-def plan(config: Config = None, assign: Assignments = None, command: str = "run") -> None:
+def plan(config: Config = None, assign: Assignments = None, command: Command = "run") -> None:
     """Check everything that a command needs, without starting it.
 
     Example: `ragjob plan --config job.yaml --set embed.pool.max=4`
@@ -51,15 +56,10 @@ def plan(config: Config = None, assign: Assignments = None, command: str = "run"
 
     task = identify(_settings(config, assign), command)
     found = check(task)
-    table = Table("", "check", "found", box=None)
     for line in found.checks:
-        table.add_row("[red]✗[/red]" if line.error else "[green]✓[/green]", line.name, line.found)
-    out.print(table)
-    errors = [line.error for line in found.checks if line.error]
-    for error in errors[1:]:
-        _complain(error)
-    if errors:
-        raise errors[0]
+        mark = "[red]✗[/red]" if line.error else "[green]✓[/green]"
+        out.print(mark, f"{line.name:<8}", escape(line.found))
+    found.require()
 
 
 @app.command()
@@ -161,37 +161,42 @@ def init(file: Annotated[Path, typer.Argument(help="File to write.")] = Path("jo
 def main() -> NoReturn:
     """Run the command line; every error of ours becomes one line and its exit code."""
     signal.signal(signal.SIGTERM, _stop)
-    _own_stderr()
+    logging.getLogger("job").addHandler(_Events())
+    with _own_stderr() as own:
+        sys.exit(_exit_code(own))
+
+
+def _exit_code(own: TextIO) -> int:
+    error: RagjobError | None
     try:
-        app(standalone_mode=False)
-        sys.exit(0)
-    except RagjobError as error:
-        _complain(error)
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        _complain(Stopped("stopped; what is staged stays, run the same command again to go on"))
-        sys.exit(Stopped.exit_code)
-    except Exception as error:
-        if not hasattr(error, "format_message"):  # a usage error of the command line's parser has it
-            raise
-        _complain(SettingsError(f"{error.format_message()}; `ragjob --help` shows the usage"))
-        sys.exit(SettingsError.exit_code)
+        code = app(standalone_mode=False)
+        # The parser turns KeyboardInterrupt into this code.
+        error = Stopped("stopped; what is staged stays, run the same command again to go on") if code else None
+    except RagjobError as ours:
+        error = ours
+    except Exception as other:  # noqa: BLE001 - stderr is ours here, so a traceback must be printed by us
+        if not hasattr(other, "format_message"):  # a usage error of the command line's parser has it
+            traceback.print_exc(file=own)
+            return RagjobError.exit_code
+        error = SettingsError(f"{other.format_message()}; `ragjob --help` shows the usage")
+    if error is None:
+        return 0
+    print(f"ragjob: {' '.join(str(error).split())}", file=own)
+    return error.exit_code
 
 
-def _own_stderr() -> None:
-    """Keep stderr for our own lines: native code, Ray's above all, writes its notices to the descriptor."""
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 2)
-    os.close(null)
+@contextmanager
+def _own_stderr() -> Iterator[TextIO]:
+    """Keep stderr for our own lines: Ray writes notices of its own there, from native code too."""
+    with os.fdopen(os.dup(2), "w", buffering=1) as own:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 2)
+        os.close(null)
+        yield own
 
 
 def _stop(*_: object) -> None:
     raise KeyboardInterrupt
-
-
-def _complain(error: RagjobError) -> None:
-    print(f"ragjob: {' '.join(str(error).split())}", file=sys.stderr)
 
 
 def _settings(config: Path | None, assign: list[str] | None) -> "JobSettings":
@@ -209,6 +214,14 @@ def _work(command: "Callable[[JobSettings, Observe], Report]", settings: "JobSet
         report = command(settings, progress.observe)
     _summarise(report, time.monotonic() - start)
     return report
+
+
+class _Events(logging.Handler):
+    """Shows what the job logs: text on a terminal, a JSON line elsewhere."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        print(message if out.is_terminal else json.dumps({"event": message, "level": record.levelname.lower()}))
 
 
 class _Progress:

@@ -15,10 +15,12 @@ from pydantic_settings import (
     SettingsConfigDict,
     YamlConfigSettingsSource,
 )
+from pydantic_settings import SettingsError as SourceError
 
 from job.errors import SettingsError
 
 ENV_PREFIX = "RAGJOB__"
+NONE = "null"  # what a variable or an assignment says to unset a key
 
 DEFAULT_SYSTEM = "You answer questions from the passages you are given. If they hold no answer, say so."
 # Passages come first: prompts that share them share a prefix, which an engine can cache.
@@ -31,7 +33,12 @@ Uri = Annotated[str, Field(min_length=1)]
 class Section(BaseModel):
     """Base of every group of settings: fixed once read, and closed to unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, found: Any) -> Any:
+        return {} if found is None else found  # YAML reads a section with every key commented out as null
 
 
 class Pool(Section):
@@ -184,7 +191,9 @@ class JobSettings(BaseSettings):
     200
     """
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_parse_none_str=NONE, extra="forbid", frozen=True
+    )
 
     run_id: str | None = Field(
         None, pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}$", description="name of the run; a digest by default"
@@ -231,6 +240,8 @@ def load_settings(file: Path | None, assignments: list[str]) -> JobSettings:
         return FromFile(**_tree(assignments))
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(item) for item in error.errors())) from error
+    except SourceError as error:
+        raise SettingsError(f"environment: {error}; set its keys one by one, as {ENV_PREFIX}CORPUS__URI") from error
 
 
 def require(settings: JobSettings, command: str, *keys: str) -> None:
@@ -257,7 +268,7 @@ def _check_yaml(file: Path) -> None:
         raise SettingsError(f"{file}: can't be read ({error}); `ragjob init` writes one") from error
     except yaml.YAMLError as error:
         raise SettingsError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(tree, dict | None):
+    if not isinstance(tree, dict | None) or not all(isinstance(key, str) for key in tree or {}):
         raise SettingsError(f"{file}: must hold keys and values, `ragjob init` shows how")
 
 
@@ -282,15 +293,9 @@ def _tree(assignments: list[str]) -> dict[str, Any]:
             node = node.setdefault(section, {})
             if not isinstance(node, dict):
                 raise SettingsError(f"--set {assignment}: {section} is a value, not a section")
-        node[name] = _value(value)
+        # Text, as from a variable: YAML would make a date of a run_id and a mapping of "Answer: briefly".
+        node[name] = None if value == NONE else value
     return root
-
-
-def _value(text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
 
 
 def _explain(item: Any) -> str:

@@ -129,19 +129,23 @@ def _count(spent: dict[str, Cost], more: Cost) -> None:
 def _set_up() -> None:
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it says of errors, ours say in one line
     context = ray.data.DataContext.get_current()
     context.target_max_block_size = None  # a block stays whole from its read to its part
+    context.raise_original_map_exception = True
     context.enable_progress_bars = False
     context.print_on_execution_start = False
 
 
 def _ours(error: BaseException) -> RagjobError:
     """The error of ours that a stage raised, or one that tells what ended Ray's work."""
+    from ray.exceptions import RayError
+
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, RagjobError):
-            return cause
+        # Ray's wrapper is an instance of what it wraps, too, but its message is the whole traceback.
+        if isinstance(cause, RagjobError) and not isinstance(cause, RayError):
+            return type(cause)(str(cause).splitlines()[0])  # Ray adds lines of its own
         cause = getattr(cause, "cause", None) or cause.__cause__
     lines = [line for line in str(error).splitlines() if line.strip()]
     return DependencyError(f"Ray: {type(error).__name__}: {lines[-1].strip()[:300] if lines else error}")

@@ -95,14 +95,27 @@ def _check_flow(flow: str, actors: list[Actor], size: Resources) -> str:
         key = max({actor.key for actor in actors}, key=lambda key: sum(a.cpus for a in actors if a.key == key))
         raise SettingsError(
             f"{key}.max: the pools of `{flow}` reserve {cpus:g} CPUs, and reads and writes need {room:g}, "
-            f"but the cluster has {size.cpus:g}; lower {key}.max or {key}.num_cpus, or raise cluster.cpus"
+            f"but the cluster has {size.cpus:g}; lower {key}.max or {key}.num_cpus"
         )
-    for actor in actors:
-        if actor.cpus > size.cpus / size.nodes:
-            raise SettingsError(
-                f"{actor.key}.num_cpus: {actor.cpus:g} for one actor, but a node has {size.cpus / size.nodes:g}; lower it"
-            )
+    _check_nodes(flow, actors, size)
     return f"{flow}: {cpus:g} of {size.cpus:g} CPUs{_pack(flow, actors, int(size.gpus))}"
+
+
+def _check_nodes(flow: str, actors: list[Actor], size: Resources) -> None:
+    """Place the CPUs, largest actor first, each on the first node with room."""
+    each = size.cpus / size.nodes
+    free = [each] * size.nodes
+    for actor in sorted(actors, key=lambda a: -a.cpus):
+        key = f"{actor.key}.num_cpus"
+        if actor.cpus > each + 1e-9:
+            raise SettingsError(f"{key}: {actor.cpus:g} for one actor, but a node has {each:g}; lower it")
+        places = [at for at, room in enumerate(free) if room + 1e-9 >= actor.cpus]
+        if not places:
+            raise SettingsError(
+                f"{key}: {actor.cpus:g} CPUs find no place beside the other actors of `{flow}` on {size.nodes} nodes "
+                f"of {each:g}; lower it, or the pools' max"
+            )
+        free[places[0]] -= actor.cpus
 
 
 def _pack(flow: str, actors: list[Actor], gpus: int) -> str:
@@ -113,13 +126,13 @@ def _pack(flow: str, actors: list[Actor], gpus: int) -> str:
         if share > 1 and share != int(share):
             raise SettingsError(f"{key}: {share:g} can't be placed: above one GPU, take whole ones")
         if not gpus:
-            raise SettingsError(f"{key}: {share:g} of a GPU, but the cluster has none; set 0, or raise cluster.gpus")
+            raise SettingsError(f"{key}: {share:g} of a GPU, but the cluster has none; set it to 0")
         whole = max(1, int(share))
         places = [at for at, room in enumerate(free) if room + 1e-9 >= share / whole][:whole]
         if len(places) < whole:
             raise SettingsError(
                 f"{key}: {share:g} of a GPU finds no place beside the other actors of `{flow}` on {gpus} GPUs; "
-                "lower the shares or the pools' max, or raise cluster.gpus"
+                "lower the shares or the pools' max"
             )
         for at in places:
             free[at] -= share / whole

@@ -11,16 +11,18 @@ import pyarrow as pa
 from job import schema, storage
 from job.config import Corpus, Prompts
 from job.errors import DataError
-from job.formats import FAULT, ROW, TABLES, ids_of, parquet_schema, segment_rows
+from job.formats import FAULT, ROW, TABLES, ids_of, is_text, parquet_schema, segment_rows
 
 DOCUMENT_FILES = (".txt", ".md", *TABLES)
 PROMPT_FILES = (".txt", *TABLES)
+_TAKEABLE = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}  # Arrow can't pick rows of views
 
 # A run of rows: `first` and `rows` count within the segment; `position` counts over the whole input.
 SLICES = pa.schema(
     [
         ("uri", pa.string()),
         ("path", pa.string()),
+        ("tag", pa.string()),
         ("group", pa.int32()),
         ("first", pa.int64()),
         ("rows", pa.int64()),
@@ -58,13 +60,13 @@ def scan_corpus(entries: list[storage.Entry], corpus: Corpus) -> list[Segment]:
         for entry in entries
         for segment in (_segments(entry, "corpus.uri") if entry.path.endswith(TABLES) else [_document(entry)])
     ]
-    tables = [segment for segment in segments if segment.entry.path.endswith(TABLES)]
+    tables = [segment for segment in segments if segment.rows and segment.entry.path.endswith(TABLES)]
     for first in _firsts(tables):
         _check_columns(first, ("corpus.text_column", corpus.text_column), ("corpus.id_column", corpus.id_column))
     if corpus.id_column:
         _check_ids(tables, corpus.id_column, "corpus.id_column")
-    if not sum(segment.size for segment in segments):
-        raise DataError(f"corpus.uri: {len(entries)} files, all of them empty")
+    if not sum(segment.size for segment in segments if segment.rows):
+        raise DataError(f"corpus.uri: {len(entries)} files, all empty; name files with text in them")
     return segments
 
 
@@ -72,12 +74,13 @@ def scan_prompts(entries: list[storage.Entry], prompts: Prompts) -> Inputs:
     """Find the prompts' segments and pass-through columns. Raises `DataError` as `scan_corpus` does."""
     segments = [segment for entry in entries for segment in _segments(entry, "prompts.uri")]
     if not sum(segment.rows for segment in segments):
-        raise DataError("prompts.uri: no prompt in it")
+        raise DataError(f"prompts.uri: no prompt in {entries[0].uri}; name a file that has some")
     passed = []
     for first in _firsts([segment for segment in segments if segment.rows]):
         names = ("prompts.prompt_column", prompts.prompt_column), ("prompts.id_column", prompts.id_column)
         columns = _check_columns(first, *names)
-        passed.append(pa.schema([field for field in columns if field.name not in _taken(prompts)]))
+        kept = [field for field in columns if field.name not in _taken(prompts)]
+        passed.append(pa.schema([field.with_type(_TAKEABLE.get(field.type, field.type)) for field in kept]))
     if prompts.id_column:
         _check_ids(segments, prompts.id_column, "prompts.id_column")
     return Inputs(segments, _unify(passed))
@@ -95,7 +98,7 @@ def plan_slices(segments: list[Segment], rows: int, size: int) -> Iterator[pa.Ta
         while first < segment.rows:
             count = int(min(segment.rows - first, room, max(1, space // each if each else room)))
             entry = segment.entry
-            unit.append((entry.uri, entry.path, segment.group, first, count, position))
+            unit.append((entry.uri, entry.path, entry.tag, segment.group, first, count, position))
             first, position = first + count, position + count
             room, space = room - count, space - count * each
             if room <= 0 or space < each:
@@ -125,7 +128,7 @@ def _document(entry: storage.Entry) -> Segment:
 def _segments(entry: storage.Entry, key: str) -> Iterator[Segment]:
     if not entry.path.endswith(".parquet"):
         try:
-            yield Segment(entry, -1, segment_rows(entry.uri, -1, None).num_rows, entry.size)
+            yield Segment(entry, -1, segment_rows(entry.uri, entry.tag, -1, None).num_rows, entry.size)
         except DataError as error:
             raise DataError(f"{key}: {error}") from error
         return
@@ -143,7 +146,7 @@ def _firsts(segments: list[Segment]) -> list[Segment]:
 def _columns(segment: Segment, key: str) -> pa.Schema:
     if segment.group >= 0:
         return parquet_schema(segment.entry, key)[1].remove_metadata()
-    found = segment_rows(segment.entry.uri, -1, None).schema
+    found = segment_rows(segment.entry.uri, segment.entry.tag, -1, None).schema
     return pa.schema([field for field in found if field.name not in (ROW, FAULT)])
 
 
@@ -157,25 +160,22 @@ def _check_columns(segment: Segment, *wanted: tuple[str, str | None]) -> pa.Sche
             raise DataError(f"{key}: {segment.entry.uri} has no column {name!r}; it has {has}")
     key, name = wanted[0]
     kind = columns.field(name).type
-    if not (_is_text(kind) or pa.types.is_null(kind)):
+    if not (is_text(kind) or pa.types.is_null(kind)):
         raise DataError(f"{key}: column {name!r} of {segment.entry.uri} holds {kind}, it must hold text")
+    key, name = wanted[1]
+    if name and pa.types.is_nested(columns.field(name).type):
+        raise DataError(
+            f"{key}: column {name!r} of {segment.entry.uri} holds lists or objects, it must hold plain values"
+        )
     return columns
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    binary = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
-    return any(check(kind) for check in (*checks, *binary))
 
 
 def _check_ids(segments: list[Segment], column: str, key: str) -> None:
     seen: set[str] = set()
     for segment in segments:
-        table = segment_rows(segment.entry.uri, segment.group, (column,))
+        table = segment_rows(segment.entry.uri, segment.entry.tag, segment.group, (column,))
         for given, fault in zip(ids_of(table, column), table[FAULT].to_pylist(), strict=True):
-            if given is None and fault is None:
+            if not given and fault is None:
                 raise DataError(f"{key}: {segment.entry.uri} has a row without {column!r}; give each row one")
             if given in seen:
                 raise DataError(f"{key}: {given!r} stands twice in column {column!r}; make the ids unique")

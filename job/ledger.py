@@ -95,8 +95,21 @@ class IndexLedger:
         return parts
 
     def commit(self, parts: list["Part"], **about: Any) -> IndexManifest:
-        """Put `documents.parquet`, then the manifest that makes the version one; sweep what it doesn't list."""
+        """Put `documents.parquet`, then the manifest that makes the version one; sweep what it doesn't list.
+
+        Losing to another attempt is success: what it committed stays as it is.
+        """
+        if self.manifest() is None:
+            self._put_manifest(parts, about)
+        committed = self.manifest()
+        assert committed is not None
+        self._sweep(committed)
+        return committed
+
+    def _put_manifest(self, parts: list["Part"], about: dict[str, Any]) -> None:
         names = [name for part in parts if (name := self._settle(part))]
+        if not names:
+            raise DataError("corpus.uri: not one passage of it could be embedded; the rows' errors say why")
         counts = [self._rows(name) for name in names]
         vectors = self._schema(names[0]).field(schema.EMBEDDING).type
         documents = pa.concat_tables([part.documents for part in parts])
@@ -113,10 +126,6 @@ class IndexLedger:
         )
         storage.put(storage.join(self._folder, "documents.parquet"), _parquet(documents))
         storage.put_if_absent(storage.join(self._folder, "manifest.json"), _json(asdict(manifest)))
-        committed = self.manifest()
-        assert committed is not None
-        self._sweep(committed)
-        return committed
 
     def batches(self, manifest: IndexManifest) -> Iterator[pa.Table]:
         """The committed rows, a part at a time."""
@@ -321,9 +330,9 @@ class RunLedger:
         return rows.select(columns.names).cast(columns)
 
     def _count(self) -> RunManifest:
-        with storage.open_input(self.answers) as file:
-            identity = pq.read_schema(file).metadata[_IDENTITY].decode()
         rows = _read_parquet(self.answers, [schema.ERROR, "prompt_tokens", "completion_tokens"])
+        identity = (rows.schema.metadata or {}).get(_IDENTITY, b"").decode()
+        self._check(identity)  # before another program's file is taken for a run
         return RunManifest(
             run_id=self._run_id,
             identity=identity,

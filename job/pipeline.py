@@ -211,16 +211,14 @@ def _load(task: Task, manifest: ledger.IndexManifest, target: "Target", observe:
     from job import store
 
     expected = _expected(task.settings, manifest)
-    start, loaded = time.perf_counter(), 0
     if task.command != "load" and store.is_loaded(target, expected):
         return report
 
-    def count(rows: int) -> None:
-        nonlocal loaded
-        loaded += rows
+    def tell(loaded: int) -> None:
         observe(Progress("load", loaded, loaded / manifest.chunks))
 
-    store.load(target, expected, lambda: task.index.batches(manifest), count)
+    start = time.perf_counter()
+    store.load(target, expected, lambda: task.index.batches(manifest), tell)
     cost = Cost("load", manifest.chunks, 0, time.perf_counter() - start)
     return replace(report, rows=report.rows or manifest.chunks, costs=[*report.costs, cost])
 

@@ -147,9 +147,9 @@ def _index_facts(settings: JobSettings, embed: source.Source) -> dict[str, Any]:
     if settings.chunk.strategy == "tokens":
         chunk = settings.chunk.model_dump()
     how = settings.embed.model_dump(include={"query_prefix", "document_prefix", "max_length"})
-    facts = {f"chunk.{name}": value for name, value in chunk.items()}
-    facts |= {f"embed.{name}": value for name, value in how.items()}
-    return facts | {"embed.model": embed.label, "format": schema.INDEX_FORMAT, "metric": schema.METRIC}
+    facts = {"embed.model": embed.label, "format": schema.INDEX_FORMAT, "metric": schema.METRIC}
+    facts |= {f"chunk.{name}": value for name, value in chunk.items()}
+    return facts | {f"embed.{name}": value for name, value in how.items()}
 
 
 def _run_facts(settings: JobSettings, generate: source.Source | None) -> dict[str, Any]:
@@ -176,8 +176,8 @@ def _existing(settings: JobSettings, facts: dict[str, Any]) -> ledger.IndexManif
     if manifest is None:
         what = f"no index version {version}" if version else "no index"
         raise DataError(f"index.{'version' if settings.index.version else 'uri'}: {what} in {uri}; run `ragjob index`")
-    for key in sorted(set(facts) | set(manifest.settings)):
-        made, wanted = manifest.settings.get(key), facts.get(key)
+    for key, wanted in facts.items():
+        made = manifest.settings.get(key)
         if made != wanted:
             raise DataError(
                 f"{key}: index version {manifest.version} was made with {made!r}, the settings say {wanted!r}; "
@@ -240,9 +240,10 @@ def _check_chroma(task: Task, size: Resources) -> str:
     settings = task.settings
     if settings.chroma.url:
         from job import store  # imports chromadb, which a finished job never needs
+        from job.chroma_session import shown
 
         store.check(store.Target(settings.chroma.url, settings.chroma.timeout_s))
-        return settings.chroma.url
+        return shown(settings.chroma.url)
     if task.command == "load" and not settings.chroma.path:
         raise SettingsError("chroma.url: `load` needs a server that lasts; set chroma.url or chroma.path")
     if size.nodes > 1:

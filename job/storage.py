@@ -30,15 +30,12 @@ def list_inputs(uri: str, suffixes: tuple[str, ...], key: str) -> list[Entry]:
     Files in a folder that end otherwise than `suffixes`, or whose path has a part that begins with `.` or
     `_`, are passed over. Raises `DataError` naming setting `key` when there are none.
     """
-    base, names = _matches(_local(uri))
-    entries = [
-        _entry(base, name)
-        for name in sorted(names)
-        if name.endswith(suffixes) and not any(part[0] in "._" for part in Path(name).parts)
-    ]
+    with _errors(uri):
+        base, names = _matches(_local(uri))
+    entries = [_entry(base, name) for name in sorted(names) if name.endswith(suffixes)]
     if not entries:
-        found = "no such file or folder" if not names else "nothing that ends in " + ", ".join(suffixes)
-        raise DataError(f"{key}: {uri}: {found}")
+        found = "nothing there" if not names else "nothing that ends in " + ", ".join(suffixes)
+        raise DataError(f"{key}: {uri}: {found}; name an existing file, folder or glob")
     return entries
 
 
@@ -69,7 +66,7 @@ def read_bytes(uri: str) -> bytes:
 
 def put(uri: str, content: bytes) -> None:
     """Write a file whole: readers see the old one or the new one."""
-    with _errors(uri):
+    with _errors(uri, writing=True):
         path = _local(uri)
         staged = _stage(path, lambda file: file.write(content))
         staged.replace(path)
@@ -82,7 +79,7 @@ def put_if_absent(uri: str, content: bytes) -> bool:
 
 def publish(uri: str, write: Callable[[BinaryIO], object]) -> bool:
     """Let `write` fill a file that appears at `uri` only when whole, and only if there is none by then."""
-    with _errors(uri):
+    with _errors(uri, writing=True):
         path = _local(uri)
         if path.exists():
             return False
@@ -142,10 +139,16 @@ def _matches(path: Path) -> tuple[Path, list[str]]:
         fixed = _before_wildcard(path.parts)
         base = Path(*fixed)
         pattern = str(Path(*path.parts[len(fixed) :]))
-        return base, [str(found.relative_to(base)) for found in base.glob(pattern) if found.is_file()]
+        return base, _shown(base, base.glob(pattern))
     if path.is_file():
         return path.parent, [path.name]
-    return path, [str(found.relative_to(path)) for found in path.rglob("*") if found.is_file()]
+    return path, _shown(path, path.rglob("*"))
+
+
+def _shown(base: Path, found: Iterable[Path]) -> list[str]:
+    """Paths inside `base` of the files that aren't hidden."""
+    inside = [path.relative_to(base) for path in found if path.is_file()]
+    return [str(path) for path in inside if not any(part[0] in "._" for part in path.parts)]
 
 
 def _before_wildcard(parts: tuple[str, ...]) -> list[str]:
@@ -182,14 +185,15 @@ def _stage(path: Path, write: Callable[[BinaryIO], object]) -> Path:
 class _errors:  # noqa: N801 - reads as a verb phrase: with _errors(uri)
     """Turn an `OSError` on `uri` into an error of ours."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, writing: bool = False) -> None:
         self._uri = uri
+        self._writing = writing
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, FileNotFoundError):
+        if isinstance(error, FileNotFoundError) and not self._writing:
             raise DataError(f"{self._uri}: no such file") from error
         if isinstance(error, OSError):
             remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check its rights"

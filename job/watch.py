@@ -34,9 +34,10 @@ class Watch(ExecutionCallback):  # type: ignore[misc]
     def _report(self, executor: Any) -> None:
         operators = list(executor._topology)[1:]  # the first is the input
         for stage, operator in zip(Watch.stages, operators, strict=False):
-            counters = operator.metrics
-            share = counters.num_task_outputs_generated / Watch.blocks
-            Watch.observe(Progress(stage, counters.rows_task_outputs_generated, share))
+            counters, last = operator.metrics, operator is operators[-1]
+            # The last step gives receipts, not rows: what it was given counts.
+            rows = counters.rows_inputs_of_submitted_tasks if last else counters.rows_task_outputs_generated
+            Watch.observe(Progress(stage, rows, counters.num_task_outputs_generated / Watch.blocks))
 
 
 def watch(observe: Observe, stages: list[str], blocks: int) -> None:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -14,6 +15,9 @@ from transformers import (
 )
 
 from job.models.device import silence_libraries
+from job.models.embedder import Vectors
+from job.models.generation import Completion, Request
+from job.store import Hit
 
 CORPUS = Path(__file__).parent.parent / "job" / "sample" / "corpus"
 TINY_CONTEXT = 512
@@ -93,3 +97,32 @@ class ScarceDevice:
         if len(batch) > self._rows:
             raise torch.OutOfMemoryError
         self.done.append(batch)
+
+
+POISON = "poison"
+
+
+def embed_lengths(texts: list[str]) -> Vectors:
+    """Embed each text as its length and 1; a batch with `POISON` in it fails, one with a blank text gives NaN."""
+    if POISON in texts:
+        raise RuntimeError("CUDA error:\n device-side assert")
+    return np.array([[len(text) if text.strip() else np.nan, 1] for text in texts], np.float32)
+
+
+class LengthCollection:
+    """Finds passages for what `embed_lengths` embeds, named after it; a batch with a length of 13 fails."""
+
+    def search(self, vectors: Vectors, top_k: int, min_score: float | None, batch_size: int) -> list[list[Hit]]:
+        if 13 in vectors[:, 0]:
+            raise RuntimeError("no such vector")
+        scores = [score for score in (0.9, 0.6, 0.3) if score >= (min_score or -1)][:top_k]
+        return [[Hit(f"{length:g}@{score}", "uri", "text", score) for score in scores] for length, _ in vectors]
+
+
+class EchoGenerator:
+    """Answers with all that it is given; a batch with `POISON` in it fails."""
+
+    def generate(self, requests: list[Request]) -> list[Completion]:
+        if any(request.question == POISON for request in requests):
+            raise RuntimeError("the prompt is too long")
+        return [Completion(f"{r.system}|{r.user}|{r.question}|{r.passages}", "stop", len(r.user), 1) for r in requests]

@@ -22,12 +22,14 @@ from job.errors import DependencyError
 
 pytestmark = pytest.mark.services
 
+# Like a driver it goes on after SIGTERM until it has ended well: here, at the end of its input.
 JOB = """
 import signal, sys
 from job.chroma_server import LocalChroma
+signal.signal(signal.SIGTERM, lambda *_: None)
 with LocalChroma(sys.argv[1] if len(sys.argv) > 1 else None) as server:
     print(server.url(), flush=True)
-    signal.sigwait([signal.SIGUSR1])
+    sys.stdin.read()
 """
 
 
@@ -44,15 +46,14 @@ def temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @contextmanager
 def job(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A job in a process group of its own, and the url of its server."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", JOB, *arguments], stdout=subprocess.PIPE, text=True, process_group=0
-    )
-    try:
+    command = [sys.executable, "-c", JOB, *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, process_group=0) as process:
         assert process.stdout
-        yield process, process.stdout.readline().strip()
-    finally:
-        process.kill()
-        process.communicate()
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
 
 
 def server_of(process: psutil.Process, url: str) -> psutil.Process:
@@ -101,15 +102,18 @@ def test_a_server_ends_with_its_job_when_that_is_killed() -> None:
 
 
 def test_a_signal_to_the_job_and_its_descendants_leaves_the_server_to_the_job() -> None:
-    with LocalChroma(None) as server:
-        process = server_of(psutil.Process(), server.url())
-        process.terminate()
-        time.sleep(0.5)
-        assert process.is_running()
-        assert answers(server.url())
-        assert os.getpgid(process.pid) != os.getpgid(0)
+    with job() as (process, url):
+        server = server_of(psutil.Process(process.pid), url)
+        os.killpg(process.pid, signal.SIGTERM)
+        server.terminate()  # as `ray job stop` does to each descendant
+        time.sleep(0.3)
+        assert answers(url)
 
-    assert not process.is_running()
+        assert process.stdin
+        process.stdin.close()
+
+        assert process.wait(5) == 0
+        assert not server.is_running()
 
 
 def test_a_server_that_dies_comes_back_with_its_url_and_data() -> None:
@@ -133,9 +137,9 @@ def wait_until_gone_and_back(url: str) -> None:
 def test_a_second_job_on_the_same_path_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chroma_server, "LOCK_S", 0.2)
 
-    with job(str(tmp_path)), LocalChroma(str(tmp_path)) as second:
-        with pytest.raises(DependencyError, match=r"chroma\.path: .* is in use by another job"):
-            second.url()
+    refused = pytest.raises(DependencyError, match=r"chroma\.path: .* is in use by another job")
+    with job(str(tmp_path)), LocalChroma(str(tmp_path)) as second, refused:
+        second.url()
 
 
 def test_a_job_takes_over_the_path_of_one_that_was_just_killed(tmp_path: Path) -> None:
@@ -187,14 +191,14 @@ def test_a_port_that_is_taken_meanwhile_is_given_up_for_another(monkeypatch: pyt
 def test_a_path_that_cannot_be_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with LocalChroma(str(tmp_path / "file")) as server:
-        with pytest.raises(DependencyError, match=r"chroma\.path: .*file.*: name a folder"):
-            server.url()
+    refused = pytest.raises(DependencyError, match=r"chroma\.path: .*file.*: name a folder")
+    with LocalChroma(str(tmp_path / "file")) as server, refused:
+        server.url()
 
 
 def test_a_server_that_does_not_start_is_reported_with_its_last_words(tmp_path: Path) -> None:
     (tmp_path / "chroma.sqlite3").write_text("not a database")
 
-    with LocalChroma(str(tmp_path)) as server:
-        with pytest.raises(DependencyError, match=r"chroma\.path: .*file is not a database.*: mend or empty"):
-            server.url()
+    refused = pytest.raises(DependencyError, match=r"chroma\.path: .*file is not a database.*: mend or empty")
+    with LocalChroma(str(tmp_path)) as server, refused:
+        server.url()

@@ -40,7 +40,8 @@ def expected(request: pytest.FixtureRequest) -> Expected:
 
 def unit_vectors(count: int, seed: int) -> np.ndarray:
     vectors = np.random.default_rng(seed).standard_normal((count, DIMENSION)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors
 
 
 VECTORS = unit_vectors(2000, 0)
@@ -148,6 +149,15 @@ def test_a_load_that_was_killed_is_not_searched_and_is_completed_by_the_next(
     with pytest.raises(DataError, match=r"index\.collection: .* isn't loaded with all 2000 rows"):
         store.open_collection(target, expected)
     loaded(target, expected)
+    assert store.is_loaded(target, expected)
+
+
+def test_two_loads_that_overlap_both_succeed(target: Target, expected: Expected) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        loads = [pool.submit(loaded, target, expected) for _ in range(2)]
+
+        for load in loads:
+            load.result()
     assert store.is_loaded(target, expected)
 
 

@@ -14,6 +14,7 @@ from job.stages.rows import add_columns
 
 _ADDS = pa.schema([(schema.AUGMENTED, pa.string())])
 _NOTHING = "(no passage found)"
+_BETWEEN = "\n\n"
 
 
 def make(settings: Augment, model: str) -> "AugmentStage":
@@ -40,15 +41,13 @@ class AugmentStage:
         return [pa.array(filled, pa.string())]
 
     def _context(self, texts: list[str]) -> str:
-        room = self._settings.max_context_tokens
-        passages = []
+        limit = room = self._settings.max_context_tokens
+        context = ""
         for number, text in enumerate(texts, 1):
-            passage = f"[{number}] {text}"
+            passage = f"{_BETWEEN * (number > 1)}[{number}] {text}"
             encoding = self._tokenizer.encode(passage, add_special_tokens=False)
             room -= len(encoding)
             if room < 0:
-                if number == 1:
-                    passages.append(passage[: encoding.offsets[self._settings.max_context_tokens - 1][1]])
-                break
-            passages.append(passage)
-        return "\n\n".join(passages) or _NOTHING
+                return context or passage[: encoding.offsets[limit][0]].rstrip()
+            context += passage
+        return context or _NOTHING

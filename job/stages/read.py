@@ -1,6 +1,6 @@
 """Read documents and prompts from files.
 
-NEEDS  slices: uri, path, group, first, rows, position (see `inputs.SLICES`), one row a run of rows of one file
+NEEDS  slices: uri, path, tag, group, first, rows, position (see `inputs.SLICES`), one row a run of rows of one file
 ADDS   documents: document_id, uri, text, error
        prompts:   _position, prompt_id, prompt, error and the pass-through columns
 """
@@ -112,4 +112,4 @@ def _passed(table: pa.Table, field: pa.Field) -> pa.Array:
 
 def _rows(row: dict[str, Any], columns: tuple[str | None, ...] | None) -> pa.Table:
     wanted = columns and tuple(name for name in columns if name)
-    return segment_rows(row["uri"], row["group"], wanted).slice(row["first"], row["rows"])
+    return segment_rows(row["uri"], row["tag"], row["group"], wanted).slice(row["first"], row["rows"])

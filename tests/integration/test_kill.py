@@ -1,0 +1,101 @@
+"""What is killed is taken up again: one row per prompt, whatever died and whenever."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pytest
+
+from tests.integration.conftest import Job, alive, descendants, kill_group, make_job, wait_until
+
+pytestmark = [pytest.mark.ray, pytest.mark.services]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, index: Path) -> pa.Table:
+    job = make_job(tmp_path_factory.mktemp("undisturbed"))
+    assert job("answer", index__uri=index).code == 0
+    return job.answers()
+
+
+def assert_same(found: pa.Table, expected: pa.Table) -> None:
+    same = ["prompt_id", "prompt", "answer", "retrieved_ids", "retrieved_texts", "error"]
+    assert found.select(same).equals(expected.select(same))
+    scores = [table["retrieved_scores"].combine_chunks().flatten().to_pylist() for table in (found, expected)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
+def assert_resumes(job: Job, undisturbed: pa.Table, command: str, **more: object) -> None:
+    """Run it again: all is there, nothing is left over, and only what was in hand is computed twice."""
+    kept = 4 * len(job.staged)
+    ended = job(command, **more)
+    assert (ended.code, ended.err) == (0, "")
+    assert_same(job.answers(), undisturbed)
+    assert job.staged == []
+    assert f"{kept} of them kept" in ended.out or not kept or "Already done" in ended.out
+
+
+def test_a_job_killed_in_mid_answer_is_resumed_and_leaves_no_process(
+    job: Job, index: Path, undisturbed: pa.Table
+) -> None:
+    process = job.start("answer", index__uri=index)
+    wait_until(lambda: len(job.staged) >= 3)
+    family = descendants(process)
+    kill_group(process)
+    wait_until(lambda: not alive(family), seconds=20)
+    assert_resumes(job, undisturbed, "answer", index__uri=index)
+
+
+def test_a_job_killed_in_mid_index_is_resumed(job: Job, undisturbed: pa.Table) -> None:
+    process = job.start("run")
+    wait_until(lambda: list((job.folder / "index").glob("versions/*/part-*")))
+    kill_group(process)
+    assert_resumes(job, undisturbed, "run")
+
+
+def test_a_run_survives_the_kill_of_a_ray_worker_and_of_its_chroma_server(
+    job: Job, index: Path, undisturbed: pa.Table
+) -> None:
+    process = job.start("answer", index__uri=index)
+    wait_until(lambda: job.staged)
+    family = descendants(process)
+    (server,) = [each for each in family if "chroma" in " ".join(each.cmdline())]
+    workers = [each for each in family if "MapWorker" in " ".join(each.cmdline())]
+    server.kill()
+    workers[-1].kill()
+    out, err = process.communicate(timeout=200)
+    assert (process.returncode, err) == (0, ""), out
+    assert_same(job.answers(), undisturbed)
+
+
+def test_sigterm_stops_with_130_and_one_line_and_keeps_what_is_staged(job: Job, index: Path) -> None:
+    process = job.start("answer", index__uri=index)
+    wait_until(lambda: job.staged)
+    family = descendants(process)
+    os.kill(process.pid, signal.SIGTERM)
+    _, err = process.communicate(timeout=25)
+    assert (process.returncode, len(err.splitlines())) == (130, 1)
+    assert job.staged
+    wait_until(lambda: not alive(family), seconds=20)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seed", range(10))
+def test_a_job_killed_at_a_random_moment_is_resumed(job: Job, undisturbed: pa.Table, seed: int) -> None:
+    process = job.start("run")
+    seen: list[psutil.Process] = []
+    end = time.monotonic() + random.Random(seed).uniform(1, 45)
+    while time.monotonic() < end and process.poll() is None:
+        seen = descendants(process) or seen
+        time.sleep(0.2)
+    if process.poll() is None:
+        kill_group(process)
+    else:
+        process.communicate()
+    wait_until(lambda: not alive(seen), seconds=20)
+    assert_resumes(job, undisturbed, "run")

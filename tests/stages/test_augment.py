@@ -1,0 +1,73 @@
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from job.config import Augment
+from job.models.tokenizer import count_tokens
+from job.stages import augment
+from job.stages.augment import AugmentStage
+from tests.fakes import tiny_tokenizer
+
+BARE = "{context}{prompt}"
+
+
+@pytest.fixture(scope="session")
+def bytewise() -> Tokenizer:
+    """A tokenizer as generators have: unlike MiniLM's it counts line breaks, and bytes where it must."""
+    return tiny_tokenizer().backend_tokenizer
+
+
+def prompts(*passages: list[str], prompt: str = "why?") -> pa.Table:
+    count = len(passages)
+    columns = [[prompt] * count, pa.array(passages, pa.list_(pa.string())), pa.nulls(count, pa.string())]
+    return pa.table(dict(zip(["prompt", "retrieved_texts", "error"], columns, strict=True)))
+
+
+def context_of(passages: list[str], limit: int, tokenizer: Tokenizer) -> str:
+    stage = AugmentStage(Augment(template=BARE, max_context_tokens=limit), tokenizer)
+    return str(stage(prompts(passages, prompt=""))["_augmented"][0])
+
+
+def test_the_template_is_filled_with_numbered_passages_and_the_prompt(minilm: str) -> None:
+    stage = augment.make(Augment(template="{context}\n--\n{prompt}"), minilm)
+    filled = stage(prompts(["The depot.", "A tram."], ["A tram."]))
+    assert filled["_augmented"].to_pylist() == ["[1] The depot.\n\n[2] A tram.\n--\nwhy?", "[1] A tram.\n--\nwhy?"]
+
+
+def test_braces_in_passages_and_prompts_stand_for_themselves(tokenizer: Tokenizer) -> None:
+    filled = AugmentStage(Augment(template=BARE), tokenizer)(prompts(["{prompt} {0} }{"], prompt="{context}"))
+    assert filled["_augmented"].to_pylist() == ["[1] {prompt} {0} }{{context}"]
+
+
+def test_a_prompt_without_passages_says_so(tokenizer: Tokenizer) -> None:
+    assert context_of([], 16, tokenizer) == "(no passage found)"
+
+
+def test_passages_that_dont_fit_whole_are_left_out(tokenizer: Tokenizer) -> None:
+    assert context_of(["tram " * 10, "depot " * 10, "a"], 20, tokenizer) == "[1] " + "tram " * 10
+
+
+def test_a_first_passage_that_doesnt_fit_is_cut(tokenizer: Tokenizer) -> None:
+    assert context_of(["tram " * 100, "a"], 20, tokenizer) == "[1]" + " tram" * 17
+
+
+PASSAGES = st.lists(st.text(st.sampled_from("ab .\nü🚋") | st.characters(codec="utf-8"), min_size=1), max_size=4)
+
+
+@given(PASSAGES, st.integers(16, 60))
+def test_no_more_tokens_of_passages_than_the_limit_reach_a_generator(
+    bytewise: Tokenizer, passages: list[str], limit: int
+) -> None:
+    assert count_tokens(bytewise, [context_of(passages, limit, bytewise)])[0] <= limit
+
+
+@given(PASSAGES, st.integers(16, 60))
+def test_what_fits_is_the_first_passages_whole_or_a_part_of_the_first(
+    bytewise: Tokenizer, passages: list[str], limit: int
+) -> None:
+    context = context_of(passages, limit, bytewise)
+    numbered = [f"[{number}] {text}" for number, text in enumerate(passages, 1)]
+    wholes = ["\n\n".join(numbered[:count]) for count in range(1, len(numbered) + 1)]
+    assert context in wholes or "".join(numbered[:1]).startswith(context) or context == "(no passage found)"

@@ -1,0 +1,142 @@
+import re
+from itertools import pairwise
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from job import schema
+from job.config import Chunk
+from job.models.tokenizer import count_tokens
+from job.stages import chunk
+from job.stages.chunk import ChunkStage
+
+LINES = Chunk(strategy="line")
+FEW = settings(max_examples=50)  # each builds a splitter anew
+SIZES = st.tuples(st.integers(8, 40), st.integers(0, 7))
+
+
+@pytest.fixture(scope="session")
+def by_line() -> ChunkStage:
+    return ChunkStage(LINES, None)
+
+
+def documents(*texts: str | None, error: str | None = None) -> pa.Table:
+    fields = [schema.CHUNKS.field(name) for name in ("document_id", "uri", "text", "error")]
+    rows = [(f"document-{number}", f"uri-{number}", text, error) for number, text in enumerate(texts)]
+    return pa.Table.from_pylist(
+        [dict(zip(pa.schema(fields).names, row, strict=True)) for row in rows], pa.schema(fields)
+    )
+
+
+def texts_of(stage: ChunkStage, text: str) -> list[str | None]:
+    return list(stage(documents(text))["text"].to_pylist())
+
+
+def test_each_line_longer_than_min_chars_is_a_chunk_without_its_margins(by_line: ChunkStage) -> None:
+    text = "  eleven chars\t\r\nten chars.\n\n \u00a0line eleven \n"
+    assert texts_of(by_line, text) == ["eleven chars", "line eleven"]
+
+
+@given(st.text(st.sampled_from("ab \t\n\r\u2028"), max_size=60), st.integers(0, 3))
+def test_lines_end_at_line_feeds_only(text: str, min_chars: int) -> None:
+    chunks = ChunkStage(Chunk(strategy="line", min_chars=min_chars), None)(documents(text))
+    kept = [line.strip() for line in text.split("\n") if len(line.strip()) > min_chars]
+    assert chunks["text"].to_pylist() == (kept or [None])
+
+
+def test_chunks_are_numbered_and_named_by_document(by_line: ChunkStage) -> None:
+    chunks = by_line(documents("the same line\nthe same line", "the same line"))
+    assert chunks.schema == schema.CHUNKS
+    assert chunks["document_id"].to_pylist() == ["document-0", "document-0", "document-1"]
+    assert chunks["uri"].to_pylist() == ["uri-0", "uri-0", "uri-1"]
+    assert chunks["chunk_index"].to_pylist() == [0, 1, 0]
+    assert len(set(chunks["chunk_id"].to_pylist())) == 3
+
+
+def test_a_line_that_is_too_long_is_an_error_while_its_neighbours_stay(by_line: ChunkStage) -> None:
+    chunks = by_line(documents("line before it\n" + "x" * 5_000_000 + "\nline behind it"))
+    assert chunks["text"].to_pylist() == ["line before it", None, "line behind it"]
+    assert chunks["error"].to_pylist() == [None, "passage has 5,000,000 characters, more than 100,000", None]
+
+
+@pytest.mark.parametrize("strategy", ["line", "tokens"])
+@pytest.mark.parametrize("text", ["", " \n\t\n", "short\nlines"])
+def test_a_document_without_a_passage_is_one_row_that_says_so(minilm: str, strategy: str, text: str) -> None:
+    chunks = chunk.make(Chunk(strategy=strategy, min_chars=12), minilm)(documents(text, "a line long enough"))
+    assert chunks["document_id"].to_pylist() == ["document-0", "document-1"]
+    assert chunks["error"].to_pylist() == ["no passage of more than 12 characters", None]
+
+
+def test_a_document_with_an_error_keeps_it(by_line: ChunkStage) -> None:
+    chunks = by_line(documents("text that would do", error="file isn't UTF-8: byte 3 is wrong"))
+    assert chunks.select(["text", "error"]).to_pylist() == [
+        {"text": None, "error": "file isn't UTF-8: byte 3 is wrong"}
+    ]
+
+
+def test_a_document_that_cant_be_cut_is_an_error_while_its_neighbours_stay(by_line: ChunkStage) -> None:
+    chunks = by_line(documents(None, "a line long enough"))
+    assert chunks["text"].to_pylist() == [None, "a line long enough"]
+    assert chunks["error"].to_pylist() == ["AttributeError: 'NoneType' object has no attribute 'split'", None]
+
+
+def test_no_documents_are_no_chunks(by_line: ChunkStage) -> None:
+    assert by_line(documents()) == schema.CHUNKS.empty_table()
+
+
+@FEW
+@given(st.text(max_size=300), SIZES)
+def test_no_chunk_has_more_tokens_than_size(tokenizer: Tokenizer, text: str, sizes: tuple[int, int]) -> None:
+    stage = ChunkStage(Chunk(size=sizes[0], overlap=sizes[1], min_chars=0), tokenizer)
+    texts = [piece for piece in texts_of(stage, text) if piece]
+    assert max(count_tokens(tokenizer, texts), default=0) <= sizes[0]
+
+
+BREAKS = st.lists(st.sampled_from([" ", ", ", ". ", "\n", "\n\n", "\n# "]), min_size=1, max_size=120)
+
+
+def numbered_words(breaks: list[str]) -> str:
+    """word0, word1, … with these breaks behind them."""
+    return "".join(f"word{number}{end}" for number, end in enumerate(breaks))
+
+
+def words(text: str | None) -> list[str]:
+    return re.findall(r"word\d+", text or "")
+
+
+@FEW
+@given(BREAKS, SIZES)
+def test_chunks_leave_out_no_word_and_cut_none(tokenizer: Tokenizer, breaks: list[str], sizes: tuple[int, int]) -> None:
+    text = numbered_words(breaks)
+    chunks = texts_of(ChunkStage(Chunk(size=sizes[0], overlap=sizes[1], min_chars=0), tokenizer), text)
+    assert list(dict.fromkeys(word for piece in chunks for word in words(piece))) == words(text)
+
+
+@FEW
+@given(BREAKS, SIZES)
+def test_neighbouring_chunks_share_at_most_overlap(
+    tokenizer: Tokenizer, breaks: list[str], sizes: tuple[int, int]
+) -> None:
+    stage = ChunkStage(Chunk(size=sizes[0], overlap=sizes[1], min_chars=0), tokenizer)
+    chunks = [set(words(piece)) for piece in texts_of(stage, numbered_words(breaks))]
+    shared = [" ".join(one & other) for one, other in pairwise(chunks)]
+    assert max(count_tokens(tokenizer, shared), default=0) <= sizes[1]
+
+
+def test_neighbouring_chunks_share_words_when_asked_to(minilm: str) -> None:
+    chunks = texts_of(chunk.make(Chunk(size=20, overlap=6), minilm), numbered_words([" "] * 50))
+    assert words(chunks[0])[-1] in words(chunks[1])
+
+
+def test_chunks_end_at_paragraphs_where_they_can(minilm: str) -> None:
+    paragraphs = ["The harbour line opened.", "Its first tram was green.", "It closed again in 1931."]
+    assert texts_of(chunk.make(Chunk(size=8, overlap=0), minilm), "\n\n".join(paragraphs)) == paragraphs
+
+
+def test_the_same_document_gives_the_same_chunks(minilm: str) -> None:
+    stages = [chunk.make(Chunk(size=16, overlap=4), minilm) for _ in range(2)]
+    first, second = [stage(documents(numbered_words([". "] * 80))) for stage in stages]
+    assert first == second

@@ -1,0 +1,35 @@
+import pyarrow as pa
+
+from job import schema
+from job.stages.generate import GenerateStage
+from tests.fakes import POISON, EchoGenerator
+
+
+def generate(*questions: str, errors: list[str | None] | None = None) -> pa.Table:
+    columns = {
+        "prompt": questions,
+        "error": pa.array(errors or [None] * len(questions), pa.string()),
+        "retrieved_texts": [[f"about {question}"] for question in questions],
+        "_augmented": [f"asked: {question}" for question in questions],
+    }
+    return GenerateStage(EchoGenerator(), "system")(pa.table(columns))
+
+
+def test_each_prompt_gets_the_answer_to_its_message_question_and_passages() -> None:
+    rows = generate("a", "b")
+    assert rows["answer"].to_pylist() == ["system|asked: a|a|['about a']", "system|asked: b|b|['about b']"]
+
+
+def test_a_completions_columns_are_added_and_the_message_dropped() -> None:
+    rows = generate("a")
+    assert rows.schema.names == ["prompt", "error", "retrieved_texts", *schema.GENERATED.names]
+    assert rows.select(schema.GENERATED.names).schema == schema.GENERATED
+    assert rows.select(["finish_reason", "prompt_tokens", "completion_tokens"]).to_pylist() == [
+        {"finish_reason": "stop", "prompt_tokens": 8, "completion_tokens": 1}
+    ]
+
+
+def test_a_prompt_that_the_model_fails_on_is_an_error_while_its_neighbours_stay() -> None:
+    rows = generate("a", POISON, "c", "d", errors=[None, None, None, "prompt is blank"])
+    assert rows["error"].to_pylist() == [None, "RuntimeError: the prompt is too long", None, "prompt is blank"]
+    assert rows["answer"].to_pylist() == ["system|asked: a|a|['about a']", None, "system|asked: c|c|['about c']", None]

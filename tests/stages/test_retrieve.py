@@ -1,0 +1,38 @@
+import pyarrow as pa
+
+from job import schema
+from job.config import Retrieve
+from job.stages.retrieve import RetrieveStage
+from tests.fakes import LengthCollection, embed_lengths
+
+
+def retrieve(lengths: list[int], errors: list[str | None] | None = None, **settings: float) -> pa.Table:
+    vectors = embed_lengths(["x" * length for length in lengths])
+    columns = {
+        "prompt_id": [str(length) for length in lengths],
+        "error": pa.array(errors or [None] * len(lengths), pa.string()),
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 2),
+    }
+    return RetrieveStage(LengthCollection(), Retrieve(**settings))(pa.table(columns))
+
+
+def test_each_prompt_gets_its_own_passages_best_first() -> None:
+    found = retrieve([1, 2], top_k=2)
+    assert found.schema.names == ["prompt_id", "error", *schema.RETRIEVED.names]
+    assert found["retrieved_ids"].to_pylist() == [["1@0.9", "1@0.6"], ["2@0.9", "2@0.6"]]
+    assert found["retrieved_scores"].type == pa.list_(pa.float32())
+
+
+def test_no_passage_will_do_as_well() -> None:
+    assert retrieve([1], min_score=0.95).select(schema.RETRIEVED.names).to_pydict() == {
+        "retrieved_ids": [[]],
+        "retrieved_uris": [[]],
+        "retrieved_texts": [[]],
+        "retrieved_scores": [[]],
+    }
+
+
+def test_a_prompt_that_cant_be_searched_is_an_error_while_its_neighbours_stay() -> None:
+    found = retrieve([1, 2, 3, 13, 5, 6], errors=[None, "blank", None, None, None, None], top_k=1)
+    assert found["retrieved_ids"].to_pylist() == [["1@0.9"], None, ["3@0.9"], None, ["5@0.9"], ["6@0.9"]]
+    assert found["error"].to_pylist() == [None, "blank", None, "RuntimeError: no such vector", None, None]

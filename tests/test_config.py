@@ -1,0 +1,263 @@
+import json
+import re
+from collections.abc import Callable
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from job.config import JobSettings, keys_of, load_settings, require
+from job.errors import SettingsError
+from job.starter import STARTER
+
+Load = Callable[..., JobSettings]
+NUMBERS = {"commit_rows": 256, "chunk.size": 200, "embed.pool.max": 1, "retrieve.top_k": 3}
+DESIGNED = {
+    "run_id": None,
+    "commit_rows": 256,
+    "corpus.text_column": "text",
+    "prompts.prompt_column": "prompt",
+    "index.collection": "corpus",
+    "index.version": None,
+    "chroma.timeout_s": 60,
+    "chunk.strategy": "tokens",
+    "chunk.size": 200,
+    "chunk.overlap": 20,
+    "chunk.min_chars": 10,
+    "embed.dtype": "auto",
+    "embed.batch_size": 64,
+    "embed.pool.min": 1,
+    "embed.pool.max": 1,
+    "embed.pool.num_cpus": 1,
+    "embed.pool.num_gpus": 0,
+    "retrieve.mode": "dense",
+    "retrieve.top_k": 3,
+    "retrieve.min_score": None,
+    "retrieve.batch_size": 64,
+    "generate.engine": "extractive",
+    "generate.model": "Qwen/Qwen2.5-0.5B-Instruct",
+    "generate.max_new_tokens": 256,
+    "generate.temperature": 0,
+    "errors.max_rate": 0.1,
+}
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    def load(text: str, *assignments: str) -> JobSettings:
+        file = tmp_path / "job.yaml"
+        file.write_text(text)
+        return load_settings(file, list(assignments))
+
+    return load
+
+
+def in_yaml(values: dict[str, int]) -> str:
+    """`{"chunk.size": 8}` as `chunk: {size: 8}`."""
+    return "\n".join(f"{key.replace('.', ': {')}: {value}{'}' * key.count('.')}" for key, value in values.items())
+
+
+def test_defaults_are_the_designs() -> None:
+    settings = load_settings(None, [])
+    assert {key: attrgetter(key)(settings) for key in DESIGNED} == DESIGNED
+
+
+LAYER = st.dictionaries(st.sampled_from(sorted(NUMBERS)), st.integers(50, 500))
+
+
+@given(file=LAYER, variables=LAYER, assignments=LAYER)
+def test_an_assignment_wins_over_a_variable_over_the_file_over_the_default(
+    tmp_path_factory: pytest.TempPathFactory,
+    file: dict[str, int],
+    variables: dict[str, int],
+    assignments: dict[str, int],
+) -> None:
+    path = tmp_path_factory.mktemp("settings") / "job.yaml"
+    path.write_text(in_yaml(file))
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in variables.items():
+            patch.setenv("RAGJOB__" + key.replace(".", "__").upper(), str(value))
+        settings = load_settings(path, [f"{key}={value}" for key, value in assignments.items()])
+    assert {key: attrgetter(key)(settings) for key in NUMBERS} == NUMBERS | file | variables | assignments
+
+
+@pytest.mark.parametrize("value", ["2024-01-01", "0123", "yes", "a: b", "[a]", "{a}", "a #b", " a "])
+def test_an_assignment_and_a_variable_are_taken_as_they_stand(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("RAGJOB__AUGMENT__SYSTEM", value)
+    assert load_settings(None, []).augment.system == value
+    assert load_settings(None, [f"augment.system={value}x"]).augment.system == f"{value}x"
+
+
+def test_null_unsets_a_key(monkeypatch: pytest.MonkeyPatch, load: Load) -> None:
+    monkeypatch.setenv("RAGJOB__PROMPTS__URI", "null")
+    settings = load("corpus: {uri: books}\nprompts: {uri: asked}", "corpus.uri=null")
+    assert (settings.corpus.uri, settings.prompts.uri) == (None, None)
+
+
+def test_a_section_without_keys_is_all_defaults(load: Load) -> None:
+    assert load("chunk:\nembed:\n  pool:\n").model_dump() == load("").model_dump()
+
+
+def test_settings_are_fixed_once_read() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        load_settings(None, []).chunk.size = 8  # type: ignore[misc]
+
+
+UNKNOWN = pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("chunk.sise", "did you mean chunk.size"),
+        ("embed.pool.maximum", "did you mean embed.pool.max"),
+        ("promts.uri", "did you mean prompts.uri"),
+        ("top_k", "did you mean retrieve.top_k"),
+        ("zzzzzz", "`ragjob schema` lists the keys"),
+    ],
+)
+
+
+@UNKNOWN
+def test_an_unknown_key_in_the_file_is_refused_with_the_nearest_one(load: Load, key: str, hint: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{key.split('.')[0]}.*: unknown setting; {hint}"):
+        load(in_yaml({key: 8}))
+
+
+@UNKNOWN
+def test_an_unknown_variable_is_refused_with_the_nearest_key(
+    monkeypatch: pytest.MonkeyPatch, key: str, hint: str
+) -> None:
+    monkeypatch.setenv("RAGJOB__" + key.replace(".", "__").upper(), "8")
+    with pytest.raises(SettingsError, match=f": unknown setting; {hint}"):
+        load_settings(None, [])
+
+
+@UNKNOWN
+def test_an_assignment_to_an_unknown_key_is_refused_with_the_nearest_one(key: str, hint: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{key.split('.')[0]}.*: unknown setting; {hint}"):
+        load_settings(None, [f"{key}=8"])
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("chunk.size=many", "chunk.size: input should be a valid integer, .*, got 'many'"),
+        ("chunk.size=4", "chunk.size: input should be greater than or equal to 8, got '4'"),
+        ("chunk.size.x=4", r"chunk.size: input should be a valid integer, got \{'x': '4'\}"),
+        ("chunk=4", "chunk: input should be a valid dictionary"),
+        ("chunk.overlap=200", "chunk: overlap 200 must be below size 200"),
+        ("chunk.strategy=words", "chunk.strategy: input should be 'tokens' or 'line', got 'words'"),
+        ("commit_rows=0", "commit_rows: .* greater than or equal to 1"),
+        ("run_id=a/b", "run_id: string should match pattern"),
+        ("corpus.uri=", "corpus.uri: string should have at least 1 character"),
+        ("index.collection=a/b", "index.collection: string should match pattern"),
+        ("chroma.url=chroma:8000", "chroma.url: string should match pattern"),
+        ("chroma.timeout_s=0", "chroma.timeout_s: input should be greater than 0"),
+        ("chroma.timeout_s=inf", "chroma.timeout_s: input should be a finite number"),
+        ("embed.pool.min=3", "embed.pool: min 3 is above max 1: raise max"),
+        ("embed.pool.num_cpus=0", "embed.pool.num_cpus: input should be greater than 0"),
+        ("embed.pool.num_gpus=-1", "embed.pool.num_gpus: .* greater than or equal to 0"),
+        ("embed.pool.num_gpus=inf", "embed.pool.num_gpus: input should be a finite number"),
+        ("embed.dtype=int8", "embed.dtype: input should be 'auto', 'float32', 'bfloat16' or 'float16'"),
+        ("retrieve.mode=hybrid", "retrieve.mode: input should be 'dense'"),
+        ("retrieve.top_k=1001", "retrieve.top_k: .* less than or equal to 1000"),
+        ("retrieve.min_score=2", "retrieve.min_score: .* less than or equal to 1"),
+        ("augment.template={context}", "augment.template: must contain {context} and {prompt}"),
+        ("augment.template={context}{prompt}{date}", "augment.template: .* no other field"),
+        ("augment.template={context}{prompt}{prompt}", "augment.template: .* each once"),
+        ("augment.template={context}{prompt", "augment.template: not a template: .*; write {{ and }} for braces"),
+        ("augment.template={}{}", "augment.template: must contain"),
+        ("generate.engine=gpt", "generate.engine: input should be 'extractive' or 'transformers'"),
+        ("generate.temperature=-1", "generate.temperature: .* greater than or equal to 0"),
+        ("errors.max_rate=10", "errors.max_rate: .* less than or equal to 1"),
+        ("cluster.nodes=0", "cluster.nodes: .* greater than or equal to 1"),
+    ],
+)
+def test_a_value_that_wont_do_is_refused_with_its_key(assignment: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{message}"):
+        load_settings(None, [assignment])
+
+
+def test_braces_that_stand_for_themselves_are_written_twice() -> None:
+    template = 'Answer as {{"answer": ...}}\n{context}\n{prompt}'
+    assert load_settings(None, [f"augment.template={template}"]).augment.template == template
+
+
+def test_chroma_is_one_server() -> None:
+    with pytest.raises(SettingsError, match=r"^chroma: url and path are both set: .* leave one out"):
+        load_settings(None, ["chroma.url=http://chroma:8000", "chroma.path=data"])
+
+
+def test_every_fault_is_told_at_once() -> None:
+    with pytest.raises(SettingsError, match=r"chunk.size: .*; embed.dtype: "):
+        load_settings(None, ["chunk.size=x", "embed.dtype=x"])
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["chunk.size"], "--set chunk.size: write it as a.b=value"),
+        (["chunk=4", "chunk.size=8"], "--set chunk.size=8: chunk is a value, not a section"),
+    ],
+)
+def test_an_assignment_that_isnt_one_is_refused(assignments: list[str], message: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{message}$"):
+        load_settings(None, assignments)
+
+
+def test_a_variable_that_sets_a_whole_section_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAGJOB__CHUNK", "size")
+    with pytest.raises(SettingsError, match=r'^environment: .*"chunk".*; set its keys one by one'):
+        load_settings(None, [])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"chunk: [1", "not YAML: while parsing a flow sequence"),
+        (b"chunk: !!python/name:os.system", "not YAML: could not determine a constructor"),
+        (b"\xff\xff", "can't be read .*utf-8.*; `ragjob init` writes one"),
+        (b"- chunk", "must hold keys and values, `ragjob init` shows how"),
+        (b"1: 2", "must hold keys and values, `ragjob init` shows how"),
+    ],
+)
+def test_a_file_that_isnt_settings_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_bytes(content)
+    with pytest.raises(SettingsError, match=f"^{file}: {message}"):
+        load_settings(file, [])
+
+
+@pytest.mark.parametrize("name", ["none.yaml", "."])
+def test_a_file_that_cant_be_read_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{tmp_path / name}: can't be read .*; `ragjob init` writes one"):
+        load_settings(tmp_path / name, [])
+
+
+def test_a_required_key_that_isnt_set_is_named_with_the_command() -> None:
+    settings = load_settings(None, ["corpus.uri=books"])
+    with pytest.raises(SettingsError, match=r"^index.uri: required by `run`; set it in job.yaml or with --set index"):
+        require(settings, "run", "corpus.uri", "index.uri", "output.uri")
+
+
+def test_required_keys_that_are_set_will_do() -> None:
+    settings = load_settings(None, ["corpus.uri=books", "index.uri=index"])
+    assert require(settings, "index", "corpus.uri", "index.uri") is None
+
+
+def test_the_starter_comments_out_what_is_the_default(load: Load) -> None:
+    uncommented = re.sub(r"(?m)^(\s*)# ( *\w+:)", r"\1\2", STARTER)
+    everything = load(uncommented)
+    assert everything.chroma.url == "http://chroma:8000"
+    assert everything.model_dump(exclude={"chroma"}) == load(STARTER).model_dump(exclude={"chroma"})
+
+
+def test_the_json_schema_has_every_key() -> None:
+    schema = json.dumps(JobSettings.model_json_schema())
+    leaves = {key.split(".")[-1] for key in keys_of()}
+    assert leaves == {leaf for leaf in leaves if f'"{leaf}": {{' in schema}
+
+
+def test_keys_are_listed_with_their_sections() -> None:
+    assert set(DESIGNED) < set(keys_of())
