@@ -179,9 +179,12 @@ def _index(task: Task, plan: Plan, observe: Observe, report: Report) -> tuple[le
     units = list(inputs.plan_slices(plan.segments, NO_LIMIT, task.settings.commit_rows * CHUNK_BYTES))
     tasks = fit.free_tasks(task.settings, "index", plan.size)
     spent = execute(units, index_steps(task, plan.size), tasks, observe)
-    parts = task.index.survey()
-    _check_documents(task, parts)
-    manifest = task.index.commit(parts, fingerprint=task.fingerprint, settings=task.facts, embed_model=task.embed.label)
+    manifest = task.index.manifest()  # another attempt may have been faster, and swept what it doesn't list
+    if manifest is None:
+        parts = task.index.survey()
+        _check_documents(task, parts)
+        about = {"fingerprint": task.fingerprint, "settings": task.facts, "embed_model": task.embed.label}
+        manifest = task.index.commit(parts, **about)
     return manifest, _indexed(task, manifest, replace(report, costs=spent))
 
 
@@ -189,9 +192,9 @@ def _check_documents(task: Task, parts: list[ledger.Part]) -> None:
     """Raise when too large a share of the documents failed, one that failed in part counting by that part."""
     documents = [document for part in parts for document in part.documents.to_pylist()]
     failed = [document for document in documents if document["failed_count"]]
-    if all(not document["chunk_count"] for document in documents):
-        if all(document[schema.ERROR].startswith(chunk.NO_TEXT) for document in failed):
-            raise DataError(f"corpus.uri: {task.settings.corpus.uri}: no text to index in {len(documents)} documents")
+    empty = [document for document in failed if document[schema.ERROR].startswith(chunk.NO_TEXT)]
+    if len(empty) == len(documents):
+        raise DataError(f"corpus.uri: no text to index in {task.settings.corpus.uri}; name files with text in them")
     share = sum(d["failed_count"] / (d["failed_count"] + d["chunk_count"]) for d in failed) / len(documents)
     if share > task.settings.errors.max_rate:
         first = failed[0]

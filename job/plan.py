@@ -116,6 +116,7 @@ def check(task: Task) -> Plan:
             plan, "prompts", lambda: inputs.scan_prompts(task.prompts, settings.prompts), _prompts_found
         )
         _look(plan, "output", lambda: _check_output(task))
+        _look(plan, "prompt", lambda: _check_context(task))
     _look(plan, "index", lambda: _check_index(task))
     _look(plan, "pools", lambda: fit.check_pools(settings, task.flows, plan.size))
     _look(plan, "memory", lambda: _check_memory(task, plan))
@@ -217,6 +218,19 @@ def _check_chunks(task: Task) -> str:
             f"chunk.size: {chunk.size} tokens, but {task.embed.name} reads {limit - 2} of a text; lower it"
         )
     return f"up to {chunk.size} tokens, sharing {chunk.overlap}; the model reads {limit}"
+
+
+def _check_context(task: Task) -> str:
+    passages, answer = task.settings.augment.max_context_tokens, task.settings.generate.max_new_tokens
+    if task.generate is None:
+        return f"up to {passages} tokens of passages"
+    limit = source.context_tokens(task.generate)
+    if limit and passages + answer >= limit:
+        raise SettingsError(
+            f"augment.max_context_tokens: {passages} of passages and {answer} of an answer (generate.max_new_tokens) "
+            f"leave no room for a question in the {limit} tokens of {task.generate.name}; lower it"
+        )
+    return f"up to {passages} tokens of passages and {answer} of an answer; the model holds {limit}"
 
 
 def _check_output(task: Task) -> str:

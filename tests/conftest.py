@@ -65,3 +65,8 @@ def parquet(table: pa.Table, rows: int | None = None) -> bytes:
     sink = io.BytesIO()
     pq.write_table(table, sink, row_group_size=rows)
     return sink.getvalue()
+
+
+def files_below(folder: Path) -> list[str]:
+    """Paths of all files below `folder`, in order."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())

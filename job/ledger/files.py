@@ -1,0 +1,31 @@
+"""Whole Parquet files and JSON, to and from storage."""
+
+import io
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from job import storage
+from job.errors import DataError
+
+
+def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
+    """Read a file. Raises `DataError` when it isn't whole."""
+    try:
+        with storage.open_input(uri) as file:
+            return pq.ParquetFile(file).read(columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{uri}: not a whole Parquet file; remove it and run again") from error
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """Equal tables give equal bytes."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def to_json(value: object) -> bytes:
+    """For people to read, too."""
+    return json.dumps(value, indent=2, ensure_ascii=False).encode()

@@ -1,0 +1,215 @@
+"""Index versions: parts of whole documents, and the manifest that makes them one."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from job import schema, storage
+from job.errors import DataError
+from job.ledger.files import read_parquet, to_json, to_parquet
+
+# Staged parts: whole documents; documents with a failed chunk; what a commit keeps of either.
+_CLEAN, _FAILED, _SETTLED = "part-", "_failed-", "part-settled-"
+_LISTED = [schema.CHUNK_ID, schema.DOCUMENT_ID, schema.URI]
+
+
+@dataclass(frozen=True)
+class IndexManifest:
+    """A committed index version: what it was made of, what it holds and in which parts."""
+
+    version: str
+    fingerprint: str
+    settings: dict[str, Any]
+    embed_model: str
+    dtype: str
+    dimension: int
+    metric: str
+    documents: int
+    failed: int
+    chunks: int
+    parts: list[dict[str, Any]]
+
+
+class IndexLedger:
+    """One version below `index.uri`: parts of whole documents, then `documents.parquet`, the manifest last."""
+
+    def __init__(self, uri: str, version: str) -> None:
+        self._uri = uri
+        self._folder = storage.join(uri, "versions", version)
+        self._version = version
+
+    def manifest(self) -> IndexManifest | None:
+        """The manifest, or None while the version isn't committed."""
+        uri = storage.join(self._folder, "manifest.json")
+        if not storage.exists(uri):
+            return None
+        try:
+            return IndexManifest(**json.loads(storage.read_bytes(uri)))
+        except (ValueError, TypeError) as error:
+            raise DataError(f"index.uri: {uri} isn't a manifest of this program: {error}") from error
+
+    def done(self) -> frozenset[str]:
+        """Ids of the documents that are in a part without an error."""
+        ids: set[str] = set()
+        for name in self._names(_CLEAN):
+            ids.update(self._read(name, [schema.DOCUMENT_ID])[schema.DOCUMENT_ID].to_pylist())
+        return frozenset(ids)
+
+    def settle_dtype(self, measure: Callable[[], str]) -> str:
+        """The dtype that this version is computed in: the first to ask measures, the others and reruns follow."""
+        uri = storage.join(self._folder, "_dtype")
+        if not storage.exists(uri):
+            storage.put_if_absent(uri, measure().encode())
+        return storage.read_bytes(uri).decode()
+
+    def write(self, chunks: pa.Table) -> None:
+        """Stage a block of whole documents; those with a failed chunk go to a part of their own."""
+        failed = set(chunks.filter(pc.is_valid(chunks[schema.ERROR]))[schema.DOCUMENT_ID].to_pylist())
+        spoilt = pc.is_in(chunks[schema.DOCUMENT_ID], pa.array(failed, pa.string()))
+        clean = chunks.filter(pc.invert(spoilt)).drop_columns([schema.ERROR])
+        for prefix, rows in ((_CLEAN, clean), (_FAILED, chunks.filter(spoilt))):
+            if rows.num_rows:
+                self._put(prefix, rows.replace_schema_metadata())
+
+    def survey(self) -> list["Part"]:
+        """What the parts hold, each document counted once: in a clean part first, and the first by name."""
+        seen: set[str] = set()
+        parts = []
+        for name in [*self._names(_CLEAN), *self._names(_FAILED)]:
+            failed = name.startswith(_FAILED)
+            rows = self._read(name, [*_LISTED, schema.ERROR] if failed else _LISTED)
+            ids = set(rows[schema.DOCUMENT_ID].to_pylist())
+            if fresh := ids - seen:
+                rows = rows.filter(pc.is_in(rows[schema.DOCUMENT_ID], pa.array(fresh, pa.string())))
+                parts.append(Part(name, None if fresh == ids and not failed else fresh, _by_document(rows)))
+            seen |= ids
+        return parts
+
+    def commit(self, parts: list["Part"], **about: Any) -> IndexManifest:
+        """Put `documents.parquet`, then the manifest that makes the version one; sweep what it doesn't list.
+
+        Losing to another attempt is success: what it committed stays as it is.
+        """
+        if self.manifest() is None:
+            self._put_manifest(parts, about)
+        committed = self.manifest()
+        assert committed is not None
+        self._sweep(committed)
+        return committed
+
+    def _put_manifest(self, parts: list["Part"], about: dict[str, Any]) -> None:
+        names = [name for part in parts if (name := self._settle(part))]
+        if not names:
+            raise DataError("corpus.uri: not one passage of it could be embedded; the rows' errors say why")
+        counts = [self._rows(name) for name in names]
+        vectors = self._schema(names[0]).field(schema.EMBEDDING).type
+        documents = pa.concat_tables([part.documents for part in parts])
+        manifest = IndexManifest(
+            version=self._version,
+            metric=schema.METRIC,
+            dimension=vectors.list_size,
+            dtype=self.settle_dtype(str),
+            documents=documents.num_rows,
+            failed=documents.num_rows - documents[schema.ERROR].null_count,
+            chunks=sum(counts),
+            parts=[{"name": name, "rows": rows} for name, rows in zip(names, counts, strict=True)],
+            **about,
+        )
+        storage.put(storage.join(self._folder, "documents.parquet"), to_parquet(documents))
+        storage.put_if_absent(storage.join(self._folder, "manifest.json"), to_json(asdict(manifest)))
+
+    def batches(self, manifest: IndexManifest) -> Iterator[pa.Table]:
+        """The committed rows, a part at a time."""
+        for part in manifest.parts:
+            yield self._read(part["name"])
+
+    def errors(self) -> pa.Table:
+        """The documents that have an error, of a committed version."""
+        with storage.open_input(storage.join(self._folder, "documents.parquet")) as file:
+            documents = pq.read_table(file)
+        return documents.filter(pc.is_valid(documents[schema.ERROR]))
+
+    def _names(self, prefix: str) -> list[str]:
+        names = [name for name in storage.list_names(self._folder) if name.startswith(prefix)]
+        return [name for name in names if not name.startswith(_SETTLED)] if prefix == _CLEAN else names
+
+    def _read(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        return read_parquet(storage.join(self._folder, name), columns)
+
+    def _rows(self, name: str) -> int:
+        with storage.open_input(storage.join(self._folder, name)) as file:
+            return int(pq.read_metadata(file).num_rows)
+
+    def _schema(self, name: str) -> pa.Schema:
+        with storage.open_input(storage.join(self._folder, name)) as file:
+            return pq.read_schema(file)
+
+    def _put(self, prefix: str, rows: pa.Table) -> str:
+        content = to_parquet(rows)
+        name = f"{prefix}{schema.digest_bytes(content)}.parquet"
+        storage.put_if_absent(storage.join(self._folder, name), content)
+        return name
+
+    def _settle(self, part: "Part") -> str | None:
+        """Name of the part that holds just the chunks that count; None when there are none."""
+        if part.fresh is None:
+            return part.name
+        rows = self._read(part.name)
+        rows = rows.filter(pc.is_in(rows[schema.DOCUMENT_ID], pa.array(part.fresh, pa.string())))
+        if schema.ERROR in rows.column_names:
+            rows = rows.filter(pc.is_null(rows[schema.ERROR])).drop_columns([schema.ERROR])
+        return self._put(_SETTLED, rows) if rows.num_rows else None
+
+    def _sweep(self, manifest: IndexManifest) -> None:
+        listed = {part["name"] for part in manifest.parts}
+        names = self._names(_CLEAN) + self._names("_") + self._names(_SETTLED)
+        left = [name for name in names if name not in listed]
+        storage.delete(storage.join(self._folder, name) for name in left)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A staged part, the ids that count in it (None: all) and their rows of `documents.parquet`."""
+
+    name: str
+    fresh: set[str] | None
+    documents: pa.Table
+
+
+def current_version(uri: str) -> str | None:
+    """The version that `current.json` names, or None."""
+    name = storage.join(uri, "current.json")
+    if not storage.exists(name):
+        return None
+    try:
+        return str(json.loads(storage.read_bytes(name))["version"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"index.uri: {name} names no version: run `ragjob index` again") from error
+
+
+def set_current(uri: str, version: str) -> None:
+    """Let `current.json` name `version`."""
+    storage.put(storage.join(uri, "current.json"), to_json({"version": version}))
+
+
+def _by_document(part: pa.Table) -> pa.Table:
+    """Rows of `documents.parquet` for the documents of one part."""
+    if schema.ERROR not in part.column_names:
+        part = part.append_column(schema.ERROR, pa.nulls(part.num_rows, pa.string()))
+    keys = [schema.DOCUMENT_ID, schema.URI]
+    grouped = part.group_by(keys, use_threads=False).aggregate([(schema.CHUNK_ID, "list"), (schema.ERROR, "list")])
+    rows = []
+    for document in grouped.to_pylist():
+        errors = [error for error in document["error_list"] if error]
+        count = len(document["error_list"])
+        rows.append(
+            {name: document[name] for name in keys}
+            | {"digest": schema.digest(document["chunk_id_list"]), "chunk_count": count - len(errors)}
+            | {"failed_count": len(errors), schema.ERROR: errors[0] if errors else None}
+        )
+    return pa.Table.from_pylist(rows, schema.DOCUMENTS)

@@ -1,0 +1,171 @@
+"""Runs: staged parts of answers, and the one file that they are published as."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from job import schema, storage
+from job.errors import DataError, DependencyError
+from job.ledger.files import read_parquet, to_json, to_parquet
+
+WINDOW = 4096  # prompts that publishing holds at once
+_IDENTITY = b"ragjob.identity"
+
+
+@dataclass(frozen=True)
+class RunManifest:
+    """A published run, as counted in its `answers.parquet`."""
+
+    run_id: str
+    identity: str
+    rows: int
+    errors: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class RunLedger:
+    """One run below `output.uri`: parts in `_staging`, then one `answers.parquet` that appears whole."""
+
+    def __init__(self, uri: str, run_id: str, identity: str) -> None:
+        self._run = storage.join(uri, run_id)
+        self._staging = storage.join(uri, "_staging", run_id)
+        self._run_id = run_id
+        self._identity = identity
+        self.answers = storage.join(self._run, "answers.parquet")
+
+    def published(self) -> RunManifest | None:
+        """The manifest, written anew if it is missing, or None while the run isn't published.
+
+        Raises `DataError` when a run of that name was published with other settings.
+        """
+        if not storage.exists(self.answers):
+            return None
+        uri = storage.join(self._run, "_manifest.json")
+        manifest = None
+        if storage.exists(uri):
+            manifest = RunManifest(**json.loads(storage.read_bytes(uri)))
+        else:
+            manifest = self._count()
+            storage.put(uri, to_json(asdict(manifest)))
+        self._check(manifest.identity)
+        return manifest
+
+    def claim(self) -> None:
+        """Put the run's identity before its first part. Raises `DataError` when another one stands there."""
+        uri = storage.join(self._staging, "identity.json")
+        if not storage.put_if_absent(uri, to_json({"identity": self._identity})):
+            self._check(json.loads(storage.read_bytes(uri))["identity"])
+
+    def answered(self, total: int) -> npt.NDArray[np.bool_]:
+        """Which of the `total` positions have a staged answer; rows with an error don't count."""
+        done = np.zeros(total, np.bool_)
+        for name in self._parts():
+            part = read_parquet(storage.join(self._staging, name), [schema.POSITION, schema.ERROR])
+            done[part.filter(pc.is_null(part[schema.ERROR]))[schema.POSITION].to_numpy()] = True
+        return done
+
+    def write(self, rows: pa.Table) -> None:
+        """Stage a block: answers and rows with an error in parts of their own."""
+        good = pc.is_null(rows[schema.ERROR])
+        for part in (rows.filter(good), rows.filter(pc.invert(good))):
+            if part.num_rows:
+                content = to_parquet(part)
+                ends = pc.min_max(part[schema.POSITION]).as_py()
+                positions = f"{ends['min']:09d}-{ends['max']:09d}"
+                name = f"part-{positions}-{schema.digest_bytes(content)}.parquet"
+                storage.put_if_absent(storage.join(self._staging, name), content)
+
+    def publish(self, total: int, columns: pa.Schema) -> RunManifest:
+        """Write `answers.parquet` from the parts, unless it is there by then; losing that race is success."""
+        try:
+            storage.publish(self.answers, lambda sink: self._merge(sink, total, columns))
+        except (DataError, DependencyError):
+            if not storage.exists(self.answers):
+                raise
+        manifest = self.published()
+        assert manifest is not None
+        return manifest
+
+    def errors(self, most: int) -> list[tuple[str, str]]:
+        """Ids and errors of the first `most` failed prompts of the published run."""
+        return _failed(read_parquet(self.answers, [schema.PROMPT_ID, schema.ERROR]), most)
+
+    def staged_errors(self, most: int) -> list[tuple[str, str]]:
+        """The same of the staged parts."""
+        names = [storage.join(self._staging, name) for name in self._parts()]
+        columns = [schema.PROMPT_ID, schema.ERROR]
+        return [error for name in names for error in _failed(read_parquet(name, columns), most)][:most]
+
+    def sweep(self) -> None:
+        """Remove the run's staging, and files that killed attempts left beside the answers."""
+        storage.delete_folder(self._staging)
+        left = [name for name in storage.list_names(self._run) if name.startswith("_answers.parquet.")]
+        storage.delete(storage.join(self._run, name) for name in left)
+
+    def _parts(self) -> list[str]:
+        return [name for name in storage.list_names(self._staging) if name.startswith("part-")]
+
+    def _check(self, identity: str) -> None:
+        if identity != self._identity:
+            raise DataError(
+                f"run_id: {self._run_id} was started with other settings or inputs; "
+                "take another run_id, or leave it out to get one that follows from them"
+            )
+
+    def _merge(self, sink: BinaryIO, total: int, columns: pa.Schema) -> None:
+        ranges = {name: _positions(name) for name in self._parts()}
+        target = columns.with_metadata({_IDENTITY: self._identity.encode()})
+        with pq.ParquetWriter(sink, target, compression="zstd") as writer:
+            for first in range(0, total, WINDOW):
+                last = min(first + WINDOW, total) - 1
+                names = [name for name, (low, high) in ranges.items() if low <= last and high >= first]
+                writer.write_table(self._window(names, first, last, columns))
+
+    def _window(self, names: list[str], first: int, last: int, columns: pa.Schema) -> pa.Table:
+        """Rows of positions first to last: an answer before an error, and the first by part name."""
+        tables = [read_parquet(storage.join(self._staging, name)) for name in names]
+        if not tables:
+            raise DependencyError(f"{self._staging}: no part holds prompts {first} to {last}; run it again")
+        rows = pa.concat_tables(tables, promote_options="permissive")
+        rows = rows.append_column("_failed", pc.is_valid(rows[schema.ERROR]))
+        rows = rows.append_column("_order", pa.array(range(rows.num_rows)))
+        rows = rows.filter(pc.is_in(rows[schema.POSITION], pa.array(range(first, last + 1), pa.int64())))
+        order = [(schema.POSITION, "ascending"), ("_failed", "ascending"), ("_order", "ascending")]
+        rows = rows.sort_by(order)
+        positions = rows[schema.POSITION].to_numpy()
+        rows = rows.take(np.flatnonzero(np.diff(positions, prepend=-1)))
+        if rows.num_rows != last - first + 1:
+            lost = last - first + 1 - rows.num_rows
+            raise DependencyError(f"{self._staging}: {lost} prompts have no row; run it again")
+        return rows.select(columns.names).cast(columns)
+
+    def _count(self) -> RunManifest:
+        rows = read_parquet(self.answers, [schema.ERROR, "prompt_tokens", "completion_tokens"])
+        identity = (rows.schema.metadata or {}).get(_IDENTITY, b"").decode()
+        self._check(identity)  # before another program's file is taken for a run
+        return RunManifest(
+            run_id=self._run_id,
+            identity=identity,
+            rows=rows.num_rows,
+            errors=rows.num_rows - rows[schema.ERROR].null_count,
+            prompt_tokens=pc.sum(rows["prompt_tokens"]).as_py() or 0,
+            completion_tokens=pc.sum(rows["completion_tokens"]).as_py() or 0,
+        )
+
+
+def _positions(name: str) -> tuple[int, int]:
+    """First and last position in part-<first>-<last>-<digest>.parquet."""
+    _, first, last, _ = name.split("-")
+    return int(first), int(last)
+
+
+def _failed(rows: pa.Table, most: int) -> list[tuple[str, str]]:
+    failed = rows.filter(pc.is_valid(rows[schema.ERROR])).slice(0, most)
+    return list(zip(failed[schema.PROMPT_ID].to_pylist(), failed[schema.ERROR].to_pylist(), strict=True))

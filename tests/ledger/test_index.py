@@ -1,0 +1,232 @@
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from job import schema, storage
+from job.errors import DataError
+from job.ledger import IndexLedger, IndexManifest, current_version, set_current
+from tests.conftest import files_below
+
+ABOUT: dict[str, Any] = {"fingerprint": "f", "settings": {"chunk.size": 200}, "embed_model": "minilm@1"}
+FINE = [None, None]  # the errors of a document's chunks
+HALF = [None, "too long"]
+BAD = ["blank"]
+
+
+def chunks(documents: dict[str, list[str | None]]) -> pa.Table:
+    """Chunks of these documents, embedded but for those with an error."""
+    rows = [(name, index, error) for name, errors in documents.items() for index, error in enumerate(errors)]
+    columns = [
+        [f"{name}{index}" for name, index, _ in rows],
+        [name for name, _, _ in rows],
+        [f"{name}.md" for name, _, _ in rows],
+        [index for _, index, _ in rows],
+        [f"text {index} of {name}" for name, index, _ in rows],
+        [error for _, _, error in rows],
+        [None if error else [ord(name), index] for name, index, error in rows],
+    ]
+    return pa.table(columns, pa.schema([*schema.CHUNKS, *schema.embedded(2)]))
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> IndexLedger:
+    return IndexLedger(str(tmp_path), "v1")
+
+
+@pytest.fixture
+def version(tmp_path: Path) -> Path:
+    """The folder of the version that `index` writes."""
+    return tmp_path / "versions" / "v1"
+
+
+def committed_ids(index: IndexLedger) -> list[str]:
+    manifest = index.manifest()
+    assert manifest
+    return sorted(name for part in index.batches(manifest) for name in part["chunk_id"].to_pylist())
+
+
+def test_documents_in_a_part_are_done(index: IndexLedger) -> None:
+    index.write(chunks({"a": FINE, "b": FINE}))
+    index.write(chunks({"c": FINE}))
+    assert index.done() == {"a", "b", "c"}
+
+
+def test_documents_with_a_failed_chunk_are_tried_again(index: IndexLedger) -> None:
+    index.write(chunks({"a": FINE, "b": HALF, "c": BAD}))
+    assert index.done() == {"a"}
+
+
+def test_the_same_block_staged_twice_is_one_part(index: IndexLedger, version: Path) -> None:
+    index.write(chunks({"a": FINE, "b": FINE}))
+    index.write(chunks({"a": FINE, "b": FINE}))
+    assert len(files_below(version)) == 1
+
+
+def test_a_version_is_committed_with_what_it_holds(index: IndexLedger) -> None:
+    index.settle_dtype(lambda: "bfloat16")
+    index.write(chunks({"a": FINE, "b": HALF, "c": BAD}))
+    manifest = index.commit(index.survey(), **ABOUT)
+    assert manifest == index.manifest()
+    assert replace(manifest, parts=[]) == IndexManifest(
+        version="v1", dtype="bfloat16", dimension=2, metric="cosine", documents=3, failed=2, chunks=3, parts=[], **ABOUT
+    )
+    assert committed_ids(index) == ["a0", "a1", "b0"]
+
+
+def test_committed_parts_have_the_designs_columns(index: IndexLedger) -> None:
+    index.write(chunks({"a": HALF, "b": FINE}))
+    manifest = index.commit(index.survey(), **ABOUT)
+    assert [part.schema for part in index.batches(manifest)] == [schema.chunk_parts(2)] * 2
+    assert sum(part["rows"] for part in manifest.parts) == manifest.chunks
+
+
+def test_documents_are_listed_with_their_chunks_and_first_error(index: IndexLedger, version: Path) -> None:
+    index.write(chunks({"a": FINE, "b": HALF}))
+    index.commit(index.survey(), **ABOUT)
+    documents = pq.read_table(version / "documents.parquet")
+    assert documents.schema == schema.DOCUMENTS
+    assert documents.drop_columns(["digest"]).to_pylist() == [
+        {"document_id": "a", "uri": "a.md", "chunk_count": 2, "failed_count": 0, "error": None},
+        {"document_id": "b", "uri": "b.md", "chunk_count": 1, "failed_count": 1, "error": "too long"},
+    ]
+    assert index.errors()["document_id"].to_pylist() == ["b"]
+
+
+def test_a_version_isnt_there_before_it_is_committed(index: IndexLedger) -> None:
+    index.write(chunks({"a": FINE}))
+    assert index.manifest() is None
+
+
+def test_documents_of_attempts_that_overlap_count_once(index: IndexLedger) -> None:
+    index.write(chunks({"a": FINE, "b": FINE}))
+    index.write(chunks({"c": FINE}))
+    index.write(chunks({"b": FINE, "c": FINE, "d": FINE}))
+    manifest = index.commit(index.survey(), **ABOUT)
+    assert (manifest.documents, manifest.chunks) == (4, 8)
+    assert committed_ids(index) == ["a0", "a1", "b0", "b1", "c0", "c1", "d0", "d1"]
+
+
+@pytest.mark.parametrize("attempts", [[HALF, FINE], [FINE, HALF], [BAD, FINE, HALF]])
+def test_a_document_that_failed_in_one_attempt_and_not_in_another_is_fine(
+    index: IndexLedger, attempts: list[list[str | None]]
+) -> None:
+    for errors in attempts:
+        index.write(chunks({"a": errors}))
+    manifest = index.commit(index.survey(), **ABOUT)
+    assert (manifest.documents, manifest.failed, committed_ids(index)) == (1, 0, ["a0", "a1"])
+
+
+def test_a_commit_leaves_only_what_it_lists(index: IndexLedger, version: Path) -> None:
+    index.settle_dtype(lambda: "float32")
+    index.write(chunks({"a": FINE, "b": HALF}))
+    index.write(chunks({"a": FINE, "c": FINE}))
+    (version / "_part-torn.parquet.x7").write_bytes(b"left by a killed writer")
+    manifest = index.commit(index.survey(), **ABOUT)
+    listed = [part["name"] for part in manifest.parts]
+    assert files_below(version) == sorted([*listed, "documents.parquet", "manifest.json"])
+
+
+def interrupt(uri: str, content: bytes) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_commit_that_was_killed_before_its_manifest_is_made_again_the_same(
+    index: IndexLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twin = IndexLedger(str(tmp_path / "undisturbed"), "v1")
+    for each in (index, twin):
+        each.write(chunks({"a": FINE, "b": HALF}))
+        each.write(chunks({"a": FINE, "c": FINE}))
+    monkeypatch.setattr(storage, "put", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        index.commit(index.survey(), **ABOUT)
+    monkeypatch.undo()
+    assert index.manifest() is None
+    assert index.commit(index.survey(), **ABOUT) == twin.commit(twin.survey(), **ABOUT)
+
+
+def test_who_commits_second_leaves_the_first_ones_version_as_it_is(index: IndexLedger, version: Path) -> None:
+    index.write(chunks({"a": FINE, "b": HALF}))
+    first = index.commit(index.survey(), **ABOUT)
+    before = {name: (version / name).read_bytes() for name in files_below(version)}
+    index.write(chunks({"b": FINE, "c": FINE}))
+    assert index.commit(index.survey(), **ABOUT) == first
+    assert {name: (version / name).read_bytes() for name in files_below(version)} == before
+
+
+def test_a_late_writers_part_isnt_read(index: IndexLedger) -> None:
+    index.write(chunks({"a": FINE}))
+    index.commit(index.survey(), **ABOUT)
+    index.write(chunks({"a": FINE, "b": FINE}))
+    assert committed_ids(index) == ["a0", "a1"]
+
+
+def test_a_version_without_a_chunk_is_refused(index: IndexLedger) -> None:
+    index.write(chunks({"a": BAD, "b": BAD}))
+    with pytest.raises(DataError, match=r"^corpus.uri: not one passage of it could be embedded"):
+        index.commit(index.survey(), **ABOUT)
+
+
+def test_the_first_dtype_that_is_measured_holds(index: IndexLedger) -> None:
+    assert index.settle_dtype(lambda: "bfloat16") == "bfloat16"
+    assert index.settle_dtype(lambda: "float32") == "bfloat16"
+
+
+def test_workers_that_measure_at_once_agree_on_a_dtype(index: IndexLedger) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        settled = list(pool.map(lambda number: index.settle_dtype(lambda: f"float{number}"), range(8)))
+    assert len(set(settled)) == 1
+
+
+def test_a_part_that_is_cut_short_is_named(index: IndexLedger, version: Path) -> None:
+    index.write(chunks({"a": FINE}))
+    part = version / files_below(version)[0]
+    part.write_bytes(part.read_bytes()[:-9])
+    with pytest.raises(DataError, match=f"^{part}: not a whole Parquet file; remove it and run again$"):
+        index.done()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"version": "v1"}'])
+def test_a_manifest_that_isnt_one_is_named(index: IndexLedger, version: Path, content: str) -> None:
+    storage.put(str(version / "manifest.json"), content.encode())
+    with pytest.raises(DataError, match=r"^index.uri: .*/manifest.json isn't a manifest of this program"):
+        index.manifest()
+
+
+def test_the_current_version_is_the_one_that_was_set_last(tmp_path: Path) -> None:
+    assert current_version(str(tmp_path)) is None
+    set_current(str(tmp_path), "v1")
+    set_current(str(tmp_path), "v2")
+    assert current_version(str(tmp_path)) == "v2"
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_a_current_file_that_names_no_version_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "current.json").write_text(content)
+    with pytest.raises(DataError, match=r"^index.uri: .*/current.json names no version: run `ragjob index` again"):
+        current_version(str(tmp_path))
+
+
+OUTCOMES = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from([FINE, HALF, BAD]), min_size=1)
+
+
+@given(st.lists(OUTCOMES, max_size=6))
+def test_whatever_attempts_staged_the_next_one_completes_each_document_once(
+    tmp_path_factory: pytest.TempPathFactory, attempts: list[dict[str, list[str | None]]]
+) -> None:
+    index = IndexLedger(str(tmp_path_factory.mktemp("index")), "v1")
+    for documents in attempts:
+        index.write(chunks(documents))
+    fine = {name for documents in attempts for name, errors in documents.items() if errors == FINE}
+    assert index.done() == fine
+    index.write(chunks(dict.fromkeys(sorted(set("abcdef") - index.done()), FINE)))
+    manifest = index.commit(index.survey(), **ABOUT)
+    assert (manifest.documents, manifest.failed) == (6, 0)
+    assert committed_ids(index) == [f"{name}{number}" for name in "abcdef" for number in (0, 1)]
