@@ -172,16 +172,16 @@ class Generate(Section):
 
 class Errors(Section):
     max_rate: float = Field(
-        0.1, ge=0, le=1, description="share of failed prompts (for index: documents) above which none is kept"
+        0.1, ge=0, le=1, description="share of failed prompts (for index: documents) above which nothing is published"
     )
 
 
 class Cluster(Section):
     """What the cluster may grow to. By default what Ray sees: here, or where RAY_ADDRESS points."""
 
-    cpus: float | None = Field(None, gt=0)
-    gpus: float | None = Field(None, ge=0)
-    nodes: int | None = Field(None, ge=1)
+    cpus: float | None = Field(None, gt=0, description="CPUs it may grow to; what Ray sees by default")
+    gpus: float | None = Field(None, ge=0, description="GPUs it may grow to; what Ray sees by default")
+    nodes: int | None = Field(None, ge=1, description="nodes it may grow to; what Ray sees by default")
 
 
 class JobSettings(BaseSettings):
