@@ -22,9 +22,9 @@ from job.errors import RagjobError, SettingsError, Stopped
 
 if TYPE_CHECKING:
     from job.config import JobSettings
-    from job.execution import Observe
-    from job.execution import Progress as StageProgress
     from job.pipeline import Report
+    from job.progress import Observe
+    from job.progress import Progress as StageProgress
 
 LINE_EVERY_S = 10  # between two lines of progress of a stage, where there is no terminal
 SHOWN_ANSWERS = 4

@@ -12,6 +12,7 @@ import pyarrow as pa
 from job.config import Pool
 from job.errors import DependencyError, RagjobError
 from job.fit import TASK_CPUS
+from job.progress import Observe
 from job.stages.rows import Cost, costs, count_errors, with_costs
 
 
@@ -31,22 +32,6 @@ class Step:
     names: list[str]
     make: Callable[[], list[Stage]]
     pool: Pool | None = None
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far one stage is: `rows` it gave, and the share of the flow's blocks that it is through with."""
-
-    stage: str
-    rows: int
-    share: float
-
-
-Observe = Callable[[Progress], None]
-
-
-def silent(_: Progress) -> None:
-    """Observe nothing."""
 
 
 def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, observe: Observe) -> list[Cost]:

@@ -11,8 +11,9 @@ import numpy as np
 from job import cluster, fit, inputs, ledger, schema
 from job.config import JobSettings
 from job.errors import DataError, TooManyFailures
-from job.execution import Observe, Progress, Step, execute, silent
+from job.execution import Step, execute
 from job.plan import Plan, Task, check, identify
+from job.progress import Observe, Progress, silent
 from job.stages import augment, chunk, embed, generate, retrieve
 from job.stages.read import ReadDocuments, ReadPrompts
 from job.stages.rows import Cost
@@ -160,19 +161,23 @@ def _chroma(task: Task) -> Iterator[Callable[[], "Target"] | None]:
 
     An index without a server that lasts is committed unloaded: its vectors wait on storage.
     """
-    from job.store import Target
-
     settings = task.settings.chroma
     if settings.url:
         url = settings.url
-        yield lambda: Target(url, settings.timeout_s)
+        yield lambda: _target(url, settings.timeout_s)
     elif settings.path is None and not task.run:
         yield None
     else:
         from job.chroma_server import LocalChroma
 
         with LocalChroma(settings.path) as server:
-            yield lambda: Target(server.url(), settings.timeout_s)
+            yield lambda: _target(server.url(), settings.timeout_s)
+
+
+def _target(url: str, timeout_s: float) -> "Target":
+    from job.store import Target  # imports chromadb, which is not for the start
+
+    return Target(url, timeout_s)
 
 
 def _index(task: Task, plan: Plan, observe: Observe, report: Report) -> tuple[ledger.IndexManifest, Report]:

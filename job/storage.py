@@ -118,6 +118,11 @@ def check_writable(uri: str, key: str) -> None:
     delete([probe])
 
 
+def absolute(uri: str) -> str:
+    """`uri` as every process can use it, whatever folder it runs in."""
+    return str(_local(uri))
+
+
 def join(folder: str, *names: str) -> str:
     """Uri of `names` inside `folder`.
 
@@ -130,7 +135,7 @@ def join(folder: str, *names: str) -> str:
 def _local(uri: str) -> Path:
     if "://" in uri and not uri.startswith("file://"):
         raise SettingsError(f"{uri}: only local paths are supported so far")
-    return Path(uri.removeprefix("file://")).expanduser()
+    return Path(uri.removeprefix("file://")).expanduser().absolute()
 
 
 def _matches(path: Path) -> tuple[Path, list[str]]:

@@ -6,7 +6,7 @@ from typing import Any
 from ray.data import DataContext
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 
-from job.execution import Observe, Progress, silent
+from job.progress import Observe, Progress, silent
 
 OBSERVE_S = 0.3  # between two reports
 

@@ -16,13 +16,14 @@ LEVELS = [
     {"__main__", "cli"},
     {"__init__", "pipeline"},
     {"plan"},
-    {"execution", "watch"},
+    {"execution"},
+    {"watch"},
     {"stages"},
     {"ledger", "fit"},
     {"inputs"},
     {"formats"},
     {"models", "store", "chroma_server", "chroma_session", "storage", "cluster"},
-    {"config", "schema", "errors", "sample", "starter"},
+    {"config", "schema", "errors", "sample", "starter", "progress"},
 ]
 LEVEL_OF = {name: number for number, level in enumerate(LEVELS) for name in level}
 ONLY_IMPORTERS = {

@@ -39,8 +39,7 @@ class IndexLedger:
     """One version below `index.uri`: parts of whole documents, then `documents.parquet`, the manifest last."""
 
     def __init__(self, uri: str, version: str) -> None:
-        self._uri = uri
-        self._folder = storage.join(uri, "versions", version)
+        self._folder = storage.join(storage.absolute(uri), "versions", version)
         self._version = version
 
     def manifest(self) -> IndexManifest | None:

@@ -34,8 +34,9 @@ class RunLedger:
     """One run below `output.uri`: parts in `_staging`, then one `answers.parquet` that appears whole."""
 
     def __init__(self, uri: str, run_id: str, identity: str) -> None:
-        self._run = storage.join(uri, run_id)
-        self._staging = storage.join(uri, "_staging", run_id)
+        output = storage.absolute(uri)
+        self._run = storage.join(output, run_id)
+        self._staging = storage.join(output, "_staging", run_id)
         self._run_id = run_id
         self._identity = identity
         self.answers = storage.join(self._run, "answers.parquet")
