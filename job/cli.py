@@ -238,6 +238,7 @@ class _Progress:
         self._tasks: dict[str, TaskID] = {}
         self._started: dict[str, float] = {}
         self._told: dict[str, float] = {}
+        self._shares: dict[str, float] = {}
 
     def __enter__(self) -> "_Progress":
         self._bars.start()
@@ -248,6 +249,10 @@ class _Progress:
 
     def observe(self, progress: "StageProgress") -> None:
         now, stage = time.monotonic(), progress.stage
+        if progress.share < self._shares.get(stage, 0):  # the next flow has a stage of that name, too
+            self._started.pop(stage, None)
+            self._tasks.pop(stage, None)
+        self._shares[stage] = progress.share
         if progress.rows and stage not in self._started:
             self._started[stage] = self._told[stage] = now
         seconds = now - self._started.get(stage, now)
