@@ -1,4 +1,4 @@
-"""The Ray cluster that the job runs on: what it has, start and stop. With `pipeline`, the only importer of ray."""
+"""The Ray cluster that the job runs on: what it has, start and stop."""
 
 import logging
 import os

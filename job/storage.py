@@ -1,4 +1,4 @@
-"""Files and folders by uri: read, list, put whole, put if absent. The only importer of pyarrow.fs and boto3."""
+"""Files and folders by uri: read, list, put whole, put if absent. Local paths only so far."""
 
 import errno
 import os

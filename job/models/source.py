@@ -103,7 +103,7 @@ def _config(source: Source) -> dict[str, Any]:
 
 
 def _from_folder(name: str, key: str) -> Source:
-    folder = Path(name).expanduser().absolute().absolute()
+    folder = Path(name).expanduser().absolute()
     _check_model(folder, key)
     return Source(name, str(folder), _content_revision(_digests(folder)))
 
