@@ -6,7 +6,7 @@ TARGET ?= cpu
 IMAGE ?= localhost/ragjob:0.1.0-$(TARGET)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint bench image clean
+.PHONY: help demo test soak lint bench image manifests clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -30,6 +30,9 @@ bench: $(VENV)/.ready  ## Time `ragjob index` against a plain one-process loop
 
 image:  ## Build the container image (IMAGE, TARGET=cpu or gpu, BUILD=a program like `docker build`)
 	$(BUILD) -f docker/Dockerfile --target $(TARGET) --tag $(IMAGE) $(BUILD_ARGS) .
+
+manifests: $(VENV)/.ready  ## Write the chart's schema and k8s/ anew, from settings and chart (needs helm)
+	PYTHONPATH=. $(BIN)/python helm/render.py
 
 clean:  ## Remove the virtual environment and what the demo wrote
 	rm -rf $(VENV) ragjob-demo
