@@ -293,7 +293,7 @@ def test_only_operator_and_submitter_reach_the_dashboard_beside_ray() -> None:
         ),
         (
             {"config": URIS | {"embed": {"pool": {"max": 4}}}},
-            "workers: the pools of `index` take 4.4 cpus at their most, all groups together have 2; raise a group's max",
+            "workers: the pools of `index` take 4.4 cpus at their most, all groups together have 2; raise",
         ),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
