@@ -7,7 +7,7 @@ from typing import BinaryIO
 import pytest
 
 from job import storage
-from job.errors import DataError, DependencyError, SettingsError
+from job.errors import DataError, DependencyError
 from job.storage import list_inputs
 
 SUFFIXES = (".txt", ".md")
@@ -94,23 +94,6 @@ def test_an_input_without_files_is_named_with_its_setting(corpus: Path, name: st
 def test_a_name_that_no_file_can_have_is_a_dependency_error(tmp_path: Path) -> None:
     with pytest.raises(DependencyError, match="File name too long"):
         paths(tmp_path / ("x" * 5000))
-
-
-@pytest.mark.parametrize(
-    "use",
-    [
-        lambda uri: list_inputs(uri, SUFFIXES, "corpus.uri"),
-        storage.list_names,
-        storage.exists,
-        storage.open_input,
-        lambda uri: storage.put(uri, b""),
-        lambda uri: storage.publish(uri, lambda file: file.write(b"")),
-        lambda uri: storage.delete([uri]),
-    ],
-)
-def test_a_bucket_is_refused_while_only_local_paths_work(use: Callable[[str], object]) -> None:
-    with pytest.raises(SettingsError, match=r"^s3://bucket/x.txt: only local paths are supported"):
-        use("s3://bucket/x.txt")
 
 
 def test_names_are_those_of_files_right_in_a_folder(corpus: Path) -> None:
@@ -208,7 +191,7 @@ def test_deleting_one_runs_folder_leaves_its_neighbours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("read", [storage.open_input, storage.read_bytes])
 def test_a_file_that_isnt_there_is_a_data_error(tmp_path: Path, read: Callable[[str], object]) -> None:
-    with pytest.raises(DataError, match=f"^{tmp_path}/none: no such file$"):
+    with pytest.raises(DataError, match=f"^{tmp_path}/none: no such file; check its address, or put it there$"):
         read(str(tmp_path / "none"))
 
 
