@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import boto3
 import pytest
+from botocore.config import Config
 
 READY_S = 30.0
 # The keys are long enough to be looked for in whatever a job writes.
@@ -51,10 +52,10 @@ class S3Server:
     def settings(self) -> dict[str, str]:
         return {"s3.endpoint_url": self.endpoint, "s3.region": self.region}
 
-    def client(self) -> Any:
+    def client(self, config: Config | None = None) -> Any:
         """A client of the tests' own, so that they don't see storage through the eyes of what they test."""
         keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
-        return boto3.client("s3", endpoint_url=self.endpoint, region_name=self.region, **keys)
+        return boto3.client("s3", endpoint_url=self.endpoint, region_name=self.region, config=config, **keys)
 
 
 @dataclass(frozen=True)
