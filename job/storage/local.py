@@ -149,8 +149,8 @@ def _stage(path: Path, write: Callable[[BinaryIO], object]) -> Path:
         with os.fdopen(handle, "wb") as file:
             write(file)
             file.flush()
+            os.fchmod(handle, 0o644)
             os.fsync(handle)
-        Path(name).chmod(0o644)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
