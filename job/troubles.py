@@ -14,6 +14,7 @@ REQUEST_S = 30
 IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 SCALING = {"TriggeredScaleUp", "Nominated"}  # what node autoscalers say of a pod they make a node for
 RAY = "ray.io/cluster"
+REPEATED = "(combined from similar events): "
 
 Pod = dict[str, Any]
 
@@ -36,15 +37,15 @@ def failure(name: str, status: dict[str, Any]) -> RagjobError | None:
     return None
 
 
-def find(core: Any, name: str, namespace: str, status: dict[str, Any]) -> list[str]:
-    """What keeps a RayJob from running, by its pods and the warnings about it."""
+def find(core: Any, name: str, namespace: str, status: dict[str, Any]) -> dict[str, str]:
+    """What keeps a RayJob from running, by the object that it concerns: its pods, and what is warned of."""
     if not status.get("jobDeploymentStatus"):
-        return [f"RayJob {name}: no operator takes it up; start KubeRay's, 1.6.2 or later"]
+        return {name: f"RayJob {name}: no operator takes it up; start KubeRay's, 1.6.2 or later"}
     cluster = status.get("rayClusterName", "")
     selectors = [f"job-name={name}", f"{RAY}={cluster}"] if cluster else [f"job-name={name}"]
     found = [pod for selector in selectors for pod in pods(core, namespace, selector)]
-    waiting = [pod for pod in found if not _scaling(core, namespace, pod)]
-    return [trouble for pod in waiting if (trouble := of_pod(pod))] + _warnings(core, namespace, {name, cluster})
+    troubles = {pod["metadata"]["name"]: of_pod(pod) for pod in found if not _scaling(core, namespace, pod)}
+    return {pod: trouble for pod, trouble in troubles.items() if trouble} | _warnings(core, namespace, {name, cluster})
 
 
 def pods(core: Any, namespace: str, selector: str) -> list[Pod]:
@@ -61,13 +62,14 @@ def of_pod(pod: Pod) -> str | None:
         waiting = each["state"].get("waiting") or {}
         reason, message = waiting.get("reason", ""), waiting.get("message", "")
         if reason in IMAGE:
-            return f"pod {name}: image {each['image']} can't be pulled ({reason}): push it, or set another image"
+            return f"pod {name}: image {each['image']} can't be pulled: push it, or set another image"
         if reason in ("CreateContainerConfigError", "CreateContainerError"):
             return f"pod {name}: {message}: create what is missing, or take it out of the values"
     for condition in status.get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            lacks = "has a free GPU" if "gpu" in condition.get("message", "") else "has room for it"
-            return f"pod {name}: no node {lacks}: {condition.get('message')}; add one, or lower what `workers` ask for"
+            message = condition.get("message", "").split(". ")[0]
+            lacks = "has a free GPU" if "gpu" in message else "takes it"
+            return f"pod {name}: no node {lacks} ({message}): add one, or lower what `workers` and `head` ask for"
     return None
 
 
@@ -76,19 +78,17 @@ class Patience:
     """Bears a trouble for some seconds, and ends with the first that doesn't go."""
 
     _since: dict[str, float] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
 
-    def bear(self, found: list[str], running: bool, tell: Callable[[str], None]) -> None:
+    def bear(self, found: dict[str, str], running: bool, tell: Callable[[str], None]) -> None:
         """Raise `DependencyError` for a trouble that lasts; of a job that is `running` all the same, only tell."""
         now = time.monotonic()
-        told = {trouble for trouble, since in self._since.items() if since == 0}
-        self._since = {trouble: self._since.get(trouble, now) for trouble in found}
-        for trouble, since in self._since.items():
-            if now - since < PATIENCE_S or trouble in told:
-                continue
+        self._since = {concerned: self._since.get(concerned, now) for concerned in found}
+        for concerned in {one for one, since in self._since.items() if now - since >= PATIENCE_S} - self._told:
             if not running:
-                raise DependencyError(trouble)
-            tell(trouble)
-            self._since[trouble] = 0
+                raise DependencyError(found[concerned])
+            tell(found[concerned])
+            self._told.add(concerned)
 
 
 def _last_words(message: str) -> str | None:
@@ -102,14 +102,15 @@ def _scaling(core: Any, namespace: str, pod: Pod) -> bool:
     )
 
 
-def _warnings(core: Any, namespace: str, names: set[str]) -> list[str]:
+def _warnings(core: Any, namespace: str, names: set[str]) -> dict[str, str]:
     """What was refused lately: a pod above the quota, or against the namespace's security level."""
-    return [
-        f"{event.involved_object.kind} {event.involved_object.name}: {' '.join(event.message.split())}"
+    return {
+        name: f"{event.involved_object.kind} {name}: {event.message.removeprefix(REPEATED)}; raise what the namespace "
+        "allows, or lower what the values ask for"
         for name in names - {""}
         for event in _events(core, namespace, name, "Warning")
         if "Failed" in event.reason and _age_s(event) < PATIENCE_S
-    ]
+    }
 
 
 def _events(core: Any, namespace: str, name: str, kind: str) -> list[Any]:
