@@ -2,6 +2,7 @@
 
 import logging
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -14,6 +15,8 @@ from job.errors import DependencyError, RagjobError
 from job.fit import TASK_CPUS
 from job.progress import Observe
 from job.stages.rows import Cost, costs, count_errors, with_costs
+
+BLOCK_RETRIES = 3  # of a block whose worker died, before the job ends: by default Ray goes on for ever
 
 
 class Stage(Protocol):
@@ -41,23 +44,34 @@ def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, observe: Obse
     `DependencyError` for whatever else ends the flow.
     """
     import ray
-    import ray.data
+    from ray.data import DataContext
 
     from job.watch import watch
 
-    _set_up()
-    watch(observe, [" + ".join(step.names) for step in steps], len(blocks))
-    flow = ray.data.from_arrow(blocks)
-    for step in steps:
-        flow = _add(flow, step, min(tasks, len(blocks)))
     spent: dict[str, Cost] = {}
-    try:
-        for receipts in flow.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for receipt in receipts.to_pylist():
-                _count(spent, Cost(**receipt))
-    except ray.exceptions.RayError as error:
-        raise _ours(error) from error
+    # A copy: the settings of a program that uses this as a library stay as they are.
+    with DataContext.current(DataContext.get_current().copy()):
+        _set_up(DataContext.get_current())
+        watch(observe, [" + ".join(step.names) for step in steps], len(blocks))
+        try:
+            for receipts in _flow(blocks, steps, tasks).iter_batches(batch_size=None, batch_format="pyarrow"):
+                for receipt in receipts.to_pylist():
+                    _count(spent, Cost(**receipt))
+        except ray.exceptions.RayError as error:
+            raise _ours(error) from error
     return list(spent.values())
+
+
+def _flow(blocks: list[pa.Table], steps: list[Step], tasks: int) -> Any:
+    import ray.data
+
+    flow = ray.data.from_arrow(blocks)
+    with warnings.catch_warnings():
+        # Ray wants named parameters, but has none for retries.
+        warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
+        for step in steps:
+            flow = _add(flow, step, min(tasks, len(blocks)))
+    return flow
 
 
 class _Worker:
@@ -89,13 +103,14 @@ def _add(flow: Any, step: Step, tasks: int) -> Any:
     how: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
     last = "write" in step.names
     if step.pool is None:
-        how |= {"compute": ray.data.TaskPoolStrategy(size=tasks), "num_cpus": TASK_CPUS}
+        how |= {"compute": ray.data.TaskPoolStrategy(size=tasks), "num_cpus": TASK_CPUS, "max_retries": BLOCK_RETRIES}
         return flow.map_batches(_task, fn_kwargs={"step": step, "last": last}, **how)
     pool = step.pool
     how |= {
         "compute": ray.data.ActorPoolStrategy(min_size=pool.min, max_size=pool.max),
         "num_cpus": pool.num_cpus,
         "num_gpus": pool.num_gpus or None,
+        "max_task_retries": BLOCK_RETRIES,
     }
     return flow.map_batches(_Worker, fn_constructor_args=(step, last), **how)
 
@@ -111,11 +126,8 @@ def _count(spent: dict[str, Cost], more: Cost) -> None:
     )
 
 
-def _set_up() -> None:
-    import ray.data
-
+def _set_up(context: Any) -> None:
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it says of errors, ours say in one line
-    context = ray.data.DataContext.get_current()
     context.target_max_block_size = None  # a block stays whole from its read to its part
     context.raise_original_map_exception = True
     context.enable_progress_bars = False
@@ -124,13 +136,21 @@ def _set_up() -> None:
 
 def _ours(error: BaseException) -> RagjobError:
     """The error of ours that a stage raised, or one that tells what ended Ray's work."""
-    from ray.exceptions import RayError
+    from ray.exceptions import RayActorError, RayError, WorkerCrashedError
 
+    root = error
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, RayActorError | WorkerCrashedError):
+            return DependencyError(
+                f"Ray: the worker of one block died {BLOCK_RETRIES + 1} times: give workers more memory, or lower "
+                "the batch_size of embed and generate; Ray's logs name the signal"
+            )
         # Ray's wrapper is an instance of what it wraps, too, but its message is the whole traceback.
-        if isinstance(cause, RagjobError) and not isinstance(cause, RayError):
-            return type(cause)(str(cause).splitlines()[0])  # Ray adds lines of its own
+        if not isinstance(cause, RayError):
+            root = cause
         cause = getattr(cause, "cause", None) or cause.__cause__
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return DependencyError(f"Ray: {type(error).__name__}: {lines[-1].strip()[:300] if lines else error}")
+    first = next((line.strip() for line in str(root).splitlines() if line.strip()), "")  # Ray adds lines of its own
+    if isinstance(root, RagjobError):
+        return type(root)(first)
+    return DependencyError(f"Ray: {type(root).__name__}: {first[:300]}; its traceback is in Ray's logs")
