@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from job.config import Pool
+from job import storage
+from job.config import S3, Pool
 from job.errors import DependencyError, RagjobError
 from job.fit import TASK_CPUS
 from job.progress import Observe
@@ -37,11 +38,11 @@ class Step:
     pool: Pool | None = None
 
 
-def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, observe: Observe) -> list[Cost]:
+def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3, observe: Observe) -> list[Cost]:
     """Take each of `blocks` through `steps`; gives what each stage has spent in all.
 
-    At most `tasks` blocks are at once in a step without a pool. Raises the `RagjobError` that a stage raised, and
-    `DependencyError` for whatever else ends the flow.
+    At most `tasks` blocks are at once in a step without a pool; `s3` is how workers reach S3. Raises the
+    `RagjobError` that a stage raised, and `DependencyError` for whatever else ends the flow.
     """
     import ray
     from ray.data import DataContext
@@ -54,7 +55,7 @@ def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, observe: Obse
         _set_up(DataContext.get_current())
         watch(observe, [" + ".join(step.names) for step in steps], len(blocks))
         try:
-            for receipts in _flow(blocks, steps, tasks).iter_batches(batch_size=None, batch_format="pyarrow"):
+            for receipts in _flow(blocks, steps, tasks, s3).iter_batches(batch_size=None, batch_format="pyarrow"):
                 for receipt in receipts.to_pylist():
                     _count(spent, Cost(**receipt))
         except ray.exceptions.RayError as error:
@@ -62,7 +63,7 @@ def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, observe: Obse
     return list(spent.values())
 
 
-def _flow(blocks: list[pa.Table], steps: list[Step], tasks: int) -> Any:
+def _flow(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3) -> Any:
     import ray.data
 
     flow = ray.data.from_arrow(blocks)
@@ -70,14 +71,15 @@ def _flow(blocks: list[pa.Table], steps: list[Step], tasks: int) -> Any:
         # Ray wants named parameters, but has none for retries.
         warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
         for step in steps:
-            flow = _add(flow, step, min(tasks, len(blocks)))
+            flow = _add(flow, step, min(tasks, len(blocks)), s3)
     return flow
 
 
 class _Worker:
     """What one actor or task of a step does with a block."""
 
-    def __init__(self, step: Step, last: bool) -> None:
+    def __init__(self, step: Step, last: bool, s3: S3) -> None:
+        storage.configure(s3)
         self._step = step
         self._last = last
         # Made beside the wait for the first block. An error in it surfaces there: one raised in an
@@ -93,18 +95,18 @@ class _Worker:
         return _receipts(spent) if self._last else with_costs(rows, spent)
 
 
-def _task(rows: pa.Table, step: Step, last: bool) -> pa.Table:
-    return _Worker(step, last)(rows)
+def _task(rows: pa.Table, step: Step, last: bool, s3: S3) -> pa.Table:
+    return _Worker(step, last, s3)(rows)
 
 
-def _add(flow: Any, step: Step, tasks: int) -> Any:
+def _add(flow: Any, step: Step, tasks: int, s3: S3) -> Any:
     import ray.data
 
     how: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
     last = "write" in step.names
     if step.pool is None:
         how |= {"compute": ray.data.TaskPoolStrategy(size=tasks), "num_cpus": TASK_CPUS, "max_retries": BLOCK_RETRIES}
-        return flow.map_batches(_task, fn_kwargs={"step": step, "last": last}, **how)
+        return flow.map_batches(_task, fn_kwargs={"step": step, "last": last, "s3": s3}, **how)
     pool = step.pool
     how |= {
         "compute": ray.data.ActorPoolStrategy(min_size=pool.min, max_size=pool.max),
@@ -112,7 +114,7 @@ def _add(flow: Any, step: Step, tasks: int) -> Any:
         "num_gpus": pool.num_gpus or None,
         "max_task_retries": BLOCK_RETRIES,
     }
-    return flow.map_batches(_Worker, fn_constructor_args=(step, last), **how)
+    return flow.map_batches(_Worker, fn_constructor_args=(step, last, s3), **how)
 
 
 def _receipts(spent: list[Cost]) -> pa.Table:

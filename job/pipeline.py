@@ -205,7 +205,7 @@ def _index(task: Task, plan: Plan, observe: Observe, report: Report) -> tuple[le
     units = list(inputs.plan_slices(plan.segments, limit, limit * CHUNK_BYTES))
     tasks = fit.free_tasks(task.settings, "index", plan.size)
     try:
-        spent = execute(units, index_steps(task, plan.size), tasks, observe)
+        spent = execute(units, index_steps(task, plan.size), tasks, task.settings.s3, observe)
         parts = task.index.survey()
         _check_documents(task, parts)
         about = {"fingerprint": task.fingerprint, "settings": task.facts, "embed_model": task.embed.label}
@@ -284,6 +284,7 @@ def _answer(
                 _left(task, plan, answered),
                 answer_steps(task, plan, manifest, target),
                 fit.free_tasks(task.settings, "answer", plan.size),
+                task.settings.s3,
                 observe,
             )
             report = replace(report, costs=report.costs + spent)

@@ -8,7 +8,7 @@ import ray
 import ray.data
 
 from job.cluster import Resources, running
-from job.config import Pool
+from job.config import S3, Pool
 from job.errors import DataError, DependencyError
 from job.execution import Stage, Step, execute
 from job.progress import Progress, silent
@@ -74,7 +74,7 @@ def refuse() -> list[Stage]:
 def test_each_block_goes_through_every_step_and_the_costs_come_back(tmp_path: Path) -> None:
     steps = [Step(["read"], lambda: [Mark(3)]), Step(["mark"], lambda: [Mark(5)], POOL)]
     steps.append(Step(["write"], lambda: [Write(tmp_path)]))
-    spent = execute(BLOCKS, steps, 1, silent)
+    spent = execute(BLOCKS, steps, 1, S3(), silent)
     assert sorted(file.read_text() for file in tmp_path.iterdir()) == ["[0, 1]", "[2, 3]", "[4, 5]", "[6, 7]"]
     assert [(cost.stage, cost.rows, cost.errors) for cost in spent] == [("read", 8, 1), ("mark", 8, 1), ("write", 8, 1)]
 
@@ -82,7 +82,7 @@ def test_each_block_goes_through_every_step_and_the_costs_come_back(tmp_path: Pa
 def test_progress_ends_with_all_rows_of_each_stage(tmp_path: Path) -> None:
     seen: dict[str, Progress] = {}
     steps = [Step(["mark"], lambda: [Mark(5)], POOL), Step(["write"], lambda: [Write(tmp_path)])]
-    execute(BLOCKS, steps, 1, lambda progress: seen.update({progress.stage: progress}))
+    execute(BLOCKS, steps, 1, S3(), lambda progress: seen.update({progress.stage: progress}))
     assert seen == {"mark": Progress("mark", 8, 1.0), "write": Progress("write", 8, 1.0)}
 
 
@@ -93,38 +93,38 @@ def test_an_error_of_ours_ends_the_flow_as_itself(tmp_path: Path, pool: Pool | N
         Step(["write"], lambda: [Write(tmp_path)]),
     ]
     with pytest.raises(DataError, match=r"^line 3: torn$"):
-        execute(BLOCKS, steps, 1, silent)
+        execute(BLOCKS, steps, 1, S3(), silent)
 
 
 def test_a_stage_that_cannot_be_made_ends_the_flow_as_itself(tmp_path: Path) -> None:
     steps = [Step(["mark"], refuse, POOL), Step(["write"], lambda: [Write(tmp_path)])]
     with pytest.raises(DataError, match=r"^embed.model: no weights$"):
-        execute(BLOCKS, steps, 1, silent)
+        execute(BLOCKS, steps, 1, S3(), silent)
 
 
 def test_an_error_that_isnt_ours_is_told_in_one_line(tmp_path: Path) -> None:
     steps = [Step(["mark"], lambda: [Fail(ValueError("what\nnow"))], POOL), Step(["write"], lambda: [Write(tmp_path)])]
     with pytest.raises(DependencyError, match=r"^Ray: ValueError: what; its traceback is in Ray's logs$"):
-        execute(BLOCKS, steps, 1, silent)
+        execute(BLOCKS, steps, 1, S3(), silent)
 
 
 @pytest.mark.parametrize("pool", [None, POOL], ids=["task", "actor"])
 def test_a_block_that_kills_its_worker_is_given_up_in_the_end(tmp_path: Path, pool: Pool | None) -> None:
     steps = [Step(["mark"], lambda: [Die(tmp_path)], pool), Step(["write"], lambda: [Write(tmp_path)])]
     with pytest.raises(DependencyError, match=r"^Ray: the worker of one block died 4 times: give workers more memory"):
-        execute(BLOCKS[:1], steps, 1, silent)
+        execute(BLOCKS[:1], steps, 1, S3(), silent)
     assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_the_callers_settings_of_ray_data_stay_as_they_are(tmp_path: Path) -> None:
     before = ray.data.DataContext.get_current()
     steps = [Step(["mark"], lambda: [Mark(5)], POOL), Step(["write"], lambda: [Write(tmp_path)])]
-    execute(BLOCKS, steps, 1, silent)
+    execute(BLOCKS, steps, 1, S3(), silent)
     assert ray.data.DataContext.get_current() is before
     assert before.target_max_block_size is not None
 
 
 def test_costs_of_a_stage_are_summed_over_blocks(tmp_path: Path) -> None:
     steps = [Step(["write"], lambda: [Write(tmp_path)])]
-    (cost,) = execute(BLOCKS, steps, 1, silent)
+    (cost,) = execute(BLOCKS, steps, 1, S3(), silent)
     assert cost == Cost("write", 8, 0, pytest.approx(cost.seconds))
