@@ -59,11 +59,6 @@ class Embedder:
     def dimension(self) -> int:
         return int(self._model.get_embedding_dimension())
 
-    @property
-    def max_length(self) -> int:
-        """Tokens after which a text is cut, special tokens and prefix included."""
-        return int(self._model.max_seq_length)
-
     def embed_documents(self, texts: list[str]) -> Vectors:
         """Unit vectors of passages, float32 [len(texts), dimension], in their order."""
         return self._embed_each_once(texts, "document")
