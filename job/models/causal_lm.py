@@ -35,7 +35,7 @@ class CausalLM:
         torch.set_num_threads(threads)
         self._device = pick_device()
         self._tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        self._model = load_model(path, dtype, self._device, threads)
+        self._model = load_model(path, dtype, self._device)
         self._batch_size = batch_size
         self._max_new_tokens = max_new_tokens
         self._context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
@@ -103,8 +103,8 @@ class CausalLM:
         return Completion(text, "stop" if ends else "length", len(prompt), len(answer))
 
 
-def load_model(path: str, dtype: str, device: str, threads: int) -> PreTrainedModel:
-    wanted = "bfloat16" if (dtype, device) == ("auto", "cuda") else choose_dtype(dtype, threads)
+def load_model(path: str, dtype: str, device: str) -> PreTrainedModel:
+    wanted = "bfloat16" if (dtype, device) == ("auto", "cuda") else choose_dtype(dtype)
     model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, wanted), local_files_only=True)
     return model.to(device).eval()
 

@@ -23,8 +23,8 @@ def silence_libraries() -> None:
     logging.disable_progress_bar()
 
 
-def choose_dtype(wanted: str, threads: int) -> str:
-    """`wanted`, or for `auto` the dtype that is fastest on this machine with `threads` threads.
+def choose_dtype(wanted: str) -> str:
+    """`wanted`, or for `auto` the dtype that is fastest on this machine.
 
     That is float16 on CUDA. On a processor it is float32, unless bfloat16, measured, is at least
     `BFLOAT16_GAIN` times as fast.
@@ -33,7 +33,6 @@ def choose_dtype(wanted: str, threads: int) -> str:
         return wanted
     if torch.cuda.is_available():
         return "float16"
-    torch.set_num_threads(threads)
     return "bfloat16" if bfloat16_gain() >= BFLOAT16_GAIN else "float32"
 
 
@@ -41,21 +40,24 @@ def bfloat16_gain() -> float:
     """How many times as fast as in float32 a matrix product of MiniLM's shape is in bfloat16.
 
     The two take turns for `MEASURE_S`, and the fastest of each counts, so that what else the machine
-    does slows both or neither.
+    does slows both or neither. One thread does it: several would wait for each other on busy cores.
     """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     fastest, end = {torch.float32: float("inf"), torch.bfloat16: float("inf")}, time.perf_counter() + MEASURE_S
     while time.perf_counter() < end:
         for dtype in fastest:
             fastest[dtype] = min(fastest[dtype], product_seconds(dtype))
+    torch.set_num_threads(threads)
     return fastest[torch.float32] / fastest[torch.bfloat16]
 
 
 def product_seconds(dtype: torch.dtype) -> float:
-    """Seconds of one matrix product."""
-    tokens, weights = torch.ones(512, 384, dtype=dtype), torch.ones(384, 1536, dtype=dtype)
-    start = time.perf_counter()
+    """Seconds that this thread computes one matrix product: waiting for a core isn't counted."""
+    tokens, weights = torch.ones(128, 384, dtype=dtype), torch.ones(384, 1536, dtype=dtype)
+    start = time.thread_time()
     torch.mm(tokens, weights)
-    return time.perf_counter() - start
+    return time.thread_time() - start
 
 
 def run_batches(run: Callable[[list[int]], None], lengths: list[int], batch_size: int) -> None:

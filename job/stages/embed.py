@@ -30,7 +30,7 @@ def make_for_chunks(
     """
     from job.models.device import choose_dtype
 
-    embedder = open_embedder(settings, model, dtype(lambda: choose_dtype(settings.dtype, threads)), threads)
+    embedder = open_embedder(settings, model, dtype(lambda: choose_dtype(settings.dtype)), threads)
     return EmbedStage(embedder.embed_documents, embedder.dimension, schema.TEXT)
 
 
