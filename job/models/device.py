@@ -11,8 +11,9 @@ BFLOAT16_GAIN = 1.5
 MEASURE_S = 0.3
 
 
-def pick_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def pick_device(gpus: float) -> str:
+    """`cuda` for an actor that reserves a share of a GPU. Ray doesn't always hide the GPUs from one that doesn't."""
+    return "cuda" if gpus and torch.cuda.is_available() else "cpu"
 
 
 def silence_libraries() -> None:
@@ -23,15 +24,15 @@ def silence_libraries() -> None:
     logging.disable_progress_bar()
 
 
-def choose_dtype(wanted: str) -> str:
-    """`wanted`, or for `auto` the dtype that is fastest on this machine.
+def choose_dtype(wanted: str, gpus: float) -> str:
+    """`wanted`, or for `auto` the dtype that is fastest here, with `gpus` of a GPU reserved.
 
     That is float16 on CUDA. On a processor it is float32, unless bfloat16, measured, is at least
     `BFLOAT16_GAIN` times as fast.
     """
     if wanted != "auto":
         return wanted
-    if torch.cuda.is_available():
+    if pick_device(gpus) == "cuda":
         return "float16"
     return "bfloat16" if bfloat16_gain() >= BFLOAT16_GAIN else "float32"
 

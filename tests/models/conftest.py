@@ -16,6 +16,7 @@ def embedder(minilm: str) -> Embedder:
         query_prefix=None,
         document_prefix=None,
         threads=2,
+        gpus=0,
     )
 
 

@@ -24,6 +24,7 @@ def open_embedder(
         query_prefix=query_prefix,
         document_prefix=document_prefix,
         threads=2,
+        gpus=0,
     )
 
 
