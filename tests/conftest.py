@@ -17,11 +17,18 @@ from job.models.files import Source
 from job.models.folder import find_package
 from job.models.tokenizer import open_tokenizer
 from job.storage import Entry, list_inputs
+from tests.services import bucket, s3_choice, s3_server
+
+__all__ = ["bucket", "s3_server"]  # fixtures
 
 settings.register_profile("files", deadline=None)  # how long a disk takes is no property
 settings.load_profile("files")
 
 WriteFiles = Callable[[dict[str, bytes]], list[Entry]]
+
+
+def pytest_report_header() -> str:
+    return f"S3 server: {s3_choice()}"
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,175 @@
+"""A real S3 server for the tests, and buckets on it."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+from botocore.config import Config
+
+READY_S = 30.0
+# The keys are long enough to be looked for in whatever a job writes.
+ACCESS_KEY, SECRET_KEY = "ragaccess", "ragsecret123"
+BESIDE = Path(__file__).parents[2] / "shared" / "cluster" / "s3-local"
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """Where an S3 server is, what it is, and the keys for it."""
+
+    name: str
+    endpoint: str
+    access_key: str
+    secret_key: str
+    region: str = "us-east-1"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the standard AWS chain finds, in this process or a child; nothing of the user's own."""
+        return {
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"s3.endpoint_url": self.endpoint, "s3.region": self.region}
+
+    def client(self, config: Config | None = None) -> Any:
+        """A client of the tests' own, so that they don't see storage through the eyes of what they test."""
+        keys = {"aws_access_key_id": self.access_key, "aws_secret_access_key": self.secret_key}
+        return boto3.client("s3", endpoint_url=self.endpoint, region_name=self.region, config=config, **keys)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A fresh bucket on a server."""
+
+    name: str
+    server: S3Server
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.name}"
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Keys of all objects that begin with `prefix`, in order."""
+        pages = self.server.client().get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
+        return [found["Key"] for page in pages for found in page.get("Contents", [])]
+
+    def uploads(self) -> list[str]:
+        """Keys of the multipart uploads that were neither completed nor aborted."""
+        answer = self.server.client().list_multipart_uploads(Bucket=self.name)
+        return [upload["Key"] for upload in answer.get("Uploads", [])]
+
+    def read(self, key: str) -> bytes:
+        body: bytes = self.server.client().get_object(Bucket=self.name, Key=key)["Body"].read()
+        return body
+
+    def write(self, key: str, content: bytes) -> str:
+        """Put an object; its uri."""
+        self.server.client().put_object(Bucket=self.name, Key=key, Body=content)
+        return f"{self.uri}/{key}"
+
+
+def s3_choice() -> str:
+    """Which S3 server the tests use."""
+    if endpoint := os.environ.get("RAGJOB_TEST_S3_ENDPOINT"):
+        return f"the one at {endpoint}"
+    for name, found in (("versitygw", _versitygw()), ("moto", find_spec("moto"))):
+        if found:
+            return name
+    return "none: put versitygw on PATH, or install moto[s3], flask and flask-cors"
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server for the whole session."""
+    choice = s3_choice()
+    if choice.startswith("none"):
+        pytest.skip(f"S3 server: {choice}")
+    if endpoint := os.environ.get("RAGJOB_TEST_S3_ENDPOINT"):
+        yield S3Server(choice, endpoint, os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
+        return
+    port = free_port()
+    folder = tmp_path_factory.mktemp("s3")
+    command = [sys.executable, "-m", "moto.server", "-p", str(port)]
+    if choice == "versitygw":
+        command = _command(folder, port)
+    with _running(command, folder.with_suffix(".log"), f"http://127.0.0.1:{port}") as endpoint:
+        yield S3Server(choice, endpoint, ACCESS_KEY, SECRET_KEY)
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A fresh bucket; this process and its children have the keys to it."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    found = Bucket(f"test-{uuid4().hex}", s3_server)
+    s3_server.client().create_bucket(Bucket=found.name)
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _versitygw() -> str | None:
+    script = os.environ.get("RAGJOB_TEST_S3_LOCAL") or str(BESIDE)
+    return shutil.which("versitygw") or shutil.which(script)
+
+
+def _command(folder: Path, port: int) -> list[str]:
+    found = _versitygw()
+    assert found
+    if Path(found).name != "versitygw":
+        return [found, str(folder), str(port)]
+    return [found, "--access", ACCESS_KEY, "--secret", SECRET_KEY, "--port", f"127.0.0.1:{port}", "posix", str(folder)]
+
+
+@contextmanager
+def _running(command: list[str], log: Path, endpoint: str) -> Iterator[str]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+    try:
+        deadline = time.monotonic() + READY_S
+        while not _answers(endpoint):
+            assert process.poll() is None, f"{command[0]} ended:\n{log.read_text()}"
+            assert time.monotonic() < deadline, f"{command[0]} isn't ready:\n{log.read_text()}"
+            time.sleep(0.05)
+        yield endpoint
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+    except urllib.error.HTTPError as error:
+        error.close()
+        return True
+    except OSError:
+        return False
+    return True
