@@ -4,6 +4,9 @@ import pytest
 
 from job.models.embedder import Embedder, Vectors
 from tests.fakes import CORPUS, tiny_qwen2
+from tests.storage.conftest import s3
+
+__all__ = ["s3"]  # a fixture
 
 
 @pytest.fixture(scope="session")

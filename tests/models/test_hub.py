@@ -30,7 +30,7 @@ FILES = {
     "1_Pooling/config.json": b"{}",
 }
 USED = ["1_Pooling/config.json", "config.json", "model.safetensors", "tokenizer.json"]
-FETCH = "import pickle, sys; print(pickle.load(sys.stdin.buffer).files.fetch())"
+FETCH = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).files.fetch())"
 
 
 @pytest.fixture
@@ -91,11 +91,12 @@ def test_bin_weights_are_downloaded_where_there_are_no_others(hub: FakeHub) -> N
 def test_four_processes_of_a_node_download_a_model_once(hub: FakeHub, tmp_path: Path) -> None:
     hub.delay_s = 0.05
     environment = os.environ | {"HF_ENDPOINT": hub.url, "HF_HUB_CACHE": str(tmp_path / "cache")}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    fetches = [subprocess.Popen([sys.executable, "-c", FETCH], env=environment, **pipes) for _ in range(4)]
-    model = pickle.dumps(find())
-    folders = {fetch.communicate(model, timeout=60)[0] for fetch in fetches}
-    assert folders == {f"{tmp_path}/cache/models--org--model/snapshots/{COMMIT}\n".encode()}
+    told = tmp_path / "model.pickle"
+    told.write_bytes(pickle.dumps(find()))
+    command = [sys.executable, "-c", FETCH, told]
+    fetches = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    folders = [fetch.communicate(timeout=60)[0] for fetch in fetches]
+    assert folders == [f"{tmp_path}/cache/models--org--model/snapshots/{COMMIT}\n"] * 4
     assert hub.downloads() == USED
 
 
