@@ -76,7 +76,7 @@ def run(settings: JobSettings, observe: Observe = silent) -> Report:
 
 def index_steps(task: Task, size: cluster.Resources) -> list[Step]:
     """From units of the corpus to parts of an index version."""
-    settings, model, own = task.settings, task.embed.path, task.index
+    settings, model, own = task.settings, task.embed, task.index
     corpus, chunks, embedding, done = settings.corpus, settings.chunk, settings.embed, own.done()
     threads = fit.threads(embedding.pool, size)
     return [
@@ -102,7 +102,7 @@ def answer_steps(task: Task, plan: Plan, manifest: ledger.IndexManifest, target:
         settings.augment,
         settings.generate,
     )  # sections alone travel to the workers
-    embedder, model, dtype = task.embed.path, (task.generate or task.embed).path, manifest.dtype
+    embedder, model, dtype = task.embed, task.generate or task.embed, manifest.dtype
     threads = {name: fit.threads(fit.pool(settings, name), plan.size) for name in ("embed", "generate")}
     expected = _expected(settings, manifest)
     provenance = (manifest.embed_model, task.generate_label, manifest.version, task.run_id)
