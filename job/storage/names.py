@@ -36,6 +36,18 @@ def missing(uri: str) -> MissingError:
     return MissingError(f"{uri}: no such file; check its address, or put it there")
 
 
+def split(uri: str) -> tuple[str, str]:
+    """Bucket and key of an address on S3. Raises `SettingsError` when no bucket is named.
+
+    >>> split("s3://bucket/folder/key")
+    ('bucket', 'folder/key')
+    """
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise SettingsError(f"{uri}: names no bucket; write s3://BUCKET/FOLDER")
+    return bucket, key
+
+
 def has_wildcards(text: str) -> bool:
     return bool(_WILDCARD.search(text))
 

@@ -16,9 +16,11 @@ from job.storage.names import (
     has_wildcards,
     is_shown,
     matches,
+    split,
     split_glob,
 )
-from job.storage.s3_client import ConditionFailedError, NoUploadError, RangeError, attempt, encryption, split, where
+from job.storage.s3_client import attempt, encryption, where
+from job.storage.s3_errors import ConditionFailedError, NoUploadError, RangeError
 from job.storage.s3_read import READ_AHEAD_BYTES, ObjectFile
 from job.storage.s3_upload import Upload
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from job.errors import DataError
-from job.storage.s3_client import ConditionFailedError, RangeError, attempt, where
+from job.storage.s3_client import attempt, where
+from job.storage.s3_errors import ConditionFailedError, RangeError
 
 TAIL_BYTES = 2**20  # read first: a small object whole, or a Parquet file's footer
 READ_AHEAD_BYTES = 4 * 2**20

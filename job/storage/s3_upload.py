@@ -9,7 +9,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from job.errors import DependencyError
 from job.storage.names import MissingError
-from job.storage.s3_client import ConditionFailedError, NoUploadError, attempt, client, encryption, where
+from job.storage.s3_client import attempt, client, encryption, where
+from job.storage.s3_errors import ConditionFailedError, NoUploadError
 
 PART_BYTES = 8 * 2**20
 # Parts double in size so often that the 10,000 that S3 takes hold the 5 TiB that an object may have.

@@ -81,12 +81,12 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make_job(folder: Path, prompts: int = 48) -> Job:
-    """A job whose answers come in parts of 4."""
+    """A job whose answers come in parts of 4, and whose vectors come out alike on every machine."""
     rows = [{"prompt": f"{SAMPLE[n % len(SAMPLE)]['prompt']} ({n})", "number": n} for n in range(prompts)]
     (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
     uris = {"corpus": CORPUS, "prompts": folder / "prompts.jsonl", "index": folder / "index", "output": folder / "out"}
     settings: dict[str, object] = {f"{key}.uri": value for key, value in uris.items()}
-    return Job(folder, settings | {"commit_rows": 4})
+    return Job(folder, settings | {"commit_rows": 4, "embed.dtype": "float32"})
 
 
 def kill_group(process: "subprocess.Popen[str]") -> None:
