@@ -3,7 +3,6 @@
 KUBECONFIG          names the cluster; without it these tests are skipped
 RAGJOB_E2E_IMAGE    the image, localhost/ragjob:0.1.0-cpu by default
 RAGJOB_E2E_LOAD     a command that puts it into the cluster, as `kind load docker-image`; the image's name is added
-RAGJOB_E2E_S3_IMAGE the S3 server's image, that of k8s/kind/s3.yaml by default
 RAGJOB_E2E_DATA     a folder with around.txt and prompts.parquet, ../shared/data by default
 """
 
@@ -57,8 +56,6 @@ def s3(image: str) -> Iterator[S3Server]:
     """The S3 server of k8s/kind in a namespace of its own, reached through a forwarded port."""
     with restricted() as where:
         manifest = (ROOT / "k8s/kind/s3.yaml").read_text("utf-8").replace("localhost/ragjob:0.1.0-cpu", image)
-        if own := os.environ.get("RAGJOB_E2E_S3_IMAGE"):
-            manifest = manifest.replace("ghcr.io/versity/versitygw:v1.7.0", own)
         where.run("kubectl", "apply", "-f", "-", given=manifest)
         where.run("kubectl", "rollout", "status", "deployment/s3", "--timeout=120s")
         with forwarded(where, "service/s3", 7070) as port:
