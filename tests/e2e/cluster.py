@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm/ragjob"
 ENDED = ("Complete", "Failed")
@@ -63,3 +65,15 @@ def wait_until(true: Callable[[], object], seconds: float = 120) -> None:
     while not true():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(1)
+
+
+def standing(namespace: Namespace, values: dict[str, Any]) -> str:
+    """Install the chart with a Ray cluster in the RayJob's place; the head's pod, once the workers are ready."""
+    rendered = [each for each in yaml.safe_load_all(namespace.helm("template", values)) if each]
+    (job,) = [each for each in rendered if each["kind"] == "RayJob"]
+    job |= {"kind": "RayCluster", "metadata": {"name": "standing"}, "spec": job["spec"]["rayClusterSpec"]}
+    namespace.run("kubectl", "apply", "-f", "-", given=yaml.safe_dump_all(rendered))
+    namespace.run("kubectl", "wait", "raycluster/standing", "--for=condition=RayClusterProvisioned", "--timeout=300s")
+    (head,) = namespace.pods("head")
+    name: str = head["metadata"]["name"]
+    return name
