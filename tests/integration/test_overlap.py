@@ -98,7 +98,7 @@ def test_an_attempt_that_sleeps_while_another_publishes_ends_well_and_leaves_not
 
 def test_other_settings_under_the_same_run_id_are_refused(here: Job) -> None:
     first = here.start("answer", run_id="mine")
-    wait_until(here.outputs)
+    wait_until(lambda: "_staging/mine/identity.json" in here.outputs())
     other = here("answer", run_id="mine", retrieve__top_k=2)
     kill_group(first)
     assert other.code == 4
