@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,6 +185,34 @@ class Cluster(Section):
     nodes: int | None = Field(None, ge=1, description="nodes it may grow to; what Ray sees by default")
 
 
+class S3(Section):
+    """How S3 is reached. Credentials come from the standard AWS chain alone."""
+
+    endpoint_url: str | None = Field(None, description="address of an S3 server; AWS by default")
+    region: str | None = Field(
+        None, min_length=1, description="region of all buckets; by default each one's is found out"
+    )
+    path_style: bool = Field(False, description="write the bucket into the path, not the host name")
+    timeout_s: float = Field(60, gt=0, description="deadline of a request, retries included, in seconds")
+    sse: Literal["AES256", "aws:kms"] | None = Field(
+        None, description="encryption asked of the server, AES256 or aws:kms; the bucket's own by default"
+    )
+    kms_key_id: str | None = Field(None, min_length=1, description="KMS key for aws:kms; the account's own by default")
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _is_address(cls, url: str | None) -> str | None:
+        if url is not None and not re.fullmatch(r"https?://[^@/?#:\s]+(:\d+)?(/[^@?#\s]*)?", url):
+            raise ValueError("must be http://HOST:PORT or https://HOST, without user and password")
+        return url
+
+    @model_validator(mode="after")
+    def _key_has_its_mode(self) -> Self:
+        if self.kms_key_id and self.sse != "aws:kms":
+            raise ValueError("kms_key_id is set but sse isn't aws:kms; set sse to it, or leave the key out")
+        return self
+
+
 class JobSettings(BaseSettings):
     """All settings of a job.
 
@@ -211,6 +240,7 @@ class JobSettings(BaseSettings):
     generate: Generate = Generate()
     errors: Errors = Errors()
     cluster: Cluster = Cluster()
+    s3: S3 = S3()
 
     @classmethod
     def settings_customise_sources(

@@ -34,10 +34,13 @@ class Step:
     pool: Pool | None = None
 
 
-def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, observe: Observe) -> list[Cost]:
+def execute(
+    blocks: list[pa.Table], steps: list[Step], tasks: int, prepare: Callable[[], None], observe: Observe
+) -> list[Cost]:
     """Take each of `blocks` through `steps`; gives what each stage has spent in all.
 
-    At most `tasks` blocks are at once in a step without a pool. Raises the `RagjobError` that a stage raised, and
+    At most `tasks` blocks are at once in a step without a pool. `prepare` runs in each worker process before
+    its stages are made. Raises the `RagjobError` that a stage raised, and
     `DependencyError` for whatever else ends the flow.
     """
     import ray
@@ -49,7 +52,7 @@ def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, observe: Obse
     watch(observe, [" + ".join(step.names) for step in steps], len(blocks))
     flow = ray.data.from_arrow(blocks)
     for step in steps:
-        flow = _add(flow, step, min(tasks, len(blocks)))
+        flow = _add(flow, step, min(tasks, len(blocks)), prepare)
     spent: dict[str, Cost] = {}
     try:
         for receipts in flow.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -63,12 +66,12 @@ def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, observe: Obse
 class _Worker:
     """What one actor or task of a step does with a block."""
 
-    def __init__(self, step: Step, last: bool) -> None:
+    def __init__(self, step: Step, last: bool, prepare: Callable[[], None]) -> None:
         self._step = step
         self._last = last
         # Made beside the wait for the first block. An error in it surfaces there: one raised in an
         # actor's constructor would make Ray start the actor again and again.
-        self._stages: Future[list[Stage]] = ThreadPoolExecutor(1).submit(step.make)
+        self._stages: Future[list[Stage]] = ThreadPoolExecutor(1).submit(_make, step, prepare)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         spent = costs(rows)
@@ -79,25 +82,30 @@ class _Worker:
         return _receipts(spent) if self._last else with_costs(rows, spent)
 
 
-def _task(rows: pa.Table, step: Step, last: bool) -> pa.Table:
-    return _Worker(step, last)(rows)
+def _make(step: Step, prepare: Callable[[], None]) -> list[Stage]:
+    prepare()
+    return step.make()
 
 
-def _add(flow: Any, step: Step, tasks: int) -> Any:
+def _task(rows: pa.Table, step: Step, last: bool, prepare: Callable[[], None]) -> pa.Table:
+    return _Worker(step, last, prepare)(rows)
+
+
+def _add(flow: Any, step: Step, tasks: int, prepare: Callable[[], None]) -> Any:
     import ray.data
 
     how: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
     last = "write" in step.names
     if step.pool is None:
         how |= {"compute": ray.data.TaskPoolStrategy(size=tasks), "num_cpus": TASK_CPUS}
-        return flow.map_batches(_task, fn_kwargs={"step": step, "last": last}, **how)
+        return flow.map_batches(_task, fn_kwargs={"step": step, "last": last, "prepare": prepare}, **how)
     pool = step.pool
     how |= {
         "compute": ray.data.ActorPoolStrategy(min_size=pool.min, max_size=pool.max),
         "num_cpus": pool.num_cpus,
         "num_gpus": pool.num_gpus or None,
     }
-    return flow.map_batches(_Worker, fn_constructor_args=(step, last), **how)
+    return flow.map_batches(_Worker, fn_constructor_args=(step, last, prepare), **how)
 
 
 def _receipts(spent: list[Cost]) -> pa.Table:

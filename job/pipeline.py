@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from job import cluster, fit, inputs, ledger, schema
+from job import cluster, fit, inputs, ledger, schema, storage
 from job.config import JobSettings
 from job.errors import DataError, TooManyFailures
 from job.execution import Step, execute
@@ -183,7 +184,7 @@ def _target(url: str, timeout_s: float) -> "Target":
 def _index(task: Task, plan: Plan, observe: Observe, report: Report) -> tuple[ledger.IndexManifest, Report]:
     units = list(inputs.plan_slices(plan.segments, NO_LIMIT, task.settings.commit_rows * CHUNK_BYTES))
     tasks = fit.free_tasks(task.settings, "index", plan.size)
-    spent = execute(units, index_steps(task, plan.size), tasks, observe)
+    spent = execute(units, index_steps(task, plan.size), tasks, partial(storage.configure, task.settings.s3), observe)
     manifest = task.index.manifest()  # another attempt may have been faster, and swept what it doesn't list
     if manifest is None:
         parts = task.index.survey()
@@ -254,7 +255,8 @@ def _answer(
     left = [unit for whole in units if (unit := inputs.without(whole, answered)).num_rows]
     if left:
         tasks = fit.free_tasks(task.settings, "answer", plan.size)
-        spent = execute(left, answer_steps(task, plan, manifest, target), tasks, observe)
+        steps = answer_steps(task, plan, manifest, target)
+        spent = execute(left, steps, tasks, partial(storage.configure, task.settings.s3), observe)
         report = replace(report, costs=report.costs + spent)
     failed = total - int(np.count_nonzero(task.run.answered(total)))
     if failed / total > task.settings.errors.max_rate:

@@ -85,6 +85,7 @@ class Plan:
 def identify(settings: JobSettings, command: str) -> Task:
     """Find out what `command` is about. Raises when an input, a model or the index isn't there or doesn't fit."""
     require(settings, command, *_REQUIRED[command])
+    storage.configure(settings.s3)
     embed = source.resolve(settings.embed.model, settings.embed.revision, "embed.model")
     facts = _index_facts(settings, embed)
     corpus: list[storage.Entry] = []

@@ -34,6 +34,7 @@ ONLY_IMPORTERS = {
     "chromadb": {"store"},
     "ray": {"cluster", "execution", "watch"},
     "boto3": {"storage"},
+    "botocore": {"storage"},
     "pyarrow.fs": {"storage"},
     "huggingface_hub": {"models"},
     "kubernetes": {"submit"},

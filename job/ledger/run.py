@@ -105,10 +105,9 @@ class RunLedger:
         return [error for name in names for error in _failed(read_parquet(name, columns), most)][:most]
 
     def sweep(self) -> None:
-        """Remove the run's staging, and files that killed attempts left beside the answers."""
+        """Remove the run's staging, and what killed attempts left of writing the answers."""
         storage.delete_folder(self._staging)
-        left = [name for name in storage.list_names(self._run) if name.startswith("_answers.parquet.")]
-        storage.delete(storage.join(self._run, name) for name in left)
+        storage.sweep_unfinished(self.answers)
 
     def _parts(self) -> list[str]:
         return [name for name in storage.list_names(self._staging) if name.startswith("part-")]

@@ -1,0 +1,179 @@
+"""Files on disks that all processes of a job see."""
+
+import errno
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from job.errors import DependencyError
+from job.storage.names import Entry, Unfinished, has_wildcards, is_shown, missing, split_glob
+
+_STAGED = re.compile(r"_(.+)\.[^.]+\.tmp")  # _<name of the file to be>.<random>.tmp
+
+
+def find(uri: str) -> list[Entry]:
+    """The files that are not hidden of what `uri` (file, folder or glob) stands for."""
+    with _errors(uri):
+        path = _path(uri)
+        if path.is_file():
+            return _entries(path.parent, [path])
+        if not has_wildcards(str(path)) or path.exists():
+            return _shown(_entries(path, path.rglob("*")))
+        fixed, pattern = split_glob(str(path))
+        base = Path(fixed or "/")
+        return _shown(_entries(base, base.glob(pattern)))
+
+
+def list_files(folder: str) -> list[Entry]:
+    with _errors(folder):
+        return _entries(_path(folder), _path(folder).rglob("*"))
+
+
+def list_names(folder: str) -> list[str]:
+    with _errors(folder):
+        path = _path(folder)
+        return [entry.name for entry in os.scandir(path) if entry.is_file()] if path.is_dir() else []
+
+
+def list_unfinished(folder: str) -> list[Unfinished]:
+    begun = [(entry, _STAGED.fullmatch(Path(entry.uri).name)) for entry in list_files(folder)]
+    return [
+        Unfinished(str(Path(entry.uri).with_name(staged[1])), datetime.fromtimestamp(int(entry.tag) / 1e9, UTC))
+        for entry, staged in begun
+        if staged
+    ]
+
+
+def exists(uri: str) -> bool:
+    with _errors(uri):
+        return _path(uri).is_file()
+
+
+def open_input(uri: str) -> BinaryIO:
+    with _errors(uri):
+        return _path(uri).open("rb")
+
+
+def put(uri: str, content: bytes) -> None:
+    with _errors(uri, writing=True):
+        path = _path(uri)
+        staged = _stage(path, lambda file: file.write(content))
+        try:
+            staged.replace(path)
+        except FileNotFoundError as error:
+            raise _swept(uri) from error
+
+
+def put_if_absent(uri: str, content: bytes) -> bool:
+    return publish(uri, lambda file: file.write(content))
+
+
+def publish(uri: str, write: Callable[[BinaryIO], object]) -> bool:
+    with _errors(uri, writing=True):
+        path = _path(uri)
+        if path.exists():
+            return False
+        staged = _stage(path, write)
+        try:
+            os.link(staged, path)
+        except FileExistsError:
+            return False
+        except FileNotFoundError as error:
+            if path.exists():  # who published it has swept ours
+                return False
+            raise _swept(uri) from error
+        finally:
+            staged.unlink(missing_ok=True)
+        return True
+
+
+def delete(uris: list[str]) -> None:
+    for uri in uris:
+        with _errors(uri):
+            _path(uri).unlink(missing_ok=True)
+
+
+def delete_folder(folder: str) -> None:
+    path = _path(folder)
+    delete([str(path / name) for name in list_names(folder)])
+    for emptied in (path, path.parent):
+        with suppress(OSError):
+            emptied.rmdir()
+
+
+def sweep_unfinished(uri: str) -> None:
+    path = _path(uri)
+    names = list_names(str(path.parent))
+    delete([str(path.with_name(name)) for name in names if name.startswith(f"_{path.name}.")])
+
+
+def check_writable(probe: str) -> None:
+    put(probe, b"")
+    delete([probe])
+
+
+def absolute(uri: str) -> str:
+    return str(_path(uri))
+
+
+def _path(uri: str) -> Path:
+    return Path(uri.removeprefix("file://")).expanduser().absolute()
+
+
+def _entries(base: Path, paths: Iterable[Path]) -> list[Entry]:
+    """The files among `paths`; one that is removed meanwhile was never there."""
+    entries = []
+    for path in paths:
+        with suppress(FileNotFoundError):
+            if path.is_file():
+                status = path.stat()
+                name = path.relative_to(base).as_posix()
+                entries.append(Entry(str(path), name, status.st_size, str(status.st_mtime_ns)))
+    return entries
+
+
+def _shown(entries: list[Entry]) -> list[Entry]:
+    return [entry for entry in entries if is_shown(entry.path)]
+
+
+def _stage(path: Path, write: Callable[[BinaryIO], object]) -> Path:
+    """Write a file beside `path` under a name that readers pass over, and see it onto the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f"_{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            write(file)
+            file.flush()
+            os.fchmod(handle, 0o644)
+            os.fsync(handle)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return Path(name)
+
+
+def _swept(uri: str) -> DependencyError:
+    return DependencyError(f"{uri}: another process cleaned up while this one wrote it; run it again")
+
+
+class _errors:  # noqa: N801 - reads as a verb phrase: with _errors(uri)
+    """Turn an `OSError` on `uri` into an error of ours."""
+
+    def __init__(self, uri: str, *, writing: bool = False) -> None:
+        self._uri = uri
+        self._writing = writing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FileNotFoundError) and not self._writing:
+            raise missing(self._uri) from error
+        if isinstance(error, OSError):
+            remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check its rights"
+            raise DependencyError(f"{self._uri}: {error.strerror or error}; {remedy}") from error

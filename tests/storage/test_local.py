@@ -1,0 +1,77 @@
+"""What is special about disks."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from job import storage
+from job.errors import DependencyError
+from job.storage import list_inputs
+
+SUFFIXES = (".txt", ".md")
+
+
+def paths(uri: str) -> list[str]:
+    return [entry.path for entry in list_inputs(uri, SUFFIXES, "corpus.uri")]
+
+
+def test_a_relative_uri_is_listed_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage.put("sub/c.txt", b"")
+    storage.put("a.md", b"")
+    assert [paths("sub"), paths("*.md"), paths(f"file://{tmp_path}/sub")] == [["c.txt"], ["a.md"], ["c.txt"]]
+
+
+def test_a_name_that_no_file_can_have_is_a_dependency_error(tmp_path: Path) -> None:
+    with pytest.raises(DependencyError, match=r"^corpus.uri: .*File name too long"):
+        paths(str(tmp_path / ("x" * 5000)))
+
+
+def test_a_reader_of_a_file_that_is_put_anew_goes_on_with_the_old_one(tmp_path: Path) -> None:
+    uri = str(tmp_path / "current.json")
+    storage.put(uri, b"old")
+    with storage.open_input(uri) as reader:
+        storage.put(uri, b"new")
+        assert (reader.read(), storage.read_bytes(uri)) == (b"old", b"new")
+
+
+def test_what_is_half_written_has_a_name_that_readers_pass_over(tmp_path: Path) -> None:
+    names: list[str] = []
+    storage.publish(str(tmp_path / "x.txt"), lambda file: names.extend(storage.list_names(str(tmp_path))))
+    assert [name[0] for name in names] == ["_"]
+
+
+def test_a_deleted_folder_is_gone_with_its_files(tmp_path: Path) -> None:
+    storage.put(str(tmp_path / "_staging" / "run" / "part"), b"")
+    storage.delete_folder(str(tmp_path / "_staging" / "run"))
+    assert list(tmp_path.iterdir()) == []
+
+
+WRITERS = pytest.mark.parametrize("write", [storage.put, storage.put_if_absent])
+
+
+@WRITERS
+def test_a_place_below_a_file_cant_be_written(tmp_path: Path, write: Callable[[str, bytes], object]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DependencyError, match=f"^{tmp_path}/file/x: .*; check its rights$"):
+        write(str(tmp_path / "file" / "x"), b"")
+
+
+@WRITERS
+def test_a_place_that_takes_no_folders_cant_be_written(write: Callable[[str, bytes], object]) -> None:
+    with pytest.raises(DependencyError, match=r"^/proc/ragjob/x: .*; check its rights$"):
+        write("/proc/ragjob/x", b"")
+
+
+@WRITERS
+def test_a_full_disk_asks_for_space_and_keeps_nothing(small_disk: Path, write: Callable[[str, bytes], object]) -> None:
+    with pytest.raises(DependencyError, match=f"^{small_disk}/x: No space left on device; free some space$"):
+        write(str(small_disk / "x"), bytes(2**20))
+    assert storage.list_names(str(small_disk)) == []
+
+
+def test_a_place_that_cant_be_written_is_named_with_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DependencyError, match=f"^output.uri: {tmp_path}/file/out/"):
+        storage.check_writable(str(tmp_path / "file" / "out"), "output.uri")
