@@ -1,7 +1,7 @@
 """What an attempt at a run does to storage, as a process of its own and without a model: resume, publish, sweep.
 
-`python -m tests.integration.attempt URI [SIGNAL EVENT PATTERN]` sends itself a signal just before the first call of
-the operating system that Python audits as EVENT and whose arguments hold PATTERN.
+`python -m tests.integration.attempt URI ENDPOINT [SIGNAL EVENT PATTERN]` sends itself a signal just before the first
+call of the operating system that Python audits as EVENT and whose arguments hold PATTERN. ENDPOINT is that of S3.
 """
 
 import base64
@@ -12,13 +12,14 @@ import sys
 import numpy as np
 import pyarrow as pa
 
-from job import schema
+from job import schema, storage
+from job.config import S3
 from job.errors import DependencyError
 from job.ledger import RunLedger
 
 PARTS, PART_ROWS = 3, 3000
 TOTAL = PARTS * PART_ROWS
-ANSWER_BYTES = 1500  # several uploads' parts in all, since nothing can be compressed
+ANSWER_BYTES = 1500  # so many that the file takes two parts of an upload
 COLUMNS = schema.answers(pa.schema([]))
 
 
@@ -66,6 +67,8 @@ def send_at(number: int, event: str, pattern: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        send_at(int(sys.argv[2]), *sys.argv[3:])
-    attempt(sys.argv[1])
+    uri, endpoint, *signal = sys.argv[1:]
+    if signal:
+        send_at(int(signal[0]), *signal[1:])
+    storage.configure(S3(endpoint_url=endpoint, region="us-east-1"))
+    attempt(uri)
