@@ -192,7 +192,9 @@ class S3(Section):
     region: str | None = Field(
         None, min_length=1, description="region of all buckets; by default each one's is found out"
     )
-    path_style: bool = Field(False, description="write the bucket into the path, not the host name")
+    path_style: bool | None = Field(
+        None, description="true: bucket in the path, false: in the host name; by default false on AWS alone"
+    )
     timeout_s: float = Field(60, gt=0, description="deadline of a request, retries included, in seconds")
     sse: Literal["AES256", "aws:kms"] | None = Field(
         None, description="encryption asked of the server, AES256 or aws:kms; the bucket's own by default"

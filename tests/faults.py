@@ -108,6 +108,7 @@ class Connection(BaseHTTPRequestHandler):
     """One client's connection."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else head and body of an answer are 40 ms apart
     proxy: Proxy
     upstream: str
     session: URLLib3Session  # it hears a refusal that comes before it has sent its body

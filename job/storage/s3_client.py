@@ -134,7 +134,7 @@ def _made(s3: S3) -> Any:
         read_timeout=s3.timeout_s * _ANSWER_SHARE,
         retries={"total_max_attempts": 1, "mode": "standard"},  # ours are the only ones
         max_pool_connections=CONNECTIONS,
-        s3={"addressing_style": "path" if s3.path_style else "auto"},
+        s3={"addressing_style": {None: "auto", True: "path", False: "virtual"}[s3.path_style]},
         request_checksum_calculation="when_required",  # other servers than AWS's often refuse the newer ones
         response_checksum_validation="when_required",
     )

@@ -1,7 +1,6 @@
 """What a place for files promises, on disk as on S3."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 
@@ -163,30 +162,10 @@ def test_a_file_that_isnt_there_is_a_data_error_with_a_remedy(place: str) -> Non
         storage.read_bytes(join(place, "none"))
 
 
-def test_of_many_that_put_if_absent_one_wins(place: str) -> None:
-    contents = [bytes([number]) * 100_000 for number in range(16)]
-    with ThreadPoolExecutor(16) as pool:
-        won = list(pool.map(lambda content: storage.put_if_absent(join(place, "x"), content), contents))
-    assert won.count(True) == 1
-    assert storage.read_bytes(join(place, "x")) == contents[won.index(True)]
-    assert storage.list_names(place) == ["x"]
-
-
 def test_putting_again_what_stands_there_is_success(place: str) -> None:
     wins = [storage.put_if_absent(join(place, "x"), content) for content in (b"one", b"one", b"two")]
     assert wins == [True, True, False]
     assert storage.read_bytes(join(place, "x")) == b"one"
-
-
-@pytest.mark.parametrize("size", [1000, MORE_THAN_A_PART])
-def test_of_many_that_publish_one_wins(place: str, size: int) -> None:
-    contents = [bytes([number]) * size for number in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        writers = [pool.submit(storage.publish, join(place, "x"), lambda file, c=c: file.write(c)) for c in contents]
-        won = [writer.result() for writer in writers]
-    assert won.count(True) == 1
-    assert storage.read_bytes(join(place, "x")) == contents[won.index(True)]
-    assert (storage.list_names(place), storage.list_unfinished(place)) == (["x"], [])
 
 
 @pytest.mark.parametrize("size", [4, MORE_THAN_A_PART])
