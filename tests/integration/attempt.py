@@ -19,7 +19,7 @@ from job.ledger import RunLedger
 
 PARTS, PART_ROWS = 3, 3000
 TOTAL = PARTS * PART_ROWS
-ANSWER_BYTES = 1500  # so many that the file takes two parts of an upload
+ANSWER_BYTES = 1000  # so many that the file takes two parts of an upload
 COLUMNS = schema.answers(pa.schema([]))
 
 

@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pyarrow as pa
@@ -19,6 +20,7 @@ from job.sample import CORPUS, PROMPTS
 from tests.conftest import files_below
 from tests.services import Bucket
 
+TOKEN = "a-session-token"  # a server without temporary credentials ignores it
 SAMPLE = [json.loads(line) for line in PROMPTS.read_text("utf-8").splitlines()]
 
 
@@ -109,6 +111,22 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return job.folder / "index"
 
 
+@pytest.fixture
+def s3_job(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Job]:
+    """A job in a bucket, which gives no key away in what it says, logs or writes."""
+    with TemporaryDirectory(prefix="ray-") as ray:  # a short path, for the names of Ray's sockets
+        monkeypatch.setenv("RAY_TMPDIR", ray)
+        monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN)
+        job = make_s3_job(bucket, tmp_path)
+        yield job
+        said = "".join(job.said)
+        logged = "".join(log.read_text(errors="replace") for log in Path(ray).rglob("logs/*") if log.is_file())
+        written = b"".join(map(bucket.read, bucket.keys())).decode(errors="replace")
+        secrets = [bucket.server.access_key, bucket.server.secret_key, TOKEN, "X-Amz-", "AWS4-HMAC"]
+        assert said
+        assert [secret for secret in secrets if secret in said + logged + written] == []
+
+
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, index: Path) -> pa.Table:
     """Answers of a job that met no trouble."""
@@ -126,14 +144,11 @@ def make_job(folder: Path, prompts: int = 48) -> Job:
     return Job(folder, settings | {"commit_rows": 4})
 
 
-def make_s3_job(bucket: Bucket, folder: Path, index: Path, prompts: int = 48) -> S3Job:
-    """The same job in a bucket, with the sample's corpus and `index`; `folder` is where it runs."""
-    files = {f"corpus/{file.name}": file for file in CORPUS.iterdir()}
-    files |= {f"index/{name}": index / name for name in files_below(index)}
+def make_s3_job(bucket: Bucket, folder: Path, prompts: int = 48) -> S3Job:
+    """The same job with all that it reads and writes in a bucket; `folder` is where it runs."""
     job = make_job(folder, prompts)
-    files["prompts.jsonl"] = folder / "prompts.jsonl"
-    for key, file in files.items():
-        bucket.write(key, file.read_bytes())
+    bucket.write("prompts.jsonl", (folder / "prompts.jsonl").read_bytes())
+    bucket.fill("corpus", CORPUS)
     names = {"corpus": "corpus", "prompts": "prompts.jsonl", "index": "index", "output": "out"}
     uris = {f"{section}.uri": f"{bucket.uri}/{name}" for section, name in names.items()}
     return S3Job(folder, job.assignments | uris | bucket.server.settings, bucket=bucket)

@@ -9,8 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.integration.conftest import Job, S3Job, assert_same, kill_group, make_job, make_s3_job, wait_until
-from tests.services import Bucket
+from tests.integration.conftest import Job, S3Job, assert_same, kill_group, make_job, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.services, pytest.mark.timeout(580)]
 
@@ -26,9 +25,10 @@ def here(tmp_path: Path, index: Path) -> Job:
 
 
 @pytest.fixture
-def there(tmp_path: Path, index: Path, bucket: Bucket) -> S3Job:
+def there(s3_job: S3Job, index: Path) -> S3Job:
     """The same job on S3."""
-    return make_s3_job(bucket, tmp_path, index)
+    s3_job.bucket.fill("index", index)
+    return s3_job
 
 
 def assert_published_once(job: Job, undisturbed: pa.Table) -> None:

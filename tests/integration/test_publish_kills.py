@@ -26,7 +26,6 @@ NOWHERE = "http://127.0.0.1:9"
 PUBLISHED = ["r1/_manifest.json", "r1/answers.parquet"]
 # Calls of the operating system, as Python audits them.
 ON_DISK = {
-    "before its identity is put": ("os.link", r"identity\.json"),
     "before its last part is put": ("os.link", r"part-000006000"),
     "between its last part and publishing": ("tempfile.mkstemp", r"answers\.parquet"),
     "in the middle of publishing": ("open", r"/part-000006000"),
@@ -34,7 +33,6 @@ ON_DISK = {
     "after its answers appeared": ("os.remove", r"_answers\.parquet"),
     "between its answers and their manifest": ("tempfile.mkstemp", r"_manifest\.json"),
     "before its manifest appears": ("os.rename", r"_manifest\.json"),
-    "before the sweep": ("os.remove", r"/identity\.json"),
     "in the middle of the sweep": ("os.remove", r"/part-000006000"),
 }
 # Requests of S3.
@@ -86,7 +84,7 @@ def read_all_along(opened: Callable[[], "ds.Dataset"]) -> Iterator[list[object]]
             seen.append(rows)
 
     def loop() -> None:
-        while not ended.wait(0.01):
+        while not ended.wait(0.03):
             look()
         look()
 
