@@ -10,23 +10,9 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from tests.integration.conftest import Job, alive, descendants, kill_group, make_job, wait_until
+from tests.integration.conftest import Job, alive, assert_same, descendants, kill_group, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.services]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, index: Path) -> pa.Table:
-    job = make_job(tmp_path_factory.mktemp("undisturbed"))
-    assert job("answer", index__uri=index).code == 0
-    return job.answers()
-
-
-def assert_same(found: pa.Table, expected: pa.Table) -> None:
-    same = ["prompt_id", "prompt", "answer", "retrieved_ids", "retrieved_texts", "error"]
-    assert found.select(same).equals(expected.select(same))
-    scores = [table["retrieved_scores"].combine_chunks().flatten().to_pylist() for table in (found, expected)]
-    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
 
 def assert_resumes(job: Job, undisturbed: pa.Table, command: str, **more: object) -> None:
