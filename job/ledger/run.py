@@ -111,9 +111,10 @@ class RunLedger:
         return [error for name in names for error in _failed(read_parquet(name, columns), most)][:most]
 
     def sweep(self) -> None:
-        """Remove the run's staging, and what killed attempts left of writing the answers."""
+        """Remove the run's staging, and what killed attempts left of writing the answers or their manifest."""
         storage.delete_folder(self._staging)
-        storage.sweep_unfinished(self.answers)
+        for name in ("answers.parquet", "_manifest.json"):
+            storage.sweep_unfinished(storage.join(self._run, name))
 
     def _parts(self) -> list[str]:
         return [name for name in storage.list_names(self._staging) if name.startswith("part-")]
