@@ -267,6 +267,7 @@ def test_a_server_without_a_certificate_is_told_at_once(s3: Bucket) -> None:
     assert str(error) == f"{s3.uri}: no safe connection; check s3.endpoint_url, or name a CA in AWS_CA_BUNDLE"
 
 
+@pytest.mark.usefixtures("real_server")
 @pytest.mark.parametrize("use", [USES["list"], USES["exists"], USES["check"]], ids=["list", "exists", "check"])
 def test_a_wrong_region_is_told_at_once(s3: Bucket, use: Callable[[str], object]) -> None:
     storage.configure(S3(endpoint_url=s3.server.endpoint, region="eu-north-1"))
@@ -288,6 +289,7 @@ def test_a_region_that_cant_be_found_out_is_told(s3: Bucket) -> None:
         assert "is in another region" in str(what(lambda: storage.exists(f"{s3.uri}/x")))
 
 
+@pytest.mark.usefixtures("real_server")
 @pytest.mark.parametrize(
     ("environment", "told"),
     [
