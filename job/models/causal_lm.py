@@ -14,7 +14,7 @@ PAD_TOKEN = 0
 
 
 class CausalLM:
-    """The model in the folder `path`, on CUDA where there is one, else on `threads` threads.
+    """The model in the folder `path`, on CUDA when `gpus` of one are reserved, else on `threads` threads.
 
     `dtype` is `float32`, `bfloat16`, `float16` or `auto`: bfloat16 on CUDA, else the faster one.
     `batch_size` counts prompts; a `temperature` of 0 means the likeliest token every time. Of the
@@ -30,12 +30,13 @@ class CausalLM:
         max_new_tokens: int,
         temperature: float,
         threads: int,
+        gpus: float,
     ) -> None:
         silence_libraries()
         torch.set_num_threads(threads)
-        self._device = pick_device()
+        self._device = pick_device(gpus)
         self._tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        self._model = load_model(path, dtype, self._device, threads)
+        self._model = load_model(path, dtype, gpus)
         self._batch_size = batch_size
         self._max_new_tokens = max_new_tokens
         self._context = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
@@ -103,8 +104,9 @@ class CausalLM:
         return Completion(text, "stop" if ends else "length", len(prompt), len(answer))
 
 
-def load_model(path: str, dtype: str, device: str, threads: int) -> PreTrainedModel:
-    wanted = "bfloat16" if (dtype, device) == ("auto", "cuda") else choose_dtype(dtype, threads)
+def load_model(path: str, dtype: str, gpus: float) -> PreTrainedModel:
+    device = pick_device(gpus)
+    wanted = "bfloat16" if (dtype, device) == ("auto", "cuda") else choose_dtype(dtype, gpus)
     model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, wanted), local_files_only=True)
     return model.to(device).eval()
 

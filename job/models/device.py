@@ -5,13 +5,15 @@ from collections.abc import Callable
 
 import torch
 
-# bfloat16 changes vectors slightly, so it has to pay; timings on shared cores vary by about a tenth.
-BFLOAT16_GAIN = 1.25
-MEASURE_S = 0.1
+# bfloat16 changes vectors slightly, so it has to pay; and where it is hardly faster, two runs on one
+# machine must not choose differently.
+BFLOAT16_GAIN = 1.5
+MEASURE_S = 0.3
 
 
-def pick_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def pick_device(gpus: float) -> str:
+    """`cuda` for an actor that reserves a share of a GPU. Ray doesn't always hide the GPUs from one that doesn't."""
+    return "cuda" if gpus and torch.cuda.is_available() else "cpu"
 
 
 def silence_libraries() -> None:
@@ -22,29 +24,41 @@ def silence_libraries() -> None:
     logging.disable_progress_bar()
 
 
-def choose_dtype(wanted: str, threads: int) -> str:
-    """`wanted`, or for `auto` the dtype that is fastest on this machine with `threads` threads.
+def choose_dtype(wanted: str, gpus: float) -> str:
+    """`wanted`, or for `auto` the dtype that is fastest here, with `gpus` of a GPU reserved.
 
     That is float16 on CUDA. On a processor it is float32, unless bfloat16, measured, is at least
     `BFLOAT16_GAIN` times as fast.
     """
     if wanted != "auto":
         return wanted
-    if torch.cuda.is_available():
+    if pick_device(gpus) == "cuda":
         return "float16"
+    return "bfloat16" if bfloat16_gain() >= BFLOAT16_GAIN else "float32"
+
+
+def bfloat16_gain() -> float:
+    """How many times as fast as in float32 a matrix product of MiniLM's shape is in bfloat16.
+
+    The two take turns for `MEASURE_S`, and the fastest of each counts, so that what else the machine
+    does slows both or neither. One thread does it: several would wait for each other on busy cores.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    fastest, end = {torch.float32: float("inf"), torch.bfloat16: float("inf")}, time.perf_counter() + MEASURE_S
+    while time.perf_counter() < end:
+        for dtype in fastest:
+            fastest[dtype] = min(fastest[dtype], product_seconds(dtype))
     torch.set_num_threads(threads)
-    gain = product_seconds(torch.float32) / product_seconds(torch.bfloat16)
-    return "bfloat16" if gain >= BFLOAT16_GAIN else "float32"
+    return fastest[torch.float32] / fastest[torch.bfloat16]
 
 
 def product_seconds(dtype: torch.dtype) -> float:
-    """Seconds of one matrix product of MiniLM's shape: the fastest of those done in `MEASURE_S`."""
-    tokens, weights = torch.ones(512, 384, dtype=dtype), torch.ones(384, 1536, dtype=dtype)
-    fastest, end = float("inf"), time.perf_counter() + MEASURE_S
-    while (start := time.perf_counter()) < end:
-        torch.mm(tokens, weights)
-        fastest = min(fastest, time.perf_counter() - start)
-    return fastest
+    """Seconds that this thread computes one matrix product: waiting for a core isn't counted."""
+    tokens, weights = torch.ones(128, 384, dtype=dtype), torch.ones(384, 1536, dtype=dtype)
+    start = time.thread_time()
+    torch.mm(tokens, weights)
+    return time.thread_time() - start
 
 
 def run_batches(run: Callable[[list[int]], None], lengths: list[int], batch_size: int) -> None:

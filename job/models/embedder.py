@@ -18,7 +18,7 @@ UNPADDED = {"text": {"padding": False}, "common": {"return_tensors": None}}
 
 
 class Embedder:
-    """The model in the folder `path`, on CUDA where there is one, else on `threads` threads.
+    """The model in the folder `path`, on CUDA when `gpus` of one are reserved, else on `threads` threads.
 
     `dtype` is `float32`, `bfloat16` or `float16`; `batch_size` counts texts, `max_length` tokens.
     A prefix of `None`, and a `max_length` of `None`, is the model's own. Raises `SettingsError` when
@@ -35,12 +35,13 @@ class Embedder:
         query_prefix: str | None,
         document_prefix: str | None,
         threads: int,
+        gpus: float,
     ) -> None:
         silence_libraries()
         torch.set_num_threads(threads)
         self._model = SentenceTransformer(
             path,
-            device=pick_device(),
+            device=pick_device(gpus),
             local_files_only=True,
             model_kwargs={"dtype": getattr(torch, dtype)},
         ).eval()
@@ -58,11 +59,6 @@ class Embedder:
     @property
     def dimension(self) -> int:
         return int(self._model.get_embedding_dimension())
-
-    @property
-    def max_length(self) -> int:
-        """Tokens after which a text is cut, special tokens and prefix included."""
-        return int(self._model.max_seq_length)
 
     def embed_documents(self, texts: list[str]) -> Vectors:
         """Unit vectors of passages, float32 [len(texts), dimension], in their order."""

@@ -1,21 +1,27 @@
 """Count tokens as a model does, without loading the model."""
 
-from pathlib import Path
-
 from tokenizers import Tokenizer
 
 from job.errors import DataError
+from job.models.files import Source
+
+TOKENIZER = "tokenizer.json"
 
 
-def open_tokenizer(path: str) -> Tokenizer:
-    """The tokenizer of the model in the folder `path`, neither truncating nor padding.
+def open_tokenizer(source: Source) -> Tokenizer:
+    """The model's tokenizer, neither truncating nor padding. Its weights aren't fetched.
 
-    Raises `DataError` when the folder has no `tokenizer.json`.
+    Raises `DataError` when the model has no `tokenizer.json`, or it is broken.
     """
-    file = Path(path) / "tokenizer.json"
-    if not file.is_file():
-        raise DataError(f"{path} has no tokenizer.json: save one with AutoTokenizer(...).save_pretrained")
-    tokenizer = Tokenizer.from_file(str(file))
+    if TOKENIZER not in source.files.sizes:
+        raise DataError(
+            f"{source.key}: {source.name} has no {TOKENIZER}; save one with AutoTokenizer(...).save_pretrained"
+        )
+    content = source.files.read(TOKENIZER)
+    try:
+        tokenizer = Tokenizer.from_buffer(content)
+    except ValueError as error:
+        raise DataError(f"{source.key}: {source.name}: {TOKENIZER} is broken ({error}); replace it") from error
     # MiniLM's file turns both on, at 128 tokens.
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from job import schema
 from job.config import Augment
+from job.models.files import Source
 from job.models.tokenizer import open_tokenizer
 from job.stages.rows import add_columns
 
@@ -17,8 +18,8 @@ _NOTHING = "(no passage found)"
 _BETWEEN = "\n\n"
 
 
-def make(settings: Augment, model: str) -> "AugmentStage":
-    """A stage that measures with the tokenizer in the folder `model`."""
+def make(settings: Augment, model: Source) -> "AugmentStage":
+    """A stage that measures with the tokenizer of `model`."""
     return AugmentStage(settings, open_tokenizer(model))
 
 

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from job import schema
 from job.config import Chunk
+from job.models.files import Source
 from job.models.tokenizer import open_tokenizer
 from job.schema import MAX_TEXT_CHARS
 from job.stages.rows import describe
@@ -22,8 +23,8 @@ NO_TEXT = "no passage of more than"  # begins the error of a document that is em
 Piece = tuple[str | None, str | None]
 
 
-def make(settings: Chunk, model: str) -> "ChunkStage":
-    """A stage that measures with the tokenizer in the folder `model`."""
+def make(settings: Chunk, model: Source) -> "ChunkStage":
+    """A stage that measures with the tokenizer of `model`."""
     return ChunkStage(settings, _tokenizer(model) if settings.strategy == "tokens" else None)
 
 

@@ -13,6 +13,8 @@ import pyarrow as pa
 
 from job import schema
 from job.config import Embed
+from job.models.files import Source
+from job.models.source import loading
 from job.stages.rows import add_columns
 
 if TYPE_CHECKING:
@@ -22,30 +24,32 @@ Vectors = npt.NDArray[np.float32]
 
 
 def make_for_chunks(
-    settings: Embed, model: str, dtype: Callable[[Callable[[], str]], str], threads: int
+    settings: Embed, model: Source, dtype: Callable[[Callable[[], str]], str], threads: int
 ) -> "EmbedStage":
-    """A stage that embeds chunks with the model in the folder `model`.
+    """A stage that embeds chunks.
 
     `dtype` settles the version's dtype once, given how to measure it here.
     """
     from job.models.device import choose_dtype
 
-    embedder = open_embedder(settings, model, dtype(lambda: choose_dtype(settings.dtype, threads)), threads)
+    gpus = settings.pool.num_gpus
+    embedder = open_embedder(settings, model, dtype(lambda: choose_dtype(settings.dtype, gpus)), threads, gpus)
     return EmbedStage(embedder.embed_documents, embedder.dimension, schema.TEXT)
 
 
-def make_for_prompts(settings: Embed, model: str, dtype: str, threads: int) -> "EmbedStage":
+def make_for_prompts(settings: Embed, model: Source, dtype: str, threads: int) -> "EmbedStage":
     """A stage that embeds prompts in the dtype of their index."""
-    embedder = open_embedder(settings, model, dtype, threads)
+    embedder = open_embedder(settings, model, dtype, threads, settings.pool.num_gpus)
     return EmbedStage(embedder.embed_queries, embedder.dimension, schema.PROMPT)
 
 
-def open_embedder(settings: Embed, model: str, dtype: str, threads: int) -> "Embedder":
-    """Load the embedding model in the folder `model`."""
+def open_embedder(settings: Embed, model: Source, dtype: str, threads: int, gpus: float) -> "Embedder":
+    """Load the embedding model, fetched if need be, for an actor that reserves `gpus` GPUs."""
     from job.models.embedder import Embedder  # imports torch, which the driver never needs
 
     how = settings.model_dump(include={"batch_size", "max_length", "query_prefix", "document_prefix"})
-    return Embedder(model, dtype=dtype, threads=threads, **how)
+    with loading(model) as folder:
+        return Embedder(folder, dtype=dtype, threads=threads, gpus=gpus, **how)
 
 
 class EmbedStage:

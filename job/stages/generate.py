@@ -10,29 +10,33 @@ import pyarrow as pa
 
 from job import schema
 from job.config import Embed, Generate
+from job.models.files import Source
 from job.models.generation import Generator, Request
+from job.models.source import loading
 from job.models.tokenizer import open_tokenizer
 from job.stages.embed import open_embedder
 from job.stages.rows import add_columns
 
 
-def make(settings: Generate, system: str, embed: Embed, model: str, dtype: str, threads: int) -> "GenerateStage":
+def make(settings: Generate, system: str, embed: Embed, model: Source, dtype: str, threads: int) -> "GenerateStage":
     """A stage with the engine that the settings name.
 
-    `model` is the folder of the causal LM; for `extractive` that of the embedding model, used in `dtype`.
+    `model` is the causal LM; for `extractive` the embedding model, used in `dtype`.
     """
     return GenerateStage(_engine(settings, embed, model, dtype, threads), system)
 
 
-def _engine(settings: Generate, embed: Embed, model: str, dtype: str, threads: int) -> Generator:
+def _engine(settings: Generate, embed: Embed, model: Source, dtype: str, threads: int) -> Generator:
+    gpus = settings.pool.num_gpus
     if settings.engine == "transformers":
         from job.models.causal_lm import CausalLM
 
         how = settings.model_dump(include={"dtype", "batch_size", "max_new_tokens", "temperature"})
-        return CausalLM(model, threads=threads, **how)
+        with loading(model) as folder:
+            return CausalLM(folder, threads=threads, gpus=gpus, **how)
     from job.models.extractive import ExtractiveGenerator
 
-    return ExtractiveGenerator(open_embedder(embed, model, dtype, threads), open_tokenizer(model))
+    return ExtractiveGenerator(open_embedder(embed, model, dtype, threads, gpus), open_tokenizer(model))
 
 
 class GenerateStage:

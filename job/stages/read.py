@@ -31,7 +31,7 @@ class ReadDocuments:
 
     def _read(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if not row["path"].endswith(TABLES):
-            text, fault = _decode(storage.read_bytes(row["uri"]), "file")
+            text, fault = _decode(storage.read_bytes(row["uri"], row["tag"]), "file")
             yield _document_row(row["path"], row["uri"], text, fault)
             return
         table = _rows(row, (self._corpus.text_column, self._corpus.id_column))

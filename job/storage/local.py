@@ -13,7 +13,7 @@ from typing import BinaryIO
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from job.errors import DependencyError
-from job.storage.names import Entry, Unfinished, has_wildcards, is_shown, missing, split_glob
+from job.storage.names import Entry, Unfinished, changed, has_wildcards, is_shown, missing, split_glob
 
 _STAGED = re.compile(r"_(.+)\.[^.]+\.tmp")  # _<name of the file to be>.<random>.tmp
 
@@ -56,9 +56,13 @@ def exists(uri: str) -> bool:
         return _path(uri).is_file()
 
 
-def open_input(uri: str) -> BinaryIO:
+def open_input(uri: str, tag: str | None) -> BinaryIO:
     with _errors(uri):
-        return _path(uri).open("rb")
+        file = _path(uri).open("rb")
+        if tag is not None and tag != _tag(os.fstat(file.fileno())):
+            file.close()
+            raise changed(uri)
+        return file
 
 
 class SweptError(DependencyError):
@@ -145,8 +149,12 @@ def _entries(base: Path, paths: Iterable[Path]) -> list[Entry]:
             if path.is_file():
                 status = path.stat()
                 name = path.relative_to(base).as_posix()
-                entries.append(Entry(str(path), name, status.st_size, str(status.st_mtime_ns)))
+                entries.append(Entry(str(path), name, status.st_size, _tag(status)))
     return entries
+
+
+def _tag(status: os.stat_result) -> str:
+    return str(status.st_mtime_ns)
 
 
 def _shown(entries: list[Entry]) -> list[Entry]:

@@ -36,6 +36,10 @@ def missing(uri: str) -> MissingError:
     return MissingError(f"{uri}: no such file; check its address, or put it there")
 
 
+def changed(uri: str) -> DataError:
+    return DataError(f"{uri}: was changed since the job began; leave inputs as they are, and run it again")
+
+
 def split(uri: str) -> tuple[str, str]:
     """Bucket and key of an address on S3. Raises `SettingsError` when no bucket is named.
 

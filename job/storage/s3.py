@@ -58,8 +58,8 @@ def exists(uri: str) -> bool:
     return True
 
 
-def open_input(uri: str) -> BinaryIO:
-    return io.BufferedReader(ObjectFile(uri), READ_AHEAD_BYTES)
+def open_input(uri: str, tag: str | None) -> BinaryIO:
+    return io.BufferedReader(ObjectFile(uri, tag), READ_AHEAD_BYTES)
 
 
 def put(uri: str, content: bytes) -> None:

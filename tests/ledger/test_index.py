@@ -74,8 +74,17 @@ def test_a_version_is_committed_with_what_it_holds(index: IndexLedger) -> None:
     index.write(chunks({"a": FINE, "b": HALF, "c": BAD}))
     manifest = index.commit(index.survey(), **ABOUT)
     assert manifest == index.manifest()
-    assert replace(manifest, parts=[]) == IndexManifest(
-        version="v1", dtype="bfloat16", dimension=2, metric="cosine", documents=3, failed=2, chunks=3, parts=[], **ABOUT
+    counts = {"documents": 3, "failed": 2, "chunks": 3}
+    about: dict[str, Any] = {
+        "version": "v1",
+        "dtype": "bfloat16",
+        "dimension": 2,
+        "metric": "cosine",
+        **counts,
+        **ABOUT,
+    }
+    assert replace(manifest, parts=[], documents_file="") == IndexManifest(
+        parts=[], documents_file="", **counts, **about
     )
     assert committed_ids(index) == ["a0", "a1", "b0"]
 
@@ -133,7 +142,7 @@ def test_a_commit_leaves_only_what_it_lists(index: IndexLedger, version: Path) -
     assert files_below(version) == sorted([*listed, "documents.parquet", "manifest.json"])
 
 
-def interrupt(uri: str, content: bytes) -> None:
+def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -144,12 +153,42 @@ def test_a_commit_that_was_killed_before_its_manifest_is_made_again_the_same(
     for each in (index, twin):
         each.write(chunks({"a": FINE, "b": HALF}))
         each.write(chunks({"a": FINE, "c": FINE}))
-    monkeypatch.setattr(storage, "put", interrupt)
+    monkeypatch.setattr("job.ledger.index.to_json", interrupt)
     with pytest.raises(KeyboardInterrupt):
         index.commit(index.survey(), **ABOUT)
     monkeypatch.undo()
     assert index.manifest() is None
     assert index.commit(index.survey(), **ABOUT) == twin.commit(twin.survey(), **ABOUT)
+
+
+def test_a_commit_that_was_killed_after_its_manifest_is_brought_to_its_end(
+    index: IndexLedger, version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.write(chunks({"a": FINE, "b": HALF}))
+    monkeypatch.setattr(index, "settle", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        index.commit(index.survey(), **ABOUT)
+    monkeypatch.undo()
+    manifest = index.manifest()
+    assert manifest
+    index.settle(manifest)
+    assert files_below(version) == sorted(
+        [*(part["name"] for part in manifest.parts), "documents.parquet", "manifest.json"]
+    )
+    assert index.errors()["document_id"].to_pylist() == ["b"]
+
+
+def test_who_loses_the_race_to_commit_keeps_the_winners_list_of_documents(
+    index: IndexLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.write(chunks({"a": FINE, "b": HALF}))
+    parts = index.survey()
+    index.write(chunks({"b": FINE}))
+    winner = index.commit(index.survey(), **ABOUT)
+    monkeypatch.setattr(index, "manifest", iter([None, winner]).__next__)
+    index.write(chunks({"a": FINE, "b": HALF}))
+    assert index.commit(parts, **ABOUT) == winner
+    assert index.errors().num_rows == 0
 
 
 def test_who_commits_second_leaves_the_first_ones_version_as_it_is(index: IndexLedger, version: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job import schema
+from job import schema, storage
 from job.errors import DataError, DependencyError
 from job.ledger import RunLedger, RunManifest
 from tests.conftest import files_below
@@ -51,7 +51,7 @@ def published(run: RunLedger) -> list[tuple[str, str | None, str | None]]:
 def test_a_staged_answer_is_done_and_a_staged_error_isnt(run: RunLedger) -> None:
     run.write(answers(0, 3))
     run.write(answers(1, error="out of memory"))
-    assert np.flatnonzero(run.answered(5)).tolist() == [0, 3]
+    assert [np.flatnonzero(mask).tolist() for mask in run.progress(5)] == [[0, 3], [0, 1, 3]]
 
 
 def test_answers_and_errors_of_a_block_are_parts_of_their_own(run: RunLedger, tmp_path: Path) -> None:
@@ -169,6 +169,13 @@ def test_another_job_under_the_same_run_id_is_refused(run: RunLedger, tmp_path: 
         RunLedger(str(tmp_path), "r1", "other").claim()
 
 
+@pytest.mark.parametrize("damaged", ["", "{", "[]"])
+def test_an_identity_that_is_damaged_is_named(run: RunLedger, tmp_path: Path, damaged: str) -> None:
+    storage.put(str(tmp_path / "_staging" / "r1" / "identity.json"), damaged.encode())
+    with pytest.raises(DataError, match=r"^run_id: .*/identity.json holds no identity; remove that folder"):
+        run.claim()
+
+
 @pytest.fixture
 def done(run: RunLedger) -> RunLedger:
     """A run of two prompts, published and swept."""
@@ -184,10 +191,13 @@ def test_another_job_under_a_published_run_id_is_refused(done: RunLedger, tmp_pa
         RunLedger(str(tmp_path), "r1", "other").published()
 
 
-def test_a_manifest_that_is_missing_is_written_anew(done: RunLedger, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [None, "", "{", "[]", '{"rows": 2}'])
+def test_a_manifest_that_is_missing_or_damaged_is_written_anew(
+    done: RunLedger, tmp_path: Path, damaged: str | None
+) -> None:
     manifest = tmp_path / "r1" / "_manifest.json"
     before = manifest.read_bytes()
-    manifest.unlink()
+    manifest.unlink() if damaged is None else manifest.write_text(damaged)
     assert done.published() == RunManifest(**json.loads(before))
     assert manifest.read_bytes() == before
 
@@ -261,7 +271,7 @@ def test_whatever_attempts_staged_the_next_one_answers_each_prompt_once(
     for positions, failed in blocks:
         run.write(answers(*sorted(positions), error="failed" if failed else None))
     fine = {position for positions, failed in blocks for position in positions if not failed}
-    left = np.flatnonzero(~run.answered(TOTAL)).tolist()
+    left = np.flatnonzero(~run.progress(TOTAL)[0]).tolist()
     assert left == sorted(set(range(TOTAL)) - fine)
     run.write(answers(*left, attempt="second"))
     with pytest.MonkeyPatch.context() as patch:

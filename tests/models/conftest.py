@@ -4,6 +4,9 @@ import pytest
 
 from job.models.embedder import Embedder, Vectors
 from tests.fakes import CORPUS, tiny_qwen2
+from tests.storage.conftest import s3
+
+__all__ = ["s3"]  # a fixture
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +19,7 @@ def embedder(minilm: str) -> Embedder:
         query_prefix=None,
         document_prefix=None,
         threads=2,
+        gpus=0,
     )
 
 

@@ -23,6 +23,7 @@ def open_model(folder: Path, *, batch_size: int = 32, max_new_tokens: int = 32, 
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         threads=1,
+        gpus=0,
     )
 
 

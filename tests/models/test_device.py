@@ -1,41 +1,65 @@
+from collections.abc import Iterator
+from itertools import cycle, repeat
+
 import pytest
 import torch
 
 from job.models import device
-from job.models.device import choose_dtype, run_batches
+from job.models.device import choose_dtype, pick_device, run_batches
 from tests.fakes import ScarceDevice
 
 
-def measured(seconds: dict[torch.dtype, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(device, "product_seconds", seconds.__getitem__)
+def measured(seconds: dict[torch.dtype, Iterator[float]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "product_seconds", lambda dtype: next(seconds[dtype]))
 
 
-@pytest.mark.parametrize("bfloat16_s", [0.9, 1.0, 1.5])
+@pytest.mark.parametrize("bfloat16_s", [0.7, 1.0, 1.5])
 def test_auto_keeps_float32_where_bfloat16_is_slower_or_hardly_faster(
     bfloat16_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured({torch.float32: 1.0, torch.bfloat16: bfloat16_s}, monkeypatch)
-    assert choose_dtype("auto", threads=1) == "float32"
+    measured({torch.float32: repeat(1.0), torch.bfloat16: repeat(bfloat16_s)}, monkeypatch)
+    assert choose_dtype("auto", gpus=0) == "float32"
 
 
-def test_auto_takes_bfloat16_where_it_is_a_quarter_faster(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured({torch.float32: 1.0, torch.bfloat16: 0.8}, monkeypatch)
-    assert choose_dtype("auto", threads=1) == "bfloat16"
+def test_auto_takes_bfloat16_where_it_is_half_as_fast_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured({torch.float32: repeat(1.0), torch.bfloat16: repeat(0.66)}, monkeypatch)
+    assert choose_dtype("auto", gpus=0) == "bfloat16"
+
+
+def test_a_machine_that_is_busy_at_times_doesnt_sway_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured({torch.float32: cycle([9.0, 9.0, 1.0]), torch.bfloat16: cycle([0.9, 9.0])}, monkeypatch)
+    assert choose_dtype("auto", gpus=0) == "float32"
 
 
 def test_auto_takes_float16_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_dtype("auto", threads=1) == "float16"
+    assert choose_dtype("auto", gpus=0.5) == "float16"
+
+
+def test_a_gpu_in_sight_is_used_only_by_whom_it_is_reserved_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    measured({torch.float32: repeat(1.0), torch.bfloat16: repeat(1.0)}, monkeypatch)
+    assert [pick_device(gpus=0), pick_device(gpus=0.5)] == ["cpu", "cuda"]
+    assert choose_dtype("auto", gpus=0) == "float32"
+
+
+def test_a_gpu_that_is_reserved_and_isnt_there_is_done_without() -> None:
+    assert pick_device(gpus=1) == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def test_a_dtype_asked_for_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "product_seconds", None)
-    assert choose_dtype("bfloat16", threads=1) == "bfloat16"
+    monkeypatch.setattr(device, "product_seconds", None)  # would fail if measured
+    assert choose_dtype("bfloat16", gpus=0) == "bfloat16"
 
 
 def test_a_product_takes_a_measurable_time() -> None:
     assert 0 < device.product_seconds(torch.float32) < 1
+
+
+def test_measuring_leaves_the_number_of_threads_as_it_was() -> None:
+    before = torch.get_num_threads()
+    assert device.bfloat16_gain() > 0
+    assert torch.get_num_threads() == before
 
 
 def test_batches_hold_rows_of_like_length_longest_first() -> None:

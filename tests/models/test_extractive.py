@@ -1,17 +1,17 @@
 import pytest
+from tokenizers import Tokenizer
 
 from job.models.embedder import Embedder
 from job.models.extractive import ExtractiveGenerator
 from job.models.generation import Completion, Request
-from job.models.tokenizer import open_tokenizer
 
 DEPOTS = "# Depots\n\nThe main depot has seven tracks. It was built in 1918. Offices face the lane."
 FARES = "A single ticket costs two crowns. Children under six ride free of charge."
 
 
 @pytest.fixture(scope="module")
-def generator(embedder: Embedder, minilm: str) -> ExtractiveGenerator:
-    return ExtractiveGenerator(embedder, open_tokenizer(minilm))
+def generator(embedder: Embedder, tokenizer: Tokenizer) -> ExtractiveGenerator:
+    return ExtractiveGenerator(embedder, tokenizer)
 
 
 def ask(question: str, passages: list[str]) -> Request:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from job.config import Augment
+from job.models.files import Source
 from job.models.tokenizer import count_tokens
 from job.stages import augment
 from job.stages.augment import AugmentStage
@@ -30,8 +31,8 @@ def context_of(passages: list[str], limit: int, tokenizer: Tokenizer) -> str:
     return str(stage(prompts(passages, prompt=""))["_augmented"][0])
 
 
-def test_the_template_is_filled_with_numbered_passages_and_the_prompt(minilm: str) -> None:
-    stage = augment.make(Augment(template="{context}\n--\n{prompt}"), minilm)
+def test_the_template_is_filled_with_numbered_passages_and_the_prompt(embedding_model: Source) -> None:
+    stage = augment.make(Augment(template="{context}\n--\n{prompt}"), embedding_model)
     filled = stage(prompts(["The depot.", "A tram."], ["A tram."]))
     assert filled["_augmented"].to_pylist() == ["[1] The depot.\n\n[2] A tram.\n--\nwhy?", "[1] A tram.\n--\nwhy?"]
 

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer
 
 from job import schema
 from job.config import Chunk
+from job.models.files import Source
 from job.models.tokenizer import count_tokens
 from job.stages import chunk
 from job.stages.chunk import ChunkStage
@@ -64,8 +65,10 @@ def test_a_line_that_is_too_long_is_an_error_while_its_neighbours_stay(by_line: 
 
 @pytest.mark.parametrize("strategy", ["line", "tokens"])
 @pytest.mark.parametrize("text", ["", " \n\t\n", "short\nlines"])
-def test_a_document_without_a_passage_is_one_row_that_says_so(minilm: str, strategy: str, text: str) -> None:
-    chunks = chunk.make(Chunk(strategy=strategy, min_chars=12), minilm)(documents(text, "a line long enough"))
+def test_a_document_without_a_passage_is_one_row_that_says_so(
+    embedding_model: Source, strategy: str, text: str
+) -> None:
+    chunks = chunk.make(Chunk(strategy=strategy, min_chars=12), embedding_model)(documents(text, "a line long enough"))
     assert chunks["document_id"].to_pylist() == ["document-0", "document-1"]
     assert chunks["error"].to_pylist() == ["no passage of more than 12 characters", None]
 
@@ -126,17 +129,17 @@ def test_neighbouring_chunks_share_at_most_overlap(
     assert max(count_tokens(tokenizer, shared), default=0) <= sizes[1]
 
 
-def test_neighbouring_chunks_share_words_when_asked_to(minilm: str) -> None:
-    chunks = texts_of(chunk.make(Chunk(size=20, overlap=6), minilm), numbered_words([" "] * 50))
+def test_neighbouring_chunks_share_words_when_asked_to(embedding_model: Source) -> None:
+    chunks = texts_of(chunk.make(Chunk(size=20, overlap=6), embedding_model), numbered_words([" "] * 50))
     assert words(chunks[0])[-1] in words(chunks[1])
 
 
-def test_chunks_end_at_paragraphs_where_they_can(minilm: str) -> None:
+def test_chunks_end_at_paragraphs_where_they_can(embedding_model: Source) -> None:
     paragraphs = ["The harbour line opened.", "Its first tram was green.", "It closed again in 1931."]
-    assert texts_of(chunk.make(Chunk(size=8, overlap=0), minilm), "\n\n".join(paragraphs)) == paragraphs
+    assert texts_of(chunk.make(Chunk(size=8, overlap=0), embedding_model), "\n\n".join(paragraphs)) == paragraphs
 
 
-def test_the_same_document_gives_the_same_chunks(minilm: str) -> None:
-    stages = [chunk.make(Chunk(size=16, overlap=4), minilm) for _ in range(2)]
+def test_the_same_document_gives_the_same_chunks(embedding_model: Source) -> None:
+    stages = [chunk.make(Chunk(size=16, overlap=4), embedding_model) for _ in range(2)]
     first, second = [stage(documents(numbered_words([". "] * 80))) for stage in stages]
     assert first == second

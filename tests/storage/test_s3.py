@@ -90,7 +90,7 @@ def test_an_object_that_is_changed_while_it_is_read_is_a_data_error(s3: Bucket) 
     uri = s3.write("x", bytes(3 * TAIL_BYTES))
     with storage.open_input(uri) as file:
         s3.write("x", b"1" * 3 * TAIL_BYTES)
-        with pytest.raises(DataError, match=f"^{uri}: was changed while it was read; leave inputs as they are"):
+        with pytest.raises(DataError, match=f"^{uri}: was changed since the job began; leave inputs as they are"):
             file.read()
 
 

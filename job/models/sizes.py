@@ -1,0 +1,64 @@
+"""What a plan has to know of a model, from its small files and its listing: tokens, width, bytes."""
+
+import json
+from pathlib import PurePath
+from typing import Any
+
+from job.errors import DataError
+from job.models.files import CONFIG, Source, weights
+
+# When a config doesn't say: wider than most embedding models, for a rough estimate that is safe.
+DEFAULT_DIMENSION = 1024
+# As configs of BERT and most others, T5, DistilBERT, GPT-2, and older ones state the width of hidden states.
+_DIMENSION_KEYS = ("hidden_size", "d_model", "dim", "n_embd", "hidden_dim")
+_CONTEXT_KEYS = ("max_position_embeddings", "n_positions")
+
+
+def weights_bytes(source: Source) -> int:
+    """Size of the weights. Raises `DataError` when their index lists a file that isn't there."""
+    sizes = source.files.sizes
+    files = weights(sizes)
+    ending = PurePath(files[0]).suffix + ".index.json"
+    for index in [path for path in sizes if path.endswith(ending)]:
+        missing = set(_json(source, index).get("weight_map", {}).values()) - sizes.keys()
+        if missing:
+            raise DataError(f"{source.key}: {source.name} has no {min(missing)}, which its {index} lists; complete it")
+    return sum(sizes[path] for path in files)
+
+
+def context_tokens(source: Source) -> int | None:
+    """Tokens that the model has positions for, or None when its config doesn't say."""
+    return _stated(_json(source, CONFIG), _CONTEXT_KEYS)
+
+
+def max_tokens(source: Source) -> int | None:
+    """Tokens of a text that an embedding model reads, special tokens included; None if it doesn't say."""
+    return _stated(_json(source, "sentence_bert_config.json"), ("max_seq_length",)) or context_tokens(source)
+
+
+def dimension(source: Source) -> int:
+    """Width of the model's hidden states, or `DEFAULT_DIMENSION` when its config doesn't say."""
+    return _stated(_json(source, CONFIG), _DIMENSION_KEYS) or DEFAULT_DIMENSION
+
+
+def _stated(config: dict[str, Any], keys: tuple[str, ...]) -> int | None:
+    """The first of `keys` that is a number, in `config` or in what it says of the text part of a model of more."""
+    text = config.get("text_config")
+    for part in (config, text if isinstance(text, dict) else {}):
+        for key in keys:
+            if isinstance(value := part.get(key), int):
+                return value
+    return None
+
+
+def _json(source: Source, path: str) -> dict[str, Any]:
+    """A JSON file of the model, empty when it has none such."""
+    if path not in source.files.sizes:
+        return {}
+    try:
+        found = json.loads(source.files.read(path))
+    except ValueError as error:
+        raise DataError(f"{source.key}: {source.name}: {path} isn't JSON ({error}); mend or replace it") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{source.key}: {source.name}: {path} holds no JSON object; mend or replace it")
+    return found
