@@ -18,7 +18,7 @@ test: $(VENV)/.ready  ## Run every test that this machine can run (under 10 minu
 	$(BIN)/pytest -m "not soak and not e2e"
 
 soak: $(VENV)/.ready  ## Run the long kill trials
-	$(BIN)/pytest -m soak
+	$(BIN)/pytest -m "soak and not e2e"
 
 lint: $(VENV)/.ready  ## Check style and types
 	$(BIN)/ruff check .
@@ -35,7 +35,7 @@ manifests: $(VENV)/.ready  ## Write the chart's schema and k8s/ anew, from setti
 	PYTHONPATH=. $(BIN)/python helm/render.py
 
 e2e: $(VENV)/.ready  ## Run the tests on the Kubernetes cluster that KUBECONFIG names (see tests/e2e/conftest.py)
-	$(BIN)/pytest -m e2e tests/e2e
+	$(BIN)/pytest -m "e2e and not soak" tests/e2e
 
 clean:  ## Remove the virtual environment and what the demo wrote
 	rm -rf $(VENV) ragjob-demo
