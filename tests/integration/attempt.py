@@ -48,7 +48,7 @@ def attempt(uri: str) -> None:
 
 def answer(run: RunLedger) -> None:
     run.claim()
-    done = run.answered(TOTAL)
+    done = run.progress(TOTAL)[0]
     for first in range(0, TOTAL, PART_ROWS):
         if not done[first]:
             run.write(rows(first))
