@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import psutil
 
 from job.config import Cluster
 from job.errors import DependencyError
+from job.orphans import ended_with_this_process
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -66,13 +67,15 @@ def running(size: Resources) -> Iterator[None]:
     if _is_joined():
         yield
         return
-    _connect(None if is_remote() else size)
-    try:
-        yield
-    finally:
-        import ray
+    guard: AbstractContextManager[dict[str, str]] = nullcontext({}) if is_remote() else ended_with_this_process()
+    with guard as mark:
+        _connect(None if is_remote() else size, mark)
+        try:
+            yield
+        finally:
+            import ray
 
-        ray.shutdown()
+            ray.shutdown()
 
 
 def _is_joined() -> bool:
@@ -90,7 +93,7 @@ def _ask_ray() -> Resources:
     return Resources(total.get("CPU", 0), total.get("GPU", 0), len(workers), None)
 
 
-def _connect(local: Resources | None) -> None:
+def _connect(local: Resources | None, mark: dict[str, str]) -> None:
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     import ray
 
@@ -103,6 +106,7 @@ def _connect(local: Resources | None) -> None:
             "include_dashboard": False,
         }
     stop = signal.getsignal(signal.SIGTERM)
+    os.environ.update(mark)
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, TimeoutError, OSError, ValueError) as error:
@@ -111,6 +115,9 @@ def _connect(local: Resources | None) -> None:
         raise DependencyError(f"Ray: can't reach or start {where}: {reason}") from error
     except SystemExit as stopped:  # the handler for SIGTERM that Ray has meanwhile put in
         raise KeyboardInterrupt from stopped
+    finally:
+        for name in mark:
+            del os.environ[name]
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)  # ray.init has replaced the caller's handler
 

@@ -23,6 +23,7 @@ LEVELS = [
     {"inputs"},
     {"formats"},
     {"models", "store", "chroma_server", "chroma_session", "storage", "cluster"},
+    {"orphans"},
     {"config", "schema", "errors", "sample", "starter", "progress"},
 ]
 LEVEL_OF = {name: number for number, level in enumerate(LEVELS) for name in level}

@@ -183,3 +183,9 @@ def descendants(process: "subprocess.Popen[str]") -> list[psutil.Process]:
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Those of `processes` that still run; one that only waits for its parent to notice doesn't."""
     return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+def wait_for_end(processes: list[psutil.Process], seconds: float = 20) -> None:
+    """Wait for all of `processes` to end. Fails the test with the command lines of those that don't."""
+    psutil.wait_procs(processes, timeout=seconds)
+    assert [" ".join(each.cmdline()) for each in alive(processes)] == []

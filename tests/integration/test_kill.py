@@ -10,7 +10,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from tests.integration.conftest import Job, alive, assert_same, descendants, kill_group, wait_until
+from tests.integration.conftest import Job, assert_same, descendants, kill_group, wait_for_end, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.services]
 
@@ -32,7 +32,7 @@ def test_a_job_killed_in_mid_answer_is_resumed_and_leaves_no_process(
     wait_until(lambda: len(job.staged) >= 3)
     family = descendants(process)
     kill_group(process)
-    wait_until(lambda: not alive(family), seconds=20)
+    wait_for_end(family)
     assert_resumes(job, undisturbed, "answer", index__uri=index)
 
 
@@ -66,7 +66,7 @@ def test_sigterm_stops_with_130_and_one_line_and_keeps_what_is_staged(job: Job, 
     _, err = process.communicate(timeout=25)
     assert (process.returncode, len(err.splitlines())) == (130, 1)
     assert job.staged
-    wait_until(lambda: not alive(family), seconds=20)
+    wait_for_end(family)
 
 
 @pytest.mark.soak
@@ -83,5 +83,5 @@ def test_a_job_killed_at_a_random_moment_is_resumed(job: Job, undisturbed: pa.Ta
         kill_group(process)
     else:
         process.communicate()
-    wait_until(lambda: not alive(seen), seconds=20)
+    wait_for_end(seen)
     assert_resumes(job, undisturbed, "run")
