@@ -1,9 +1,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BUILD ?= docker build
+TARGET ?= cpu
+IMAGE ?= localhost/ragjob:0.1.0-$(TARGET)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint bench clean
+.PHONY: help demo test soak lint bench image manifests clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -24,6 +27,12 @@ lint: $(VENV)/.ready  ## Check style and types
 
 bench: $(VENV)/.ready  ## Time `ragjob index` against a plain one-process loop
 	$(BIN)/python benchmarks/index_vs_loop.py
+
+image:  ## Build the container image (IMAGE, TARGET=cpu or gpu, BUILD=a program like `docker build`)
+	$(BUILD) -f docker/Dockerfile --target $(TARGET) --tag $(IMAGE) $(BUILD_ARGS) .
+
+manifests: $(VENV)/.ready  ## Write the chart's schema and k8s/ anew, from settings and chart (needs helm)
+	PYTHONPATH=. $(BIN)/python helm/render.py
 
 clean:  ## Remove the virtual environment and what the demo wrote
 	rm -rf $(VENV) ragjob-demo

@@ -42,6 +42,9 @@ DESIGNED = {
     "generate.max_new_tokens": 256,
     "generate.temperature": 0,
     "errors.max_rate": 0.1,
+    "s3.endpoint_url": None,
+    "s3.region": None,
+    "s3.timeout_s": 60,
 }
 
 
@@ -187,6 +190,30 @@ def test_braces_that_stand_for_themselves_are_written_twice() -> None:
 def test_chroma_is_one_server() -> None:
     with pytest.raises(SettingsError, match=r"^chroma: url and path are both set: .* leave one out"):
         load_settings(None, ["chroma.url=http://chroma:8000", "chroma.path=data"])
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9000", "https://s3.example.org/", "http://[::1]:9000", "https://example.org/storage/s3"]
+)
+def test_an_s3_servers_address_is_taken(url: str) -> None:
+    assert load_settings(None, [f"s3.endpoint_url={url}"]).s3.endpoint_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:s3cr3t@example.org", "s3cr3t.org", "ftp://s3cr3t", "http://a b/s3cr3t", ""]
+)
+def test_an_s3_servers_address_that_wont_do_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"^s3.endpoint_url: must be http://HOST:PORT or https://HOST, without"
+    ) as told:
+        load_settings(None, [f"s3.endpoint_url={url}"])
+    assert "s3cr3t" not in str(told.value)
+
+
+@pytest.mark.parametrize("sse", ["null", "AES256"])
+def test_a_kms_key_goes_with_kms(sse: str) -> None:
+    with pytest.raises(SettingsError, match=r"^s3: kms_key_id is set but sse isn't aws:kms; set sse to it, or leave"):
+        load_settings(None, [f"s3.sse={sse}", "s3.kms_key_id=alias/ours"])
 
 
 def test_every_fault_is_told_at_once() -> None:

@@ -1,5 +1,6 @@
 """What is tried again, for how long, and what is said when it doesn't help: one line without a secret."""
 
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -7,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from job import storage
 from job.config import S3
 from job.errors import DataError, DependencyError, RagjobError
+from tests.conftest import parquet
 from tests.faults import Fault, Proxy, cut, proxy, refuse, reset, stall
 from tests.services import Bucket
 
@@ -231,6 +235,16 @@ def test_a_missing_bucket_is_told_with_the_setting(s3: Bucket) -> None:
 def test_a_name_that_no_bucket_can_have_is_told(s3: Bucket) -> None:
     error = what(lambda: storage.list_names("s3://No bucket/x"))
     assert str(error) == "s3://No bucket/x: ParamValidationError; check the bucket's name and the s3 settings"
+
+
+def test_an_error_comes_through_a_parquet_files_reader_and_writer(s3: Bucket, faulty: Proxy) -> None:
+    rows = pa.table({"text": [os.urandom(1000) for _ in range(20_000)]})
+    storage.put(f"{s3.uri}/x.parquet", parquet(rows))
+    faulty.faults = [Fault(refuse(403, "AccessDenied"), on="PUT|GET .*/x.parquet", every=2)]
+    with pytest.raises(DependencyError, match="access is denied"), storage.open_input(f"{s3.uri}/x.parquet") as file:
+        pq.ParquetFile(file).read()
+    with pytest.raises(DependencyError, match="access is denied"):
+        storage.publish(f"{s3.uri}/y.parquet", lambda sink: pq.write_table(rows, sink))
 
 
 def test_a_missing_object_is_a_data_error(s3: Bucket) -> None:
