@@ -124,12 +124,13 @@ def collection_name(stem: str, version: str) -> str:
 
 
 def stored(target: Target, stem: str) -> list[Stored]:
-    """The collections of index versions on the server that are named after `stem`."""
+    """The collections of index versions on the server that are named after `stem`, by name."""
     api = _connect(target)
     models: list[Any] = []
     while page := api.list_collections(limit=LISTED, offset=len(models)):
         models += page
-    return [_stored(model) for model in models if _is_version(model, stem)]
+    ours = (_stored(model) for model in models if _is_version(model, stem))
+    return sorted(ours, key=lambda each: each.name)
 
 
 def drop(target: Target, name: str) -> None:

@@ -42,6 +42,8 @@ DESIGNED = {
     "generate.max_new_tokens": 256,
     "generate.temperature": 0,
     "errors.max_rate": 0.1,
+    "keep.versions": 3,
+    "keep.staging_days": 7,
 }
 
 
