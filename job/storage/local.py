@@ -44,11 +44,7 @@ def list_names(folder: str) -> list[str]:
 
 def list_unfinished(folder: str) -> list[Unfinished]:
     begun = [(entry, _STAGED.fullmatch(Path(entry.uri).name)) for entry in list_files(folder)]
-    return [
-        Unfinished(str(Path(entry.uri).with_name(staged[1])), datetime.fromtimestamp(int(entry.tag) / 1e9, UTC))
-        for entry, staged in begun
-        if staged
-    ]
+    return [Unfinished(str(Path(entry.uri).with_name(staged[1])), entry.modified) for entry, staged in begun if staged]
 
 
 def exists(uri: str) -> bool:
@@ -149,7 +145,8 @@ def _entries(base: Path, paths: Iterable[Path]) -> list[Entry]:
             if path.is_file():
                 status = path.stat()
                 name = path.relative_to(base).as_posix()
-                entries.append(Entry(str(path), name, status.st_size, _tag(status)))
+                modified = datetime.fromtimestamp(status.st_mtime, UTC)
+                entries.append(Entry(str(path), name, status.st_size, _tag(status), modified))
     return entries
 
 

@@ -47,7 +47,7 @@ def attempt(uri: str) -> None:
 
 
 def answer(run: RunLedger) -> None:
-    run.claim()
+    run.claim("v1")
     done, _ = run.progress(TOTAL)
     for first in range(0, TOTAL, PART_ROWS):
         if not done[first]:

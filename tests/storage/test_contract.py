@@ -114,6 +114,13 @@ def test_all_files_of_a_folder_are_those_that_are_hidden_too(corpus: str) -> Non
     assert storage.list_files(join(corpus, "none")) == []
 
 
+def test_a_file_is_listed_with_the_time_it_was_written(place: str) -> None:
+    storage.put(join(place, "x.txt"), b"content")
+    (entry,) = storage.list_files(place)
+    assert entry.modified.utcoffset() == timedelta(0)
+    assert abs(entry.modified - datetime.now(UTC)) < timedelta(minutes=1)
+
+
 def test_names_are_those_of_files_right_in_a_folder(corpus: str) -> None:
     assert storage.list_names(corpus) == [".h.txt", "Z.txt", "_g.txt", "a.md", "b.txt", "picture.png"]
     assert storage.list_names(join(corpus, "none")) == []
