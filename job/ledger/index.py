@@ -22,10 +22,7 @@ _LISTED = [schema.CHUNK_ID, schema.DOCUMENT_ID, schema.URI]
 
 @dataclass(frozen=True)
 class IndexManifest:
-    """A committed index version: what it was made of, what it holds and in which parts.
-
-    `created` is when it was committed, in UTC as ISO 8601; empty for what was made before that was kept.
-    """
+    """A committed index version: what it was made of, what it holds in which parts, and when (ISO 8601, UTC)."""
 
     version: str
     fingerprint: str
@@ -39,7 +36,7 @@ class IndexManifest:
     chunks: int
     documents_file: str
     parts: list[dict[str, Any]]
-    created: str = ""
+    created: str
 
 
 class IndexLedger:

@@ -1,5 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -197,15 +197,6 @@ def test_who_commits_second_leaves_the_first_ones_version_as_it_is(index: IndexL
     index.write(chunks({"b": FINE, "c": FINE}))
     assert index.commit(index.survey(), **ABOUT) == first
     assert {name: (version / name).read_bytes() for name in files_below(version)} == before
-
-
-def test_a_manifest_of_before_its_time_was_kept_is_read(index: IndexLedger, version: Path) -> None:
-    index.write(chunks({"a": FINE}))
-    made = index.commit(index.survey(), **ABOUT)
-    manifest = asdict(made)
-    del manifest["created"]
-    (version / "manifest.json").write_text(json.dumps(manifest))
-    assert index.manifest() == replace(made, created="")
 
 
 @pytest.mark.parametrize("needed", [[True], [False, True]], ids=["before", "meanwhile"])
