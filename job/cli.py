@@ -10,17 +10,20 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TextIO
 
 import typer
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
 from job.errors import RagjobError, SettingsError, Stopped
+from job.progress import as_event, fields, silent
 
 if TYPE_CHECKING:
+    from job.clean import Leftover
     from job.config import JobSettings
     from job.pipeline import Report
     from job.progress import Observe
@@ -37,6 +40,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 out = Console(highlight=False, soft_wrap=True)
+log = logging.getLogger(__name__)
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings file; `job.yaml` here, if there is one.")]
 Assignments = Annotated[
@@ -107,6 +111,25 @@ def run(config: Config = None, assign: Assignments = None, quiet: Quiet = False)
 
 
 @app.command()
+def clean(
+    config: Config = None,
+    assign: Assignments = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what is listed.")] = False,
+) -> None:
+    """List what jobs left that nothing needs any more, or remove it.
+
+    Example: `ragjob clean --config job.yaml --yes`
+    """
+    from job.clean import clean
+
+    found = clean(_settings(config, assign), remove=yes)
+    for each in found:
+        out.print(f"{each.kind:<10} {_size(each):>15}  {each.address}: {each.reason}", markup=False)
+    end = "; `ragjob clean --yes` removes what is listed" if found and not yes else ""
+    out.print(f"{len(found):,} {'removed' if yes else 'could go'}{end}")
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Option(help="Where the index and the answers go.")] = Path("ragjob-demo"),
     quiet: Quiet = False,
@@ -129,6 +152,27 @@ def demo(
         }
     )
     _show_answers(_work(run, settings, quiet).answers)
+
+
+@app.command()
+def submit(
+    file: Annotated[Path, typer.Argument(help="Manifest with a RayJob, or the chart's values.")],
+    chart: Annotated[Path | None, typer.Option(help="Folder of the chart: FILE holds values for it.")] = None,
+    release: Annotated[str, typer.Option(help="Name of the release, with --chart.")] = "ragjob",
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="By default the context's.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Create it, and don't wait for its end.")] = False,
+) -> None:
+    """Run the job on Kubernetes: create a RayJob, follow it, and exit as the job does.
+
+    Example: `ragjob submit values.yaml --chart helm/ragjob`
+    """
+    from job.submit import read_manifest, render, submit
+
+    documents = render(file, chart, release, namespace) if chart else read_manifest(file)
+    submitted = submit(documents, namespace)
+    print(f"RayJob {submitted.name} in namespace {submitted.namespace}; to stop it: {submitted.stop}", flush=True)
+    if not detach:
+        submitted.follow(lambda line: print(line, flush=True))
 
 
 @app.command()
@@ -161,7 +205,8 @@ def init(file: Annotated[Path, typer.Argument(help="File to write.")] = Path("jo
 def main() -> NoReturn:
     """Run the command line; every error of ours becomes one line and its exit code."""
     signal.signal(signal.SIGTERM, _stop)
-    logging.getLogger("job").addHandler(_Events())
+    logging.getLogger("job").addHandler(events)
+    logging.getLogger("job").setLevel(logging.INFO)
     with _own_stderr() as own:
         sys.exit(_exit_code(own))
 
@@ -208,20 +253,33 @@ def _settings(config: Path | None, assign: list[str] | None) -> "JobSettings":
 
 def _work(command: "Callable[[JobSettings, Observe], Report]", settings: "JobSettings", quiet: bool) -> "Report":
     start = time.monotonic()
+    # Bars and the summary say more to a person than events do.
+    events.setLevel(logging.WARNING if quiet or out.is_terminal else logging.INFO)
     if quiet:
-        return command(settings, lambda progress: None)
+        return command(settings, silent)
     with _Progress() as progress:
         report = command(settings, progress.observe)
     _summarise(report, time.monotonic() - start)
     return report
 
 
+def _size(leftover: "Leftover") -> str:
+    if leftover.size is None:
+        return ""
+    return f"{leftover.size:,} vectors" if leftover.kind == "collection" else decimal(leftover.size)
+
+
 class _Events(logging.Handler):
-    """Shows what the job logs: text on a terminal, a JSON line elsewhere."""
+    """Shows what the job logs, with its fields: text on a terminal, a JSON line elsewhere."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        print(message if out.is_terminal else json.dumps({"event": message, "level": record.levelname.lower()}))
+        if out.is_terminal:
+            print(record.getMessage(), *(f"{name}={value}" for name, value in fields(record).items()))
+        else:
+            print(json.dumps(as_event(record), default=str), flush=True)
+
+
+events = _Events()
 
 
 class _Progress:
@@ -264,11 +322,8 @@ class _Progress:
         elif stage in self._told and now - self._told[stage] >= LINE_EVERY_S:
             self._told[stage] = now
             left = seconds * (1 - progress.share) / progress.share if progress.share else None
-            self._tell(stage=stage, rows=progress.rows, rows_per_s=rate, seconds_left=left)
-
-    def _tell(self, **fields: Any) -> None:
-        rounded = {name: round(value, 1) if isinstance(value, float) else value for name, value in fields.items()}
-        print(json.dumps({"event": "progress", **rounded}), flush=True)
+            about = {"stage": stage, "rows": progress.rows, "rows_per_s": rate, "seconds_left": left}
+            log.info("progress", extra=about)
 
 
 def _summarise(report: "Report", seconds: float) -> None:

@@ -3,9 +3,10 @@
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import psutil
 
 from job.config import Cluster
 from job.errors import DependencyError
+from job.orphans import ended_with_this_process
 
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -21,6 +23,9 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
 }
+
+# Of cgroups version 2 and 1.
+CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 @dataclass(frozen=True)
@@ -36,15 +41,14 @@ class Resources:
 def resources(cluster: Cluster) -> Resources:
     """What the settings say, and for what they leave open, what Ray sees.
 
-    Asks the cluster when RAY_ADDRESS names one. Without, Ray will be started on this machine, with these figures.
+    Asks the Ray that runs in this process, or the one that RAY_ADDRESS names. Without either, Ray will be started
+    on this machine, with what this process may use of it.
     """
     stated = (cluster.cpus, cluster.gpus, cluster.nodes)
-    if not is_remote():
-        seen = Resources(len(os.sched_getaffinity(0)), _local_gpus(), 1, psutil.virtual_memory().total)
-    elif None in stated:
-        seen = _remote()
+    if is_remote() or _is_joined():
+        seen = Resources(0, 0, 1, None) if None not in stated else _ask_ray()
     else:
-        seen = Resources(0, 0, 1, None)
+        seen = Resources(_local_cpus(), _local_gpus(), 1, _local_memory())
     cpus, gpus, nodes = (
         given if given is not None else found
         for given, found in zip(stated, (seen.cpus, seen.gpus, seen.nodes), strict=True)
@@ -60,30 +64,36 @@ def is_remote() -> bool:
 @contextmanager
 def running(size: Resources) -> Iterator[None]:
     """Ray, joined or started for the time of the block; one that runs in this process already is used as it is."""
-    import ray
-
-    if ray.is_initialized():
+    if _is_joined():
         yield
         return
-    _connect(None if is_remote() else size)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    guard: AbstractContextManager[dict[str, str]] = nullcontext({}) if is_remote() else ended_with_this_process()
+    with guard as mark:
+        _connect(None if is_remote() else size, mark)
+        try:
+            yield
+        finally:
+            import ray
+
+            ray.shutdown()
 
 
-def _remote() -> Resources:
-    import ray
+def _is_joined() -> bool:
+    """Tell whether this process has a Ray, without importing it."""
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
-    if not ray.is_initialized():
-        _connect(None)
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    workers = [node for node in alive if node["Resources"].get("CPU")]
-    total = ray.cluster_resources()
+
+def _ask_ray() -> Resources:
+    with running(Resources(0, 0, 1, None)):
+        import ray
+
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        workers = [node for node in alive if node["Resources"].get("CPU")]
+        total = ray.cluster_resources()
     return Resources(total.get("CPU", 0), total.get("GPU", 0), len(workers), None)
 
 
-def _connect(local: Resources | None) -> None:
+def _connect(local: Resources | None, mark: dict[str, str]) -> None:
     os.environ.update({name: os.environ.get(name, value) for name, value in QUIET.items()})
     import ray
 
@@ -96,14 +106,36 @@ def _connect(local: Resources | None) -> None:
             "include_dashboard": False,
         }
     stop = signal.getsignal(signal.SIGTERM)
+    os.environ.update(mark)
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, TimeoutError, OSError, ValueError) as error:
         where = f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}" if not local else "a Ray on this machine"
         reason = " ".join(str(error).split())[:200]
         raise DependencyError(f"Ray: can't reach or start {where}: {reason}") from error
+    except SystemExit as stopped:  # the handler for SIGTERM that Ray has meanwhile put in
+        raise KeyboardInterrupt from stopped
+    finally:
+        for name in mark:
+            del os.environ[name]
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)  # ray.init has replaced the caller's handler
+
+
+def _local_cpus() -> int:
+    """CPUs that this process may use: its affinity and its container's quota, rounded up."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
+
+
+def _local_memory() -> int:
+    """Bytes that this process may use: the machine's, or its container's limit."""
+    total = int(psutil.virtual_memory().total)
+    for limit in CGROUP_MEMORY:
+        with suppress(OSError, ValueError):  # another version of cgroups, or "max"
+            total = min(total, int(limit.read_text()))
+    return total
 
 
 def _local_gpus() -> int:

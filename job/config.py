@@ -196,7 +196,9 @@ class S3(Section):
     region: str | None = Field(
         None, min_length=1, description="region of all buckets; by default each one's is found out"
     )
-    path_style: bool = Field(False, description="write the bucket into the path, not the host name")
+    path_style: bool | None = Field(
+        None, description="true: bucket in the path, false: in the host name; by default false on AWS alone"
+    )
     timeout_s: float = Field(60, gt=0, description="deadline of a request, retries included, in seconds")
     sse: Literal["AES256", "aws:kms"] | None = Field(
         None, description="encryption asked of the server, AES256 or aws:kms; the bucket's own by default"
@@ -206,7 +208,7 @@ class S3(Section):
     @field_validator("endpoint_url")
     @classmethod
     def _is_address(cls, url: str | None) -> str | None:
-        if url is not None and not re.fullmatch(r"https?://[^@/?#:\s]+(:\d+)?(/[^@?#\s]*)?", url):
+        if url is not None and not re.fullmatch(r"https?://([\w.-]+|\[[\da-fA-F:]+\])(:\d+)?(/[^@?#\s]*)?", url):
             raise ValueError("must be http://HOST:PORT or https://HOST, without user and password")
         return url
 
@@ -215,6 +217,13 @@ class S3(Section):
         if self.kms_key_id and self.sse != "aws:kms":
             raise ValueError("kms_key_id is set but sse isn't aws:kms; set sse to it, or leave the key out")
         return self
+
+
+class Keep(Section):
+    versions: int = Field(3, ge=1, description="index versions that `clean` keeps beside the current one: the newest")
+    staging_days: float = Field(
+        7, gt=0, description="days without a write after which `clean` takes what never came to its end"
+    )
 
 
 class JobSettings(BaseSettings):
@@ -246,6 +255,7 @@ class JobSettings(BaseSettings):
     errors: Errors = Errors()
     cluster: Cluster = Cluster()
     s3: S3 = S3()
+    keep: Keep = Keep()
 
     @classmethod
     def settings_customise_sources(

@@ -2,6 +2,7 @@
 
 import logging
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -9,11 +10,14 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from job.config import Pool
+from job import storage
+from job.config import S3, Pool
 from job.errors import DependencyError, RagjobError
 from job.fit import TASK_CPUS
 from job.progress import Observe
 from job.stages.rows import Cost, costs, count_errors, with_costs
+
+BLOCK_RETRIES = 3  # of a block whose worker died, before the job ends: by default Ray goes on for ever
 
 
 class Stage(Protocol):
@@ -34,44 +38,53 @@ class Step:
     pool: Pool | None = None
 
 
-def execute(
-    blocks: list[pa.Table], steps: list[Step], tasks: int, prepare: Callable[[], None], observe: Observe
-) -> list[Cost]:
+def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3, observe: Observe) -> list[Cost]:
     """Take each of `blocks` through `steps`; gives what each stage has spent in all.
 
-    At most `tasks` blocks are at once in a step without a pool. `prepare` runs in each worker process before
-    its stages are made. Raises the `RagjobError` that a stage raised, and
-    `DependencyError` for whatever else ends the flow.
+    At most `tasks` blocks are at once in a step without a pool; `s3` is how workers reach S3. Raises the
+    `RagjobError` that a stage raised, and `DependencyError` for whatever else ends the flow.
     """
     import ray
-    import ray.data
+    from ray.data import DataContext
 
     from job.watch import watch
 
-    _set_up()
-    watch(observe, [" + ".join(step.names) for step in steps], len(blocks))
-    flow = ray.data.from_arrow(blocks)
-    for step in steps:
-        flow = _add(flow, step, min(tasks, len(blocks)), prepare)
     spent: dict[str, Cost] = {}
-    try:
-        for receipts in flow.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for receipt in receipts.to_pylist():
-                _count(spent, Cost(**receipt))
-    except ray.exceptions.RayError as error:
-        raise _ours(error) from error
+    # A copy: the settings of a program that uses this as a library stay as they are.
+    with DataContext.current(DataContext.get_current().copy()):
+        _set_up(DataContext.get_current())
+        watch(observe, [" + ".join(step.names) for step in steps], len(blocks))
+        try:
+            for receipts in _flow(blocks, steps, tasks, s3).iter_batches(batch_size=None, batch_format="pyarrow"):
+                for receipt in receipts.to_pylist():
+                    _count(spent, Cost(**receipt))
+        except ray.exceptions.RayError as error:
+            raise _ours(error) from error
     return list(spent.values())
+
+
+def _flow(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3) -> Any:
+    import ray.data
+
+    flow = ray.data.from_arrow(blocks)
+    with warnings.catch_warnings():
+        # Ray wants named parameters, but has none for retries.
+        warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
+        for step in steps:
+            flow = _add(flow, step, min(tasks, len(blocks)), s3)
+    return flow
 
 
 class _Worker:
     """What one actor or task of a step does with a block."""
 
-    def __init__(self, step: Step, last: bool, prepare: Callable[[], None]) -> None:
+    def __init__(self, step: Step, last: bool, s3: S3) -> None:
+        storage.configure(s3)
         self._step = step
         self._last = last
         # Made beside the wait for the first block. An error in it surfaces there: one raised in an
         # actor's constructor would make Ray start the actor again and again.
-        self._stages: Future[list[Stage]] = ThreadPoolExecutor(1).submit(_make, step, prepare)
+        self._stages: Future[list[Stage]] = ThreadPoolExecutor(1).submit(step.make)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         spent = costs(rows)
@@ -82,30 +95,26 @@ class _Worker:
         return _receipts(spent) if self._last else with_costs(rows, spent)
 
 
-def _make(step: Step, prepare: Callable[[], None]) -> list[Stage]:
-    prepare()
-    return step.make()
+def _task(rows: pa.Table, step: Step, last: bool, s3: S3) -> pa.Table:
+    return _Worker(step, last, s3)(rows)
 
 
-def _task(rows: pa.Table, step: Step, last: bool, prepare: Callable[[], None]) -> pa.Table:
-    return _Worker(step, last, prepare)(rows)
-
-
-def _add(flow: Any, step: Step, tasks: int, prepare: Callable[[], None]) -> Any:
+def _add(flow: Any, step: Step, tasks: int, s3: S3) -> Any:
     import ray.data
 
     how: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
     last = "write" in step.names
     if step.pool is None:
-        how |= {"compute": ray.data.TaskPoolStrategy(size=tasks), "num_cpus": TASK_CPUS}
-        return flow.map_batches(_task, fn_kwargs={"step": step, "last": last, "prepare": prepare}, **how)
+        how |= {"compute": ray.data.TaskPoolStrategy(size=tasks), "num_cpus": TASK_CPUS, "max_retries": BLOCK_RETRIES}
+        return flow.map_batches(_task, fn_kwargs={"step": step, "last": last, "s3": s3}, **how)
     pool = step.pool
     how |= {
         "compute": ray.data.ActorPoolStrategy(min_size=pool.min, max_size=pool.max),
         "num_cpus": pool.num_cpus,
         "num_gpus": pool.num_gpus or None,
+        "max_task_retries": BLOCK_RETRIES,
     }
-    return flow.map_batches(_Worker, fn_constructor_args=(step, last, prepare), **how)
+    return flow.map_batches(_Worker, fn_constructor_args=(step, last, s3), **how)
 
 
 def _receipts(spent: list[Cost]) -> pa.Table:
@@ -119,11 +128,8 @@ def _count(spent: dict[str, Cost], more: Cost) -> None:
     )
 
 
-def _set_up() -> None:
-    import ray.data
-
+def _set_up(context: Any) -> None:
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it says of errors, ours say in one line
-    context = ray.data.DataContext.get_current()
     context.target_max_block_size = None  # a block stays whole from its read to its part
     context.raise_original_map_exception = True
     context.enable_progress_bars = False
@@ -132,13 +138,21 @@ def _set_up() -> None:
 
 def _ours(error: BaseException) -> RagjobError:
     """The error of ours that a stage raised, or one that tells what ended Ray's work."""
-    from ray.exceptions import RayError
+    from ray.exceptions import RayActorError, RayError, WorkerCrashedError
 
+    root = error
     cause: BaseException | None = error
     while cause is not None:
+        if isinstance(cause, RayActorError | WorkerCrashedError):
+            return DependencyError(
+                f"Ray: the worker of one block died {BLOCK_RETRIES + 1} times: give workers more memory, or lower "
+                "the batch_size of embed and generate; Ray's logs name the signal"
+            )
         # Ray's wrapper is an instance of what it wraps, too, but its message is the whole traceback.
-        if isinstance(cause, RagjobError) and not isinstance(cause, RayError):
-            return type(cause)(str(cause).splitlines()[0])  # Ray adds lines of its own
+        if not isinstance(cause, RayError):
+            root = cause
         cause = getattr(cause, "cause", None) or cause.__cause__
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return DependencyError(f"Ray: {type(error).__name__}: {lines[-1].strip()[:300] if lines else error}")
+    first = next((line.strip() for line in str(root).splitlines() if line.strip()), "")  # Ray adds lines of its own
+    if isinstance(root, RagjobError):
+        return type(root)(first)
+    return DependencyError(f"Ray: {type(root).__name__}: {first[:300]}; its traceback is in Ray's logs")

@@ -26,17 +26,17 @@ def segment_rows(uri: str, tag: str, group: int, columns: tuple[str, ...] | None
     Raises `DataError` when the file can't be read or has two columns of one name.
     """
     try:
-        rows = _rows(uri, group, columns)
+        rows = _rows(uri, tag, group, columns)
         _check_names(uri, rows.column_names)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{uri}: can't be read: {' '.join(str(error).split())[:200]}; mend the file") from error
     return rows
 
 
-def _rows(uri: str, group: int, columns: tuple[str, ...] | None) -> pa.Table:
+def _rows(uri: str, tag: str, group: int, columns: tuple[str, ...] | None) -> pa.Table:
     if uri.endswith(".parquet"):
-        return _parquet_rows(uri, group, columns)
-    content = storage.read_bytes(uri)
+        return _parquet_rows(uri, tag, group, columns)
+    content = storage.read_bytes(uri, tag)
     if uri.endswith(".csv"):
         return _numbered(_csv_rows(content))
     return _jsonl_rows(content) if uri.endswith(".jsonl") else _line_rows(content)
@@ -48,8 +48,8 @@ def _check_names(uri: str, names: list[str]) -> None:
         raise DataError(f"{uri}: column {twice[0]!r} stands twice; rename one")
 
 
-def _parquet_rows(uri: str, group: int, columns: tuple[str, ...] | None) -> pa.Table:
-    with storage.open_input(uri) as source:
+def _parquet_rows(uri: str, tag: str, group: int, columns: tuple[str, ...] | None) -> pa.Table:
+    with storage.open_input(uri, tag) as source:
         file = pq.ParquetFile(source)
         before = sum(file.metadata.row_group(number).num_rows for number in range(group))
         names = columns and [name for name in columns if name in file.schema_arrow.names]
@@ -128,7 +128,7 @@ def _with_marks(table: pa.Table | None, numbers: Any, faults: list[str | None]) 
 
 def parquet_schema(entry: storage.Entry, key: str) -> tuple[pq.FileMetaData, pa.Schema]:
     try:
-        with storage.open_input(entry.uri) as source:
+        with storage.open_input(entry.uri, entry.tag) as source:
             file = pq.ParquetFile(source)
             _check_names(f"{key}: {entry.uri}", file.schema_arrow.names)
             return file.metadata, file.schema_arrow

@@ -93,7 +93,7 @@ def identify(settings: JobSettings, command: str) -> Task:
     facts = _index_facts(settings, embed)
     corpus: list[storage.Entry] = []
     if command in ("index", "run"):
-        corpus = storage.list_inputs(str(settings.corpus.uri), inputs.DOCUMENT_FILES, "corpus.uri")
+        corpus = _list(settings, "corpus.uri", inputs.DOCUMENT_FILES)
         columns = (settings.corpus.text_column, settings.corpus.id_column)
         version = schema.digest(facts, columns, _listing(corpus))[:16]
         manifest = ledger.IndexLedger(str(settings.index.uri), version).manifest()
@@ -136,7 +136,7 @@ def _with_run(
     corpus: list[storage.Entry],
 ) -> Task:
     settings = about[1]
-    prompts = storage.list_inputs(str(settings.prompts.uri), inputs.PROMPT_FILES, "prompts.uri")
+    prompts = _list(settings, "prompts.uri", inputs.PROMPT_FILES)
     generate = None
     if settings.generate.engine == "transformers":
         model, revision = settings.generate.model, settings.generate.revision
@@ -175,6 +175,20 @@ def _listing(entries: list[storage.Entry]) -> list[tuple[str, int, str]]:
     return [(entry.path, entry.size, entry.tag) for entry in entries]
 
 
+def _list(settings: JobSettings, key: str, suffixes: tuple[str, ...]) -> list[storage.Entry]:
+    """List an input. Raises `SettingsError` when what the job writes would be among what it reads."""
+    uri = str(getattr(settings, key.split(".")[0]).uri)
+    entries = storage.list_inputs(uri, suffixes, key)
+    places = {"index.uri": settings.index.uri, "output.uri": settings.output.uri, "chroma.path": settings.chroma.path}
+    for name, written in places.items():
+        place = storage.join(storage.absolute(written), "") if written else None
+        if place and any(entry.uri.startswith(place) for entry in entries):
+            raise SettingsError(f"{key}: {uri} holds files of {name}, {written}; name a folder or glob without them")
+        if place and place.startswith(storage.join(storage.absolute(uri), "")):
+            raise SettingsError(f"{name}: {written} lies inside {key}, {uri}, and would be read as input; move it out")
+    return entries
+
+
 def _existing(settings: JobSettings, facts: dict[str, Any], embed: Source) -> ledger.IndexManifest:
     uri = str(settings.index.uri)
     version = settings.index.version or ledger.current_version(uri)
@@ -182,6 +196,8 @@ def _existing(settings: JobSettings, facts: dict[str, Any], embed: Source) -> le
     if manifest is None:
         what = f"no index version {version}" if version else "no index"
         raise DataError(f"index.{'version' if settings.index.version else 'uri'}: {what} in {uri}; run `ragjob index`")
+    if manifest.settings.get("format") != facts["format"]:
+        raise DataError(f"index.uri: version {manifest.version} was made by another release; run `ragjob index`")
     for key, wanted in facts.items():
         made = manifest.settings.get(key)
         if made != wanted:

@@ -25,6 +25,8 @@ from job.schema import CHUNK_ID, CHUNK_INDEX, DOCUMENT_ID, EMBEDDING, METRIC, TE
 log = logging.getLogger(__name__)
 
 CHECK_S = 10.0
+LISTED = 100  # collections in one answer
+OURS = {"index", "version", "fingerprint", "count", "ready"}  # the metadata of a collection of this program
 WRITE_ROWS = 2_000  # the best rate is between 500 and 2,000 rows a request
 WRITE_BYTES = 30 * 2**20  # the server refuses 40 MiB
 # Recall@10 on 20,000 vectors of 384 dimensions: 0.994 with Chroma's own 100s, 0.999 with 200s, and a load
@@ -48,13 +50,27 @@ class Target:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a collection must hold: `count` vectors of `dimension`, of the version with this fingerprint."""
+    """What a collection must hold: `count` vectors of `dimension`, of the version with this fingerprint.
+
+    `index` is the uri of the index that they are loaded from; the same version may stand in several.
+    """
 
     name: str
     version: str
     fingerprint: str
     count: int
     dimension: int
+    index: str
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A collection that was loaded, or is being loaded, from `version` of the index at `index`."""
+
+    name: str
+    version: str
+    index: str
+    count: int
 
 
 @dataclass(frozen=True)
@@ -107,6 +123,22 @@ def collection_name(stem: str, version: str) -> str:
     return f"{stem}-{version}"
 
 
+def stored(target: Target, stem: str) -> list[Stored]:
+    """The collections of index versions on the server that are named after `stem`, by name."""
+    api = _connect(target)
+    models: list[Any] = []
+    while page := api.list_collections(limit=LISTED, offset=len(models)):
+        models += page
+    ours = (_stored(model) for model in models if _is_version(model, stem))
+    return sorted(ours, key=lambda each: each.name)
+
+
+def drop(target: Target, name: str) -> None:
+    """Delete a collection; one that is gone already is fine."""
+    with suppress(NotThereError):
+        _connect(target).delete_collection(name)
+
+
 def check(target: Target) -> None:
     """Raise `DependencyError` unless the server answers within ten seconds."""
     _connect(replace(target, timeout_s=min(target.timeout_s, CHECK_S))).heartbeat()
@@ -129,7 +161,7 @@ def is_loaded(target: Target, expected: Expected) -> bool:
 def load(target: Target, expected: Expected, batches: Batches, progress: Callable[[int], None]) -> None:
     """Fill the collection from an index version's rows, verify it, and only then mark it ready.
 
-    `batches` gives the rows anew at each call, as tables with the columns of `schema.chunk_parts`; `progress`
+    `batches` gives the rows anew at each call, as tables of CHUNKS without their error, embedded; `progress`
     is told the number of rows that are in so far. What an interrupted load wrote is kept; a collection that
     fails its verification is built anew, once.
 
@@ -177,11 +209,21 @@ def _best(row: tuple[Any, ...], top_k: int, min_score: float | None) -> list[Hit
 
 def _metadata(expected: Expected, *, ready: bool) -> dict[str, str | int | bool]:
     return {
+        "index": expected.index,
         "version": expected.version,
         "fingerprint": expected.fingerprint,
         "count": expected.count,
         "ready": ready,
     }
+
+
+def _is_version(model: Any, stem: str) -> bool:
+    found = model.metadata or {}
+    return found.keys() >= OURS and model.name == collection_name(stem, found["version"])
+
+
+def _stored(model: Any) -> Stored:
+    return Stored(model.name, model.metadata["version"], model.metadata["index"], int(model.metadata["count"]))
 
 
 def _find(target: Target, expected: Expected) -> Any | None:

@@ -8,18 +8,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
+from botocore.awsrequest import AWSPreparedRequest, AWSRequest
 from botocore.credentials import Credentials
+from botocore.exceptions import HTTPClientError
+from botocore.httpsession import URLLib3Session
 
 from tests.services import S3Server
 
 UPSTREAM_S = 60.0
-OF_ONE_HOP = {"connection", "expect", "keep-alive", "transfer-encoding"}
+CONNECTIONS = 64
+OF_ONE_HOP = {"connection", "keep-alive", "transfer-encoding"}
 
 
 @dataclass
@@ -28,7 +30,7 @@ class Request:
 
     method: str
     target: str
-    headers: list[tuple[str, str]]
+    headers: dict[str, str]
     body: bytes
 
     @property
@@ -50,7 +52,7 @@ class Answer:
     """An answer, whole."""
 
     status: int
-    headers: list[tuple[str, str]]
+    headers: dict[str, str]
     body: bytes
 
 
@@ -106,17 +108,19 @@ class Connection(BaseHTTPRequestHandler):
     """One client's connection."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else head and body of an answer are 40 ms apart
     proxy: Proxy
     upstream: str
+    session: URLLib3Session  # it hears a refusal that comes before it has sent its body
 
     def handle_one_request(self) -> None:
         try:
             super().handle_one_request()
-        except OSError:  # the client or the server is gone: so is the connection
+        except (OSError, HTTPClientError):  # the client or the server is gone: so is the connection
             self.reset()
 
     def do_GET(self) -> None:
-        request = Request(self.command, self.path, list(self.headers.items()), self._body())
+        request = Request(self.command, self.path, dict(self.headers.items()), self._body())
         harm = self.proxy.harm(request)
         answer = harm(request, self._forward, self) if harm else self._forward(request)
         if answer:
@@ -127,7 +131,7 @@ class Connection(BaseHTTPRequestHandler):
     def reply(self, answer: Answer, most: int) -> None:
         """Send an answer, but at most so many bytes of its body."""
         self.send_response_only(answer.status)
-        for name, value in answer.headers:
+        for name, value in answer.headers.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(answer.body[:most])
@@ -155,29 +159,21 @@ class Connection(BaseHTTPRequestHandler):
 
     def _forward(self, request: Request) -> Answer:
         """Ask the server; `Host` stays the proxy's, since it is signed."""
-        connection = HTTPConnection(self.upstream, timeout=UPSTREAM_S)
-        try:
-            connection.putrequest(request.method, request.target, skip_host=True, skip_accept_encoding=True)
-            for name, value in request.headers:
-                if name.lower() not in OF_ONE_HOP | {"content-length"}:
-                    connection.putheader(name, value)
-            connection.putheader("Content-Length", str(len(request.body)))
-            connection.endheaders(request.body)
-            found = connection.getresponse()
-            body = found.read()
-        finally:
-            connection.close()
-        headers = [(name, value) for name, value in found.getheaders() if name.lower() not in OF_ONE_HOP]
-        if request.method != "HEAD" and not found.getheader("Content-Length"):
-            headers.append(("Content-Length", str(len(body))))
-        return Answer(found.status, headers, body)
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in OF_ONE_HOP}
+        asked = AWSPreparedRequest(request.method, self.upstream + request.target, headers, request.body, False)
+        found = self.session.send(asked)
+        headers = {name: value for name, value in found.headers.items() if name.lower() not in OF_ONE_HOP}
+        if request.method != "HEAD":
+            headers["Content-Length"] = str(len(found.content))
+        return Answer(found.status_code, headers, found.content)
 
 
 @contextmanager
 def proxy(upstream: str, *faults: Fault) -> Iterator[Proxy]:
     """Run a proxy in front of the server at `upstream`."""
     running = Proxy("", list(faults))
-    handler = type("Handler", (Connection,), {"proxy": running, "upstream": urlsplit(upstream).netloc})
+    session = URLLib3Session(timeout=UPSTREAM_S, max_pool_connections=CONNECTIONS)
+    handler = type("Handler", (Connection,), {"proxy": running, "upstream": upstream, "session": session})
     with _Server(("127.0.0.1", 0), handler) as server:
         running.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -188,6 +184,7 @@ def proxy(upstream: str, *faults: Fault) -> Iterator[Proxy]:
             running.ended.set()
             server.shutdown()
             thread.join()
+            session.close()
 
 
 class _Server(ThreadingHTTPServer):
@@ -198,7 +195,7 @@ class _Server(ThreadingHTTPServer):
 def refuse(status: int, code: str) -> Harm:
     """Answer with one of S3's errors, without asking the server."""
     body = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>injected</Message></Error>'.encode()
-    headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))]
+    headers = {"Content-Type": "application/xml", "Content-Length": str(len(body))}
 
     def harm(request: Request, forward: Forward, connection: Connection) -> Answer:
         return Answer(status, headers, b"" if request.method == "HEAD" else body)
@@ -235,10 +232,12 @@ def forget(header: str, server: S3Server) -> Harm:
     """Forward without a header, signed anew, as a server that doesn't know the header would take it."""
 
     def harm(request: Request, forward: Forward, connection: Connection) -> Answer:
-        headers = {name: value for name, value in request.headers if name.lower() not in {header.lower(), "expect"}}
+        headers = {
+            name: value for name, value in request.headers.items() if name.lower() not in {header.lower(), "expect"}
+        }
         host = headers.get("Host") or headers["host"]
         signed = AWSRequest(request.method, f"http://{host}{request.target}", headers, request.body)
         S3SigV4Auth(Credentials(server.access_key, server.secret_key), "s3", server.region).add_auth(signed)
-        return forward(Request(request.method, request.target, list(signed.headers.items()), request.body))
+        return forward(Request(request.method, request.target, dict(signed.headers.items()), request.body))
 
     return harm

@@ -88,6 +88,11 @@ class Bucket:
         self.server.client().put_object(Bucket=self.name, Key=key, Body=content)
         return f"{self.uri}/{key}"
 
+    def fill(self, prefix: str, folder: Path) -> None:
+        """Put all files below a folder, below a prefix."""
+        for file in [file for file in folder.rglob("*") if file.is_file()]:
+            self.write(f"{prefix}/{file.relative_to(folder).as_posix()}", file.read_bytes())
+
 
 def s3_choice() -> str:
     """Which S3 server the tests use."""

@@ -129,7 +129,8 @@ def test_whatever_a_jsonl_column_holds_parquet_and_arrow_streams_take_it(
 ) -> None:
     file = tmp_path_factory.mktemp("json") / "x.jsonl"
     file.write_text("\n".join(json.dumps({"x": value}) for value in values))
-    rows = segment_rows(str(file), "", -1, None)
+    (entry,) = list_inputs(str(file), (".jsonl",), "corpus.uri")
+    rows = segment_rows(entry.uri, entry.tag, -1, None)
     with pa.ipc.new_stream(io.BytesIO(), rows.schema) as stream:
         stream.write_table(rows)
     assert pq.read_table(io.BytesIO(parquet(rows)))["x"].to_pylist() == rows["x"].to_pylist()

@@ -14,7 +14,7 @@ ROOT = Path(job.__file__).parent
 # From the top: a module imports those of its own level and of lower ones. A package stands for its modules.
 LEVELS = [
     {"__main__", "cli"},
-    {"__init__", "pipeline"},
+    {"__init__", "pipeline", "clean", "submit"},
     {"plan"},
     {"execution"},
     {"watch"},
@@ -23,7 +23,8 @@ LEVELS = [
     {"inputs"},
     {"formats"},
     {"models", "store", "chroma_server", "chroma_session", "storage", "cluster"},
-    {"config", "schema", "errors", "sample", "starter", "progress"},
+    {"orphans"},
+    {"config", "schema", "errors", "sample", "starter", "progress", "troubles"},
 ]
 LEVEL_OF = {name: number for number, level in enumerate(LEVELS) for name in level}
 ONLY_IMPORTERS = {

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -11,16 +12,20 @@ import pyarrow.parquet as pq
 
 from job import schema, storage
 from job.errors import DataError
-from job.ledger.files import read_parquet, to_json, to_parquet
+from job.ledger.files import TAKEN_UP, read_parquet, to_json, to_parquet
 
 # Staged parts: whole documents; documents with a failed chunk; what a commit keeps of either.
 _CLEAN, _FAILED, _SETTLED = "part-", "_failed-", "part-settled-"
+_DOCUMENTS = "_documents-"
 _LISTED = [schema.CHUNK_ID, schema.DOCUMENT_ID, schema.URI]
 
 
 @dataclass(frozen=True)
 class IndexManifest:
-    """A committed index version: what it was made of, what it holds and in which parts."""
+    """A committed index version: what it was made of, what it holds and in which parts.
+
+    `created` is when it was committed, in UTC as ISO 8601; empty for what was made before that was kept.
+    """
 
     version: str
     fingerprint: str
@@ -32,25 +37,54 @@ class IndexManifest:
     documents: int
     failed: int
     chunks: int
+    documents_file: str
     parts: list[dict[str, Any]]
+    created: str = ""
 
 
 class IndexLedger:
-    """One version below `index.uri`: parts of whole documents, then `documents.parquet`, the manifest last."""
+    """One version below `index.uri`: parts of whole documents, the manifest, `documents.parquet` as it says."""
 
     def __init__(self, uri: str, version: str) -> None:
-        self._folder = storage.join(storage.absolute(uri), "versions", version)
+        self._folder = storage.join(versions(uri), version)
         self._version = version
+        self._documents = storage.join(self._folder, "documents.parquet")
+        self._manifest = storage.join(self._folder, "manifest.json")
 
     def manifest(self) -> IndexManifest | None:
         """The manifest, or None while the version isn't committed."""
-        uri = storage.join(self._folder, "manifest.json")
-        if not storage.exists(uri):
+        if not storage.exists(self._manifest):
             return None
         try:
-            return IndexManifest(**json.loads(storage.read_bytes(uri)))
+            return IndexManifest(**json.loads(storage.read_bytes(self._manifest)))
         except (ValueError, TypeError) as error:
-            raise DataError(f"index.uri: {uri} isn't a manifest of this program: {error}") from error
+            raise DataError(f"index.uri: {self._manifest} isn't a manifest of this program: {error}") from error
+
+    def take_up(self) -> None:
+        """Show that an attempt is at work on the version."""
+        storage.put(storage.join(self._folder, TAKEN_UP), b"")
+
+    def withdraw(self, needed: Callable[[], bool]) -> bool:
+        """Take the manifest away unless the version is `needed`, and put it back if it is by then.
+
+        Who needs a version says so before looking for its manifest: so either sees the other. Tells whether it is gone.
+        """
+        if needed():
+            return False
+        try:
+            content = storage.read_bytes(self._manifest)
+        except storage.MissingError:
+            return True
+        storage.delete([self._manifest])
+        if needed():
+            storage.put_if_absent(self._manifest, content)
+            return False
+        return True
+
+    def remove(self) -> None:
+        """Remove the files of a version without a manifest, what was derived from one first."""
+        storage.delete([self._documents])
+        storage.delete_folder(self._folder)
 
     def done(self) -> frozenset[str]:
         """Ids of the documents that are in a part without an error."""
@@ -90,16 +124,21 @@ class IndexLedger:
         return parts
 
     def commit(self, parts: list["Part"], **about: Any) -> IndexManifest:
-        """Put `documents.parquet`, then the manifest that makes the version one; sweep what it doesn't list.
-
-        Losing to another attempt is success: what it committed stays as it is.
-        """
+        """Put the manifest that makes the version one, unless it is there by then; then `settle`."""
         if self.manifest() is None:
             self._put_manifest(parts, about)
         committed = self.manifest()
         assert committed is not None
-        self._sweep(committed)
+        self.settle(committed)
         return committed
+
+    def settle(self, manifest: IndexManifest) -> None:
+        """Bring a committed version's folder to its end: `documents.parquet` put, what isn't listed swept."""
+        if not storage.exists(self._documents):
+            storage.put(self._documents, storage.read_bytes(storage.join(self._folder, manifest.documents_file)))
+        listed = {part["name"] for part in manifest.parts}
+        left = [name for name in storage.list_names(self._folder) if name.startswith(("_", _CLEAN))]
+        storage.delete(storage.join(self._folder, name) for name in left if name not in listed)
 
     def _put_manifest(self, parts: list["Part"], about: dict[str, Any]) -> None:
         names = [name for part in parts if (name := self._settle(part))]
@@ -116,11 +155,13 @@ class IndexLedger:
             documents=documents.num_rows,
             failed=documents.num_rows - documents[schema.ERROR].null_count,
             chunks=sum(counts),
+            # Under a name of its own: an attempt that loses the race must not replace the winner's.
+            documents_file=self._put(_DOCUMENTS, documents),
             parts=[{"name": name, "rows": rows} for name, rows in zip(names, counts, strict=True)],
+            created=datetime.now(UTC).isoformat(),
             **about,
         )
-        storage.put(storage.join(self._folder, "documents.parquet"), to_parquet(documents))
-        storage.put_if_absent(storage.join(self._folder, "manifest.json"), to_json(asdict(manifest)))
+        storage.put_if_absent(self._manifest, to_json(asdict(manifest)))
 
     def batches(self, manifest: IndexManifest) -> Iterator[pa.Table]:
         """The committed rows, a part at a time."""
@@ -129,8 +170,7 @@ class IndexLedger:
 
     def errors(self) -> pa.Table:
         """The documents that have an error, of a committed version."""
-        with storage.open_input(storage.join(self._folder, "documents.parquet")) as file:
-            documents = pq.read_table(file)
+        documents = read_parquet(self._documents)
         return documents.filter(pc.is_valid(documents[schema.ERROR]))
 
     def _names(self, prefix: str) -> list[str]:
@@ -164,12 +204,6 @@ class IndexLedger:
             rows = rows.filter(pc.is_null(rows[schema.ERROR])).drop_columns([schema.ERROR])
         return self._put(_SETTLED, rows) if rows.num_rows else None
 
-    def _sweep(self, manifest: IndexManifest) -> None:
-        listed = {part["name"] for part in manifest.parts}
-        names = self._names(_CLEAN) + self._names("_") + self._names(_SETTLED)
-        left = [name for name in names if name not in listed]
-        storage.delete(storage.join(self._folder, name) for name in left)
-
 
 @dataclass(frozen=True)
 class Part:
@@ -178,6 +212,11 @@ class Part:
     name: str
     fresh: set[str] | None
     documents: pa.Table
+
+
+def versions(uri: str) -> str:
+    """The folder of `index.uri` that has a folder for each version."""
+    return storage.join(storage.absolute(uri), "versions")
 
 
 def current_version(uri: str) -> str | None:

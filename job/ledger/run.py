@@ -1,6 +1,7 @@
 """Runs: staged parts of answers, and the one file that they are published as."""
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
@@ -12,10 +13,14 @@ import pyarrow.parquet as pq
 
 from job import schema, storage
 from job.errors import DataError, DependencyError
-from job.ledger.files import read_parquet, to_json, to_parquet
+from job.ledger.files import TAKEN_UP, read_parquet, to_json, to_parquet
+from job.ledger.log import AttemptLog
+
+Mask = npt.NDArray[np.bool_]
 
 WINDOW = 4096  # prompts that publishing holds at once
 _IDENTITY = b"ragjob.identity"
+_CLAIM = "identity.json"
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,10 @@ class RunLedger:
     def __init__(self, uri: str, run_id: str, identity: str) -> None:
         output = storage.absolute(uri)
         self._run = storage.join(output, run_id)
-        self._staging = storage.join(output, "_staging", run_id)
+        self._staging = storage.join(staging(output), run_id)
         self._run_id = run_id
         self._identity = identity
-        self.answers = storage.join(self._run, "answers.parquet")
+        self.answers = _answers(output, run_id)
 
     def published(self) -> RunManifest | None:
         """The manifest, written anew if it is missing, or None while the run isn't published.
@@ -49,28 +54,35 @@ class RunLedger:
         if not storage.exists(self.answers):
             return None
         uri = storage.join(self._run, "_manifest.json")
-        manifest = None
-        if storage.exists(uri):
-            manifest = RunManifest(**json.loads(storage.read_bytes(uri)))
-        else:
+        manifest = _manifest(uri)
+        if manifest is None:
             manifest = self._count()
             storage.put(uri, to_json(asdict(manifest)))
         self._check(manifest.identity)
         return manifest
 
-    def claim(self) -> None:
-        """Put the run's identity before its first part. Raises `DataError` when another one stands there."""
-        uri = storage.join(self._staging, "identity.json")
-        if not storage.put_if_absent(uri, to_json({"identity": self._identity})):
-            self._check(json.loads(storage.read_bytes(uri))["identity"])
+    def log(self) -> AttemptLog:
+        """The log of this attempt, to be kept with the run."""
+        return AttemptLog(storage.join(self._run, "_log"))
 
-    def answered(self, total: int) -> npt.NDArray[np.bool_]:
-        """Which of the `total` positions have a staged answer; rows with an error don't count."""
-        done = np.zeros(total, np.bool_)
+    def claim(self, version: str) -> None:
+        """Put the run's identity and its index version before its first part.
+
+        Raises `DataError` when another identity stands there.
+        """
+        uri = storage.join(self._staging, _CLAIM)
+        if not storage.put_if_absent(uri, to_json({"identity": self._identity, "index_version": version})):
+            self._check(_claimed(uri, "identity"))
+        storage.put(storage.join(self._staging, TAKEN_UP), b"")
+
+    def progress(self, total: int) -> tuple[Mask, Mask]:
+        """Which of the `total` positions have a staged answer, and which a staged row of either kind."""
+        answered, staged = np.zeros(total, np.bool_), np.zeros(total, np.bool_)
         for name in self._parts():
             part = read_parquet(storage.join(self._staging, name), [schema.POSITION, schema.ERROR])
-            done[part.filter(pc.is_null(part[schema.ERROR]))[schema.POSITION].to_numpy()] = True
-        return done
+            answered[part.filter(pc.is_null(part[schema.ERROR]))[schema.POSITION].to_numpy()] = True
+            staged[part[schema.POSITION].to_numpy()] = True
+        return answered, staged
 
     def write(self, rows: pa.Table) -> None:
         """Stage a block: answers and rows with an error in parts of their own."""
@@ -88,7 +100,7 @@ class RunLedger:
         try:
             storage.publish(self.answers, lambda sink: self._merge(sink, total, columns))
         except (DataError, DependencyError):
-            if not storage.exists(self.answers):
+            if not storage.exists(self.answers):  # else another attempt has published, and swept the parts
                 raise
         manifest = self.published()
         assert manifest is not None
@@ -105,9 +117,10 @@ class RunLedger:
         return [error for name in names for error in _failed(read_parquet(name, columns), most)][:most]
 
     def sweep(self) -> None:
-        """Remove the run's staging, and what killed attempts left of writing the answers."""
+        """Remove the run's staging, and what killed attempts left of writing the answers or their manifest."""
         storage.delete_folder(self._staging)
-        storage.sweep_unfinished(self.answers)
+        for name in ("answers.parquet", "_manifest.json"):
+            storage.sweep_unfinished(storage.join(self._run, name))
 
     def _parts(self) -> list[str]:
         return [name for name in storage.list_names(self._staging) if name.startswith("part-")]
@@ -134,13 +147,10 @@ class RunLedger:
         if not tables:
             raise DependencyError(f"{self._staging}: no part holds prompts {first} to {last}; run it again")
         rows = pa.concat_tables(tables, promote_options="permissive")
-        rows = rows.append_column("_failed", pc.is_valid(rows[schema.ERROR]))
-        rows = rows.append_column("_order", pa.array(range(rows.num_rows)))
         rows = rows.filter(pc.is_in(rows[schema.POSITION], pa.array(range(first, last + 1), pa.int64())))
-        order = [(schema.POSITION, "ascending"), ("_failed", "ascending"), ("_order", "ascending")]
-        rows = rows.sort_by(order)
-        positions = rows[schema.POSITION].to_numpy()
-        rows = rows.take(np.flatnonzero(np.diff(positions, prepend=-1)))
+        positions, failed = rows[schema.POSITION].to_numpy(), pc.is_valid(rows[schema.ERROR]).to_numpy()
+        order = np.lexsort((failed, positions))  # stable: the first by part name stays first
+        rows = rows.take(order[np.flatnonzero(np.diff(positions[order], prepend=-1))])
         if rows.num_rows != last - first + 1:
             lost = last - first + 1 - rows.num_rows
             raise DependencyError(f"{self._staging}: {lost} prompts have no row; run it again")
@@ -158,6 +168,53 @@ class RunLedger:
             prompt_tokens=pc.sum(rows["prompt_tokens"]).as_py() or 0,
             completion_tokens=pc.sum(rows["completion_tokens"]).as_py() or 0,
         )
+
+
+def staging(uri: str) -> str:
+    """The folder of `output.uri` that has a folder of parts for each run under way."""
+    return storage.join(storage.absolute(uri), "_staging")
+
+
+def is_published(uri: str, run_id: str) -> bool:
+    """Tell whether the answers of a run stand below `output.uri`."""
+    return storage.exists(_answers(uri, run_id))
+
+
+def claimed_versions(uri: str) -> set[str]:
+    """The index versions that runs below `output.uri` answer from which aren't published yet."""
+    files = [entry for entry in storage.list_files(staging(uri)) if entry.path.endswith(f"/{_CLAIM}")]
+    versions = set()
+    for claim in files:
+        if not is_published(uri, claim.path.removesuffix(f"/{_CLAIM}")):
+            with suppress(storage.MissingError):  # swept since it was listed
+                versions.add(_claimed(claim.uri, "index_version"))
+    return versions
+
+
+def remove_staging(folder: str) -> None:
+    """Remove what is staged of a run, its claim last: no other run must find parts without one."""
+    names = storage.list_names(folder)
+    storage.delete(storage.join(folder, name) for name in names if name != _CLAIM)
+    storage.delete_folder(folder)
+
+
+def _answers(output: str, run_id: str) -> str:
+    return storage.join(storage.absolute(output), run_id, "answers.parquet")
+
+
+def _manifest(uri: str) -> RunManifest | None:
+    """The manifest at `uri`; None when it is missing or damaged, since it can be derived."""
+    try:
+        return RunManifest(**json.loads(storage.read_bytes(uri))) if storage.exists(uri) else None
+    except (ValueError, TypeError):
+        return None
+
+
+def _claimed(uri: str, key: str) -> str:
+    try:
+        return str(json.loads(storage.read_bytes(uri))[key])
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(f"run_id: {uri} holds no {key}; remove that folder, or take another run_id") from error
 
 
 def _positions(name: str) -> tuple[int, int]:

@@ -1,8 +1,8 @@
 """Read documents and prompts from files.
 
-NEEDS  slices: uri, path, tag, group, first, rows, position (see `inputs.SLICES`), one row a run of rows of one file
-ADDS   documents: document_id, uri, text, error
-       prompts:   _position, prompt_id, prompt, error and the pass-through columns
+NEEDS  uri, path, tag: string; group: int32; first, rows, position: int64; one row a run of rows of one file
+ADDS   for `index`   document_id, text, error: string; one row a document
+       for `answer`  _position: int64; prompt_id, prompt, error: string; the pass-through columns
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ class ReadDocuments:
 
     def _read(self, row: dict[str, Any]) -> Iterator[dict[str, Any]]:
         if not row["path"].endswith(TABLES):
-            text, fault = _decode(storage.read_bytes(row["uri"]), "file")
+            text, fault = _decode(storage.read_bytes(row["uri"], row["tag"]), "file")
             yield _document_row(row["path"], row["uri"], text, fault)
             return
         table = _rows(row, (self._corpus.text_column, self._corpus.id_column))

@@ -46,7 +46,7 @@ class _Place(Protocol):
     def list_names(self, folder: str) -> list[str]: ...
     def list_unfinished(self, folder: str) -> list[Unfinished]: ...
     def exists(self, uri: str) -> bool: ...
-    def open_input(self, uri: str) -> BinaryIO: ...
+    def open_input(self, uri: str, tag: str | None) -> BinaryIO: ...
     def put(self, uri: str, content: bytes) -> None: ...
     def put_if_absent(self, uri: str, content: bytes) -> bool: ...
     def publish(self, uri: str, write: Callable[[BinaryIO], object]) -> bool: ...
@@ -92,17 +92,18 @@ def exists(uri: str) -> bool:
     return _place(uri).exists(uri)
 
 
-def open_input(uri: str) -> BinaryIO:
-    """Open a file for reading, with seek. Raises `MissingError` when it isn't there.
+def open_input(uri: str, tag: str | None = None) -> BinaryIO:
+    """Open a file for reading, with seek.
 
-    On S3, raises `DataError` from a read after another object was put in its place.
+    Raises `MissingError` when it isn't there, `DataError` when it isn't the one any more that was listed with
+    `tag`; on S3 a read raises that, too, after another object was put in its place.
     """
-    return _place(uri).open_input(uri)
+    return _place(uri).open_input(uri, tag)
 
 
-def read_bytes(uri: str) -> bytes:
-    """Read a whole file."""
-    with open_input(uri) as file:
+def read_bytes(uri: str, tag: str | None = None) -> bytes:
+    """Read a whole file. Raises as `open_input` does."""
+    with open_input(uri, tag) as file:
         return file.read()
 
 

@@ -12,12 +12,16 @@ _WILDCARD = re.compile(r"[*?[]")
 
 @dataclass(frozen=True)
 class Entry:
-    """A file: its uri, its path inside what was listed, its size in bytes and a tag that changes with it."""
+    """A file: its uri, its path inside what was listed, its size in bytes and a tag that changes with it.
+
+    `modified` is when it was written, in UTC, by the clock of who keeps it.
+    """
 
     uri: str
     path: str
     size: int
     tag: str
+    modified: datetime
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,22 @@ class MissingError(DataError):
 
 def missing(uri: str) -> MissingError:
     return MissingError(f"{uri}: no such file; check its address, or put it there")
+
+
+def changed(uri: str) -> DataError:
+    return DataError(f"{uri}: was changed since the job began; leave inputs as they are, and run it again")
+
+
+def split(uri: str) -> tuple[str, str]:
+    """Bucket and key of an address on S3. Raises `SettingsError` when no bucket is named.
+
+    >>> split("s3://bucket/folder/key")
+    ('bucket', 'folder/key')
+    """
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise SettingsError(f"{uri}: names no bucket; write s3://BUCKET/FOLDER")
+    return bucket, key
 
 
 def has_wildcards(text: str) -> bool:

@@ -16,9 +16,11 @@ from job.storage.names import (
     has_wildcards,
     is_shown,
     matches,
+    split,
     split_glob,
 )
-from job.storage.s3_client import ConditionFailedError, NoUploadError, RangeError, attempt, encryption, split, where
+from job.storage.s3_client import attempt, encryption, where
+from job.storage.s3_errors import ConditionFailedError, NoUploadError, RangeError
 from job.storage.s3_read import READ_AHEAD_BYTES, ObjectFile
 from job.storage.s3_upload import Upload
 
@@ -56,8 +58,8 @@ def exists(uri: str) -> bool:
     return True
 
 
-def open_input(uri: str) -> BinaryIO:
-    return io.BufferedReader(ObjectFile(uri), READ_AHEAD_BYTES)
+def open_input(uri: str, tag: str | None) -> BinaryIO:
+    return io.BufferedReader(ObjectFile(uri, tag), READ_AHEAD_BYTES)
 
 
 def put(uri: str, content: bytes) -> None:
@@ -157,8 +159,8 @@ def _entries(uri: str, base: str, begin: str | None = None, **fields: str) -> It
 
 
 def _entry(bucket: str, found: dict[str, Any], base: str) -> Entry:
-    key = found["Key"]
-    return Entry(f"s3://{bucket}/{key}", key.removeprefix(base), found["Size"], found["ETag"].strip('"'))
+    key, tag = found["Key"], found["ETag"].strip('"')
+    return Entry(f"s3://{bucket}/{key}", key.removeprefix(base), found["Size"], tag, found["LastModified"])
 
 
 def _uploads(uri: str, prefix: str) -> Iterator[dict[str, Any]]:

@@ -5,8 +5,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from job.errors import DataError
-from job.storage.s3_client import ConditionFailedError, RangeError, attempt, where
+from job.storage.names import changed
+from job.storage.s3_client import attempt, where
+from job.storage.s3_errors import ConditionFailedError, RangeError
 
 TAIL_BYTES = 2**20  # read first: a small object whole, or a Parquet file's footer
 READ_AHEAD_BYTES = 4 * 2**20
@@ -26,9 +27,9 @@ class _Piece:
 class ObjectFile(io.RawIOBase):
     """Seekable and unbuffered. Its reads raise `DataError` when the object isn't the one any more that was opened."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, tag: str | None) -> None:
         self._uri = uri
-        self._tail = _fetch(uri, f"bytes=-{TAIL_BYTES}")
+        self._tail = _fetch(uri, f"bytes=-{TAIL_BYTES}", f'"{tag}"' if tag else None)
         self._at = 0
 
     def readable(self) -> bool:
@@ -67,7 +68,7 @@ class ObjectFile(io.RawIOBase):
         return content
 
 
-def _fetch(uri: str, wanted: str, tag: str | None = None) -> _Piece:
+def _fetch(uri: str, wanted: str, tag: str | None) -> _Piece:
     condition = {"IfMatch": tag} if tag else {}
 
     def get(client: Any) -> tuple[Any, bytes]:
@@ -79,7 +80,7 @@ def _fetch(uri: str, wanted: str, tag: str | None = None) -> _Piece:
     except RangeError:  # what AWS says to any range of an empty object
         return _Piece(b"", 0, 0, "")
     except ConditionFailedError:
-        raise DataError(f"{uri}: was changed while it was read; leave inputs as they are, and run again") from None
+        raise changed(uri) from None
     found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.get("ContentRange", ""))
     start, size = (int(found[1]), int(found[2])) if found else (0, len(content))
     return _Piece(content, start, size, answer["ETag"])

@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pyarrow as pa
@@ -16,7 +17,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from job.sample import CORPUS, PROMPTS
+from tests.conftest import files_below
+from tests.services import Bucket
 
+TOKEN = "a-session-token"  # a server without temporary credentials ignores it
 SAMPLE = [json.loads(line) for line in PROMPTS.read_text("utf-8").splitlines()]
 
 
@@ -35,6 +39,7 @@ class Job:
 
     folder: Path
     assignments: dict[str, object]
+    said: list[str] = field(default_factory=list)
 
     def command(self, command: str, **more: object) -> list[str]:
         """The command line; `more` names settings with `__` for the dot."""
@@ -51,8 +56,16 @@ class Job:
 
     def __call__(self, command: str, **more: object) -> Ended:
         """Run it to its end."""
-        process = self.start(command, **more)
-        out, err = process.communicate(timeout=240)
+        return self.end(self.start(command, **more))
+
+    def end(self, process: "subprocess.Popen[str]", timeout_s: float = 240) -> Ended:
+        """Wait for the end of what was started."""
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            kill_group(process)
+            raise
+        self.said.append(out + err)
         return Ended(process.returncode, out, err)
 
     @property
@@ -60,10 +73,32 @@ class Job:
         """Parts that are staged now."""
         return list((self.folder / "out").glob("_staging/*/part-*"))
 
+    def outputs(self) -> list[str]:
+        """Paths of all that is below `output.uri`."""
+        return files_below(self.folder / "out")
+
     def answers(self) -> pa.Table:
         """The one published file of answers, read as any reader would."""
         (file,) = (self.folder / "out").glob("*/answers.parquet")
         return pq.read_table(file)
+
+
+@dataclass(frozen=True)
+class S3Job(Job):
+    """The same, with all that it reads and writes in a bucket."""
+
+    bucket: Bucket = field(kw_only=True)
+
+    @property
+    def staged(self) -> list[Path]:
+        return [Path(key) for key in self.bucket.keys("out/_staging/") if "/part-" in key]
+
+    def outputs(self) -> list[str]:
+        return [key.removeprefix("out/") for key in self.bucket.keys("out/")]
+
+    def answers(self) -> pa.Table:
+        (key,) = [key for key in self.bucket.keys("out/") if key.endswith("/answers.parquet")]
+        return pq.read_table(pa.BufferReader(self.bucket.read(key)))
 
 
 @pytest.fixture
@@ -80,6 +115,30 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return job.folder / "index"
 
 
+@pytest.fixture
+def s3_job(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Job]:
+    """A job in a bucket, which gives no key away in what it says, logs or writes."""
+    with TemporaryDirectory(prefix="ray-") as ray:  # a short path, for the names of Ray's sockets
+        monkeypatch.setenv("RAY_TMPDIR", ray)
+        monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN)
+        job = make_s3_job(bucket, tmp_path)
+        yield job
+        said = "".join(job.said)
+        logged = "".join(log.read_text(errors="replace") for log in Path(ray).rglob("logs/*") if log.is_file())
+        written = b"".join(map(bucket.read, bucket.keys())).decode(errors="replace")
+        secrets = [bucket.server.access_key, bucket.server.secret_key, TOKEN, "X-Amz-", "AWS4-HMAC"]
+        assert said
+        assert [secret for secret in secrets if secret in said + logged + written] == []
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, index: Path) -> pa.Table:
+    """Answers of a job that met no trouble."""
+    job = make_job(tmp_path_factory.mktemp("undisturbed"))
+    assert job("answer", index__uri=index).code == 0
+    return job.answers()
+
+
 def make_job(folder: Path, prompts: int = 48) -> Job:
     """A job whose answers come in parts of 4, and whose vectors come out alike on every machine."""
     rows = [{"prompt": f"{SAMPLE[n % len(SAMPLE)]['prompt']} ({n})", "number": n} for n in range(prompts)]
@@ -87,6 +146,23 @@ def make_job(folder: Path, prompts: int = 48) -> Job:
     uris = {"corpus": CORPUS, "prompts": folder / "prompts.jsonl", "index": folder / "index", "output": folder / "out"}
     settings: dict[str, object] = {f"{key}.uri": value for key, value in uris.items()}
     return Job(folder, settings | {"commit_rows": 4, "embed.dtype": "float32"})
+
+
+def make_s3_job(bucket: Bucket, folder: Path, prompts: int = 48) -> S3Job:
+    """The same job with all that it reads and writes in a bucket; `folder` is where it runs."""
+    job = make_job(folder, prompts)
+    bucket.write("prompts.jsonl", (folder / "prompts.jsonl").read_bytes())
+    bucket.fill("corpus", CORPUS)
+    names = {"corpus": "corpus", "prompts": "prompts.jsonl", "index": "index", "output": "out"}
+    uris = {f"{section}.uri": f"{bucket.uri}/{name}" for section, name in names.items()}
+    return S3Job(folder, job.assignments | uris | bucket.server.settings, bucket=bucket)
+
+
+def assert_same(found: pa.Table, expected: pa.Table) -> None:
+    same = ["prompt_id", "prompt", "answer", "retrieved_ids", "retrieved_texts", "error"]
+    assert found.select(same).equals(expected.select(same))
+    scores = [table["retrieved_scores"].combine_chunks().flatten().to_pylist() for table in (found, expected)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
 
 def kill_group(process: "subprocess.Popen[str]") -> None:
@@ -111,3 +187,9 @@ def descendants(process: "subprocess.Popen[str]") -> list[psutil.Process]:
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Those of `processes` that still run; one that only waits for its parent to notice doesn't."""
     return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+def wait_for_end(processes: list[psutil.Process], seconds: float = 20) -> None:
+    """Wait for all of `processes` to end. Fails the test with the command lines of those that don't."""
+    psutil.wait_procs(processes, timeout=seconds)
+    assert [" ".join(each.cmdline()) for each in alive(processes)] == []

@@ -10,23 +10,9 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from tests.integration.conftest import Job, alive, descendants, kill_group, make_job, wait_until
+from tests.integration.conftest import Job, assert_same, descendants, kill_group, wait_for_end, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.services]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, index: Path) -> pa.Table:
-    job = make_job(tmp_path_factory.mktemp("undisturbed"))
-    assert job("answer", index__uri=index).code == 0
-    return job.answers()
-
-
-def assert_same(found: pa.Table, expected: pa.Table) -> None:
-    same = ["prompt_id", "prompt", "answer", "retrieved_ids", "retrieved_texts", "error"]
-    assert found.select(same).equals(expected.select(same))
-    scores = [table["retrieved_scores"].combine_chunks().flatten().to_pylist() for table in (found, expected)]
-    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
 
 def assert_resumes(job: Job, undisturbed: pa.Table, command: str, **more: object) -> None:
@@ -46,7 +32,7 @@ def test_a_job_killed_in_mid_answer_is_resumed_and_leaves_no_process(
     wait_until(lambda: len(job.staged) >= 3)
     family = descendants(process)
     kill_group(process)
-    wait_until(lambda: not alive(family), seconds=20)
+    wait_for_end(family)
     assert_resumes(job, undisturbed, "answer", index__uri=index)
 
 
@@ -80,7 +66,7 @@ def test_sigterm_stops_with_130_and_one_line_and_keeps_what_is_staged(job: Job, 
     _, err = process.communicate(timeout=25)
     assert (process.returncode, len(err.splitlines())) == (130, 1)
     assert job.staged
-    wait_until(lambda: not alive(family), seconds=20)
+    wait_for_end(family)
 
 
 @pytest.mark.soak
@@ -97,5 +83,5 @@ def test_a_job_killed_at_a_random_moment_is_resumed(job: Job, undisturbed: pa.Ta
         kill_group(process)
     else:
         process.communicate()
-    wait_until(lambda: not alive(seen), seconds=20)
+    wait_for_end(seen)
     assert_resumes(job, undisturbed, "run")

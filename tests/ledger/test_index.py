@@ -1,5 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +75,22 @@ def test_a_version_is_committed_with_what_it_holds(index: IndexLedger) -> None:
     index.write(chunks({"a": FINE, "b": HALF, "c": BAD}))
     manifest = index.commit(index.survey(), **ABOUT)
     assert manifest == index.manifest()
-    assert replace(manifest, parts=[]) == IndexManifest(
-        version="v1", dtype="bfloat16", dimension=2, metric="cosine", documents=3, failed=2, chunks=3, parts=[], **ABOUT
+    made = {"version": "v1", "dtype": "bfloat16", "dimension": 2, "metric": "cosine"}
+    counts = {"documents": 3, "failed": 2, "chunks": 3}
+    assert replace(manifest, parts=[], documents_file="", created="") == IndexManifest(
+        parts=[], documents_file="", created="", **made, **counts, **ABOUT
     )
+    assert abs(datetime.fromisoformat(manifest.created) - datetime.now(UTC)) < timedelta(minutes=1)
     assert committed_ids(index) == ["a0", "a1", "b0"]
 
 
 def test_committed_parts_have_the_designs_columns(index: IndexLedger) -> None:
     index.write(chunks({"a": HALF, "b": FINE}))
     manifest = index.commit(index.survey(), **ABOUT)
-    assert [part.schema for part in index.batches(manifest)] == [schema.chunk_parts(2)] * 2
+    names = ["chunk_id", "document_id", "uri", "chunk_index", "text", "embedding"]
+    parts = list(index.batches(manifest))
+    assert [part.column_names for part in parts] == [names] * 2
+    assert [part.schema.field("embedding").type for part in parts] == [pa.list_(pa.float32(), 2)] * 2
     assert sum(part["rows"] for part in manifest.parts) == manifest.chunks
 
 
@@ -133,7 +140,7 @@ def test_a_commit_leaves_only_what_it_lists(index: IndexLedger, version: Path) -
     assert files_below(version) == sorted([*listed, "documents.parquet", "manifest.json"])
 
 
-def interrupt(uri: str, content: bytes) -> None:
+def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -144,12 +151,43 @@ def test_a_commit_that_was_killed_before_its_manifest_is_made_again_the_same(
     for each in (index, twin):
         each.write(chunks({"a": FINE, "b": HALF}))
         each.write(chunks({"a": FINE, "c": FINE}))
-    monkeypatch.setattr(storage, "put", interrupt)
+    monkeypatch.setattr("job.ledger.index.to_json", interrupt)
     with pytest.raises(KeyboardInterrupt):
         index.commit(index.survey(), **ABOUT)
     monkeypatch.undo()
     assert index.manifest() is None
-    assert index.commit(index.survey(), **ABOUT) == twin.commit(twin.survey(), **ABOUT)
+    made = index.commit(index.survey(), **ABOUT)
+    assert made == replace(twin.commit(twin.survey(), **ABOUT), created=made.created)
+
+
+def test_a_commit_that_was_killed_after_its_manifest_is_brought_to_its_end(
+    index: IndexLedger, version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.write(chunks({"a": FINE, "b": HALF}))
+    monkeypatch.setattr(index, "settle", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        index.commit(index.survey(), **ABOUT)
+    monkeypatch.undo()
+    manifest = index.manifest()
+    assert manifest
+    index.settle(manifest)
+    assert files_below(version) == sorted(
+        [*(part["name"] for part in manifest.parts), "documents.parquet", "manifest.json"]
+    )
+    assert index.errors()["document_id"].to_pylist() == ["b"]
+
+
+def test_who_loses_the_race_to_commit_keeps_the_winners_list_of_documents(
+    index: IndexLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.write(chunks({"a": FINE, "b": HALF}))
+    parts = index.survey()
+    index.write(chunks({"b": FINE}))
+    winner = index.commit(index.survey(), **ABOUT)
+    monkeypatch.setattr(index, "manifest", iter([None, winner]).__next__)
+    index.write(chunks({"a": FINE, "b": HALF}))
+    assert index.commit(parts, **ABOUT) == winner
+    assert index.errors().num_rows == 0
 
 
 def test_who_commits_second_leaves_the_first_ones_version_as_it_is(index: IndexLedger, version: Path) -> None:
@@ -159,6 +197,30 @@ def test_who_commits_second_leaves_the_first_ones_version_as_it_is(index: IndexL
     index.write(chunks({"b": FINE, "c": FINE}))
     assert index.commit(index.survey(), **ABOUT) == first
     assert {name: (version / name).read_bytes() for name in files_below(version)} == before
+
+
+def test_a_manifest_of_before_its_time_was_kept_is_read(index: IndexLedger, version: Path) -> None:
+    index.write(chunks({"a": FINE}))
+    made = index.commit(index.survey(), **ABOUT)
+    manifest = asdict(made)
+    del manifest["created"]
+    (version / "manifest.json").write_text(json.dumps(manifest))
+    assert index.manifest() == replace(made, created="")
+
+
+@pytest.mark.parametrize("needed", [[True], [False, True]], ids=["before", "meanwhile"])
+def test_a_manifest_isnt_withdrawn_from_who_needs_it(index: IndexLedger, needed: list[bool]) -> None:
+    index.write(chunks({"a": FINE}))
+    made = index.commit(index.survey(), **ABOUT)
+    assert index.withdraw(iter(needed).__next__) is False
+    assert index.manifest() == made
+
+
+def test_a_manifest_that_nobody_needs_is_withdrawn_once_and_again(index: IndexLedger) -> None:
+    index.write(chunks({"a": FINE}))
+    index.commit(index.survey(), **ABOUT)
+    assert [index.withdraw(lambda: False) for _ in range(2)] == [True, True]
+    assert index.manifest() is None
 
 
 def test_a_late_writers_part_isnt_read(index: IndexLedger) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job import schema
+from job import schema, storage
 from job.errors import DataError, DependencyError
 from job.ledger import RunLedger, RunManifest
 from tests.conftest import files_below
@@ -51,7 +51,7 @@ def published(run: RunLedger) -> list[tuple[str, str | None, str | None]]:
 def test_a_staged_answer_is_done_and_a_staged_error_isnt(run: RunLedger) -> None:
     run.write(answers(0, 3))
     run.write(answers(1, error="out of memory"))
-    assert np.flatnonzero(run.answered(5)).tolist() == [0, 3]
+    assert [np.flatnonzero(mask).tolist() for mask in run.progress(5)] == [[0, 3], [0, 1, 3]]
 
 
 def test_answers_and_errors_of_a_block_are_parts_of_their_own(run: RunLedger, tmp_path: Path) -> None:
@@ -158,21 +158,31 @@ def test_a_part_that_is_gone_since_another_attempt_published_is_no_failure(run: 
 
 
 def test_a_run_is_claimed_again_by_the_same_job(run: RunLedger, tmp_path: Path) -> None:
-    run.claim()
-    run.claim()
-    assert json.loads((tmp_path / "_staging" / "r1" / "identity.json").read_text()) == {"identity": "identity"}
+    run.claim("v1")
+    run.claim("v1")
+    assert json.loads((tmp_path / "_staging" / "r1" / "identity.json").read_text()) == {
+        "identity": "identity",
+        "index_version": "v1",
+    }
 
 
 def test_another_job_under_the_same_run_id_is_refused(run: RunLedger, tmp_path: Path) -> None:
-    run.claim()
+    run.claim("v1")
     with pytest.raises(DataError, match=r"^run_id: r1 was started with other settings or inputs; take another run_id"):
-        RunLedger(str(tmp_path), "r1", "other").claim()
+        RunLedger(str(tmp_path), "r1", "other").claim("v1")
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "[]"])
+def test_an_identity_that_is_damaged_is_named(run: RunLedger, tmp_path: Path, damaged: str) -> None:
+    storage.put(str(tmp_path / "_staging" / "r1" / "identity.json"), damaged.encode())
+    with pytest.raises(DataError, match=r"^run_id: .*/identity.json holds no identity; remove that folder"):
+        run.claim("v1")
 
 
 @pytest.fixture
 def done(run: RunLedger) -> RunLedger:
     """A run of two prompts, published and swept."""
-    run.claim()
+    run.claim("v1")
     run.write(answers(0, 1))
     run.publish(2, COLUMNS)
     run.sweep()
@@ -184,10 +194,13 @@ def test_another_job_under_a_published_run_id_is_refused(done: RunLedger, tmp_pa
         RunLedger(str(tmp_path), "r1", "other").published()
 
 
-def test_a_manifest_that_is_missing_is_written_anew(done: RunLedger, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [None, "", "{", "[]", '{"rows": 2}'])
+def test_a_manifest_that_is_missing_or_damaged_is_written_anew(
+    done: RunLedger, tmp_path: Path, damaged: str | None
+) -> None:
     manifest = tmp_path / "r1" / "_manifest.json"
     before = manifest.read_bytes()
-    manifest.unlink()
+    manifest.unlink() if damaged is None else manifest.write_text(damaged)
     assert done.published() == RunManifest(**json.loads(before))
     assert manifest.read_bytes() == before
 
@@ -225,7 +238,7 @@ def test_a_sweep_leaves_the_run_alone(done: RunLedger, tmp_path: Path) -> None:
 def beside_another(done: RunLedger, tmp_path: Path) -> RunLedger:
     """A published run beside one that is still staging."""
     other = RunLedger(str(tmp_path), "r2", "other")
-    other.claim()
+    other.claim("v1")
     other.write(answers(0, 1, 2))
     return done
 
@@ -261,7 +274,7 @@ def test_whatever_attempts_staged_the_next_one_answers_each_prompt_once(
     for positions, failed in blocks:
         run.write(answers(*sorted(positions), error="failed" if failed else None))
     fine = {position for positions, failed in blocks for position in positions if not failed}
-    left = np.flatnonzero(~run.answered(TOTAL)).tolist()
+    left = np.flatnonzero(~run.progress(TOTAL)[0]).tolist()
     assert left == sorted(set(range(TOTAL)) - fine)
     run.write(answers(*left, attempt="second"))
     with pytest.MonkeyPatch.context() as patch:

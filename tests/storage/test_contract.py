@@ -1,7 +1,6 @@
 """What a place for files promises, on disk as on S3."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import BinaryIO
 
@@ -115,6 +114,13 @@ def test_all_files_of_a_folder_are_those_that_are_hidden_too(corpus: str) -> Non
     assert storage.list_files(join(corpus, "none")) == []
 
 
+def test_a_file_is_listed_with_the_time_it_was_written(place: str) -> None:
+    storage.put(join(place, "x.txt"), b"content")
+    (entry,) = storage.list_files(place)
+    assert entry.modified.utcoffset() == timedelta(0)
+    assert abs(entry.modified - datetime.now(UTC)) < timedelta(minutes=1)
+
+
 def test_names_are_those_of_files_right_in_a_folder(corpus: str) -> None:
     assert storage.list_names(corpus) == [".h.txt", "Z.txt", "_g.txt", "a.md", "b.txt", "picture.png"]
     assert storage.list_names(join(corpus, "none")) == []
@@ -163,30 +169,10 @@ def test_a_file_that_isnt_there_is_a_data_error_with_a_remedy(place: str) -> Non
         storage.read_bytes(join(place, "none"))
 
 
-def test_of_many_that_put_if_absent_one_wins(place: str) -> None:
-    contents = [bytes([number]) * 100_000 for number in range(16)]
-    with ThreadPoolExecutor(16) as pool:
-        won = list(pool.map(lambda content: storage.put_if_absent(join(place, "x"), content), contents))
-    assert won.count(True) == 1
-    assert storage.read_bytes(join(place, "x")) == contents[won.index(True)]
-    assert storage.list_names(place) == ["x"]
-
-
 def test_putting_again_what_stands_there_is_success(place: str) -> None:
     wins = [storage.put_if_absent(join(place, "x"), content) for content in (b"one", b"one", b"two")]
     assert wins == [True, True, False]
     assert storage.read_bytes(join(place, "x")) == b"one"
-
-
-@pytest.mark.parametrize("size", [1000, MORE_THAN_A_PART])
-def test_of_many_that_publish_one_wins(place: str, size: int) -> None:
-    contents = [bytes([number]) * size for number in range(8)]
-    with ThreadPoolExecutor(8) as pool:
-        writers = [pool.submit(storage.publish, join(place, "x"), lambda file, c=c: file.write(c)) for c in contents]
-        won = [writer.result() for writer in writers]
-    assert won.count(True) == 1
-    assert storage.read_bytes(join(place, "x")) == contents[won.index(True)]
-    assert (storage.list_names(place), storage.list_unfinished(place)) == (["x"], [])
 
 
 @pytest.mark.parametrize("size", [4, MORE_THAN_A_PART])
@@ -239,6 +225,7 @@ def test_a_writer_that_fails_leaves_nothing(place: str, size: int, failure: type
     assert (storage.list_names(place), storage.list_unfinished(place)) == ([], [])
 
 
+@pytest.mark.usefixtures("real_server")
 def test_a_write_that_goes_on_is_listed_as_unfinished_under_its_own_name(place: str) -> None:
     uri = join(place, "run", "x.txt")
     seen: list[storage.Unfinished] = []
@@ -249,6 +236,7 @@ def test_a_write_that_goes_on_is_listed_as_unfinished_under_its_own_name(place: 
     assert abs(seen[0].started - datetime.now(UTC)) < timedelta(minutes=1)
 
 
+@pytest.mark.usefixtures("real_server")
 def test_a_write_that_is_swept_before_it_ends_puts_nothing(place: str) -> None:
     uri = join(place, "x")
 
@@ -261,6 +249,7 @@ def test_a_write_that_is_swept_before_it_ends_puts_nothing(place: str) -> None:
     assert (storage.list_names(place), storage.list_unfinished(place)) == ([], [])
 
 
+@pytest.mark.usefixtures("real_server")
 def test_a_write_that_is_swept_by_one_that_published_has_lost(place: str) -> None:
     uri = join(place, "x")
 

@@ -1,6 +1,8 @@
 """What is special about disks."""
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,28 @@ def test_what_is_half_written_has_a_name_that_readers_pass_over(tmp_path: Path) 
     names: list[str] = []
     storage.publish(str(tmp_path / "x.txt"), lambda file: names.extend(storage.list_names(str(tmp_path))))
     assert [name[0] for name in names] == ["_"]
+
+
+def test_of_many_that_put_if_absent_one_wins(tmp_path: Path) -> None:
+    contents = [bytes([number]) * 100_000 for number in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        won = list(pool.map(lambda content: storage.put_if_absent(str(tmp_path / "x"), content), contents))
+    assert won.count(True) == 1
+    assert storage.read_bytes(str(tmp_path / "x")) == contents[won.index(True)]
+    assert storage.list_names(str(tmp_path)) == ["x"]
+
+
+@pytest.mark.parametrize("write", [storage.put, storage.put_if_absent])
+def test_a_file_is_put_again_when_its_temporary_one_was_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[str, bytes], object]
+) -> None:
+    uri = str(tmp_path / "x")
+    sweep_once = [lambda: storage.sweep_unfinished(uri)]
+    synced = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced(handle), sweep_once and sweep_once.pop()()))
+    write(uri, b"content")
+    assert storage.read_bytes(uri) == b"content"
+    assert (sweep_once, storage.list_names(str(tmp_path))) == ([], ["x"])
 
 
 def test_a_deleted_folder_is_gone_with_its_files(tmp_path: Path) -> None:

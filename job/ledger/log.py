@@ -1,0 +1,64 @@
+"""What one attempt logs, kept with its run."""
+
+import json
+import logging
+import os
+import socket
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Self
+
+from job import storage
+from job.errors import RagjobError, Stopped
+from job.progress import as_event
+
+KEEP_S = 30.0  # what a kill can cost of the log
+
+
+class AttemptLog(logging.Handler):
+    """Keeps what the job logs as JSON lines in a file of its own in `folder`, also when the attempt fails.
+
+    A log that can't be written ends no job.
+    """
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(logging.INFO)
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{socket.gethostname()}-{os.getpid()}.jsonl"
+        self._uri = storage.join(folder, name)
+        self._lines: list[str] = []
+        self._kept = time.monotonic()
+        self._logger = logging.getLogger("job")
+
+    def __enter__(self) -> Self:
+        self._level = self._logger.level
+        self._logger.setLevel(logging.INFO)
+        self._logger.addHandler(self)
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
+        self._logger.removeHandler(self)
+        self._logger.setLevel(self._level)
+        if error is not None:
+            self.emit(_ending(error))
+        self._keep()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take one record; write the file now and then."""
+        self._lines.append(json.dumps(as_event(record), ensure_ascii=False, default=str) + "\n")
+        if time.monotonic() - self._kept >= KEEP_S:
+            self._keep()
+
+    def _keep(self) -> None:
+        with suppress(RagjobError):
+            storage.put(self._uri, "".join(self._lines).encode("utf-8", "replace"))
+        self._kept = time.monotonic()
+
+
+def _ending(error: BaseException) -> logging.LogRecord:
+    """The record of what ended an attempt; an error that isn't ours by its kind and message alone."""
+    stopped = isinstance(error, KeyboardInterrupt)
+    message = str(error) if isinstance(error, RagjobError) else f"{type(error).__name__}: {error}"
+    code = Stopped.exit_code if stopped else getattr(error, "exit_code", RagjobError.exit_code)
+    about = {"msg": "stopped" if stopped else message, "levelno": logging.ERROR, "levelname": "ERROR"}
+    return logging.makeLogRecord(about | {"exit_code": code})

@@ -1,0 +1,130 @@
+import os
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import ray
+import ray.data
+
+from job.cluster import Resources, running
+from job.config import S3, Pool
+from job.errors import DataError, DependencyError
+from job.execution import Stage, Step, execute
+from job.progress import Progress, silent
+from job.stages.rows import Cost
+
+pytestmark = pytest.mark.ray
+
+POOL = Pool(num_cpus=0.5)
+BLOCKS = [pa.table({"number": [n, n + 1], "error": pa.array([None, None], pa.string())}) for n in range(0, 8, 2)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def started() -> object:
+    with running(Resources(2, 0, 1, None)):
+        yield
+
+
+class Mark:
+    """Makes a row with `number` equal to `bad` one with an error."""
+
+    def __init__(self, bad: int) -> None:
+        self._bad = bad
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        errors = ["bad" if number == self._bad else None for number in rows["number"].to_pylist()]
+        return rows.set_column(1, "error", pa.array(errors, pa.string()))
+
+
+class Write:
+    """Puts each block into a file of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        (self._folder / str(rows["number"][0])).write_text(str(rows["number"].to_pylist()))
+        return rows.select(["error"])
+
+
+class Fail:
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        raise self._error
+
+
+class Die:
+    """Takes its process along, each time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        (self._folder / f"{time.monotonic_ns()}").touch()
+        os._exit(1)
+
+
+def refuse() -> list[Stage]:
+    raise DataError("embed.model: no weights")
+
+
+def test_each_block_goes_through_every_step_and_the_costs_come_back(tmp_path: Path) -> None:
+    steps = [Step(["read"], lambda: [Mark(3)]), Step(["mark"], lambda: [Mark(5)], POOL)]
+    steps.append(Step(["write"], lambda: [Write(tmp_path)]))
+    spent = execute(BLOCKS, steps, 1, S3(), silent)
+    assert sorted(file.read_text() for file in tmp_path.iterdir()) == ["[0, 1]", "[2, 3]", "[4, 5]", "[6, 7]"]
+    assert [(cost.stage, cost.rows, cost.errors) for cost in spent] == [("read", 8, 1), ("mark", 8, 1), ("write", 8, 1)]
+
+
+def test_progress_ends_with_all_rows_of_each_stage(tmp_path: Path) -> None:
+    seen: dict[str, Progress] = {}
+    steps = [Step(["mark"], lambda: [Mark(5)], POOL), Step(["write"], lambda: [Write(tmp_path)])]
+    execute(BLOCKS, steps, 1, S3(), lambda progress: seen.update({progress.stage: progress}))
+    assert seen == {"mark": Progress("mark", 8, 1.0), "write": Progress("write", 8, 1.0)}
+
+
+@pytest.mark.parametrize("pool", [None, POOL], ids=["task", "actor"])
+def test_an_error_of_ours_ends_the_flow_as_itself(tmp_path: Path, pool: Pool | None) -> None:
+    steps = [
+        Step(["mark"], lambda: [Fail(DataError("line 3: torn"))], pool),
+        Step(["write"], lambda: [Write(tmp_path)]),
+    ]
+    with pytest.raises(DataError, match=r"^line 3: torn$"):
+        execute(BLOCKS, steps, 1, S3(), silent)
+
+
+def test_a_stage_that_cannot_be_made_ends_the_flow_as_itself(tmp_path: Path) -> None:
+    steps = [Step(["mark"], refuse, POOL), Step(["write"], lambda: [Write(tmp_path)])]
+    with pytest.raises(DataError, match=r"^embed.model: no weights$"):
+        execute(BLOCKS, steps, 1, S3(), silent)
+
+
+def test_an_error_that_isnt_ours_is_told_in_one_line(tmp_path: Path) -> None:
+    steps = [Step(["mark"], lambda: [Fail(ValueError("what\nnow"))], POOL), Step(["write"], lambda: [Write(tmp_path)])]
+    with pytest.raises(DependencyError, match=r"^Ray: ValueError: what; its traceback is in Ray's logs$"):
+        execute(BLOCKS, steps, 1, S3(), silent)
+
+
+@pytest.mark.parametrize("pool", [None, POOL], ids=["task", "actor"])
+def test_a_block_that_kills_its_worker_is_given_up_in_the_end(tmp_path: Path, pool: Pool | None) -> None:
+    steps = [Step(["mark"], lambda: [Die(tmp_path)], pool), Step(["write"], lambda: [Write(tmp_path)])]
+    with pytest.raises(DependencyError, match=r"^Ray: the worker of one block died 4 times: give workers more memory"):
+        execute(BLOCKS[:1], steps, 1, S3(), silent)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_the_callers_settings_of_ray_data_stay_as_they_are(tmp_path: Path) -> None:
+    before = ray.data.DataContext.get_current()
+    steps = [Step(["mark"], lambda: [Mark(5)], POOL), Step(["write"], lambda: [Write(tmp_path)])]
+    execute(BLOCKS, steps, 1, S3(), silent)
+    assert ray.data.DataContext.get_current() is before
+    assert before.target_max_block_size is not None
+
+
+def test_costs_of_a_stage_are_summed_over_blocks(tmp_path: Path) -> None:
+    steps = [Step(["write"], lambda: [Write(tmp_path)])]
+    (cost,) = execute(BLOCKS, steps, 1, S3(), silent)
+    assert cost == Cost("write", 8, 0, pytest.approx(cost.seconds))
