@@ -155,6 +155,27 @@ def demo(
 
 
 @app.command()
+def submit(
+    file: Annotated[Path, typer.Argument(help="Manifest with a RayJob, or the chart's values.")],
+    chart: Annotated[Path | None, typer.Option(help="Folder of the chart: FILE holds values for it.")] = None,
+    release: Annotated[str, typer.Option(help="Name of the release, with --chart.")] = "ragjob",
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="By default the context's.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Create it, and don't wait for its end.")] = False,
+) -> None:
+    """Run the job on Kubernetes: create a RayJob, follow it, and exit as the job does.
+
+    Example: `ragjob submit values.yaml --chart helm/ragjob`
+    """
+    from job.submit import read_manifest, render, submit
+
+    documents = render(file, chart, release, namespace) if chart else read_manifest(file)
+    submitted = submit(documents, namespace)
+    print(f"RayJob {submitted.name} in namespace {submitted.namespace}; to stop it: {submitted.stop}", flush=True)
+    if not detach:
+        submitted.follow(lambda line: print(line, flush=True))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of the settings.
 

@@ -208,7 +208,7 @@ class S3(Section):
     @field_validator("endpoint_url")
     @classmethod
     def _is_address(cls, url: str | None) -> str | None:
-        if url is not None and not re.fullmatch(r"https?://[^@/?#:\s]+(:\d+)?(/[^@?#\s]*)?", url):
+        if url is not None and not re.fullmatch(r"https?://([\w.-]+|\[[\da-fA-F:]+\])(:\d+)?(/[^@?#\s]*)?", url):
             raise ValueError("must be http://HOST:PORT or https://HOST, without user and password")
         return url
 

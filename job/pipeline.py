@@ -293,6 +293,8 @@ def _answer(
 ) -> Report:
     assert task.run
     assert plan.prompts
+    if published := task.run.published():  # by another attempt, since this one began
+        return _answered(task, published, report)
     total = plan.prompts.rows
     answered, staged = task.run.progress(total)
     report = replace(report, kept=int(np.count_nonzero(answered)))

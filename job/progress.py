@@ -33,6 +33,6 @@ def as_event(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def fields(record: logging.LogRecord) -> dict[str, Any]:
-    """What a log record was given as `extra`; fractions with one decimal."""
-    extra = {name: value for name, value in vars(record).items() if name not in _PLAIN}
+    """What a log record was given as `extra`, without what Ray adds; fractions with one decimal."""
+    extra = {name: value for name, value in vars(record).items() if name not in _PLAIN and name[0] != "_"}
     return {name: round(value, 1) if isinstance(value, float) else value for name, value in extra.items()}

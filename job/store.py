@@ -161,7 +161,7 @@ def is_loaded(target: Target, expected: Expected) -> bool:
 def load(target: Target, expected: Expected, batches: Batches, progress: Callable[[int], None]) -> None:
     """Fill the collection from an index version's rows, verify it, and only then mark it ready.
 
-    `batches` gives the rows anew at each call, as tables with the columns of `schema.chunk_parts`; `progress`
+    `batches` gives the rows anew at each call, as tables of CHUNKS without their error, embedded; `progress`
     is told the number of rows that are in so far. What an interrupted load wrote is kept; a collection that
     fails its verification is built anew, once.
 

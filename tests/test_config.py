@@ -1,5 +1,4 @@
 import json
-import re
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
@@ -11,7 +10,6 @@ from pydantic import ValidationError
 
 from job.config import JobSettings, keys_of, load_settings, require
 from job.errors import SettingsError
-from job.starter import STARTER
 
 Load = Callable[..., JobSettings]
 NUMBERS = {"commit_rows": 256, "chunk.size": 200, "embed.pool.max": 1, "retrieve.top_k": 3}
@@ -42,6 +40,9 @@ DESIGNED = {
     "generate.max_new_tokens": 256,
     "generate.temperature": 0,
     "errors.max_rate": 0.1,
+    "s3.endpoint_url": None,
+    "s3.region": None,
+    "s3.timeout_s": 60,
     "keep.versions": 3,
     "keep.staging_days": 7,
 }
@@ -191,6 +192,30 @@ def test_chroma_is_one_server() -> None:
         load_settings(None, ["chroma.url=http://chroma:8000", "chroma.path=data"])
 
 
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:9000", "https://s3.example.org/", "http://[::1]:9000", "https://example.org/storage/s3"]
+)
+def test_an_s3_servers_address_is_taken(url: str) -> None:
+    assert load_settings(None, [f"s3.endpoint_url={url}"]).s3.endpoint_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:s3cr3t@example.org", "s3cr3t.org", "ftp://s3cr3t", "http://a b/s3cr3t", ""]
+)
+def test_an_s3_servers_address_that_wont_do_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(
+        SettingsError, match=r"^s3.endpoint_url: must be http://HOST:PORT or https://HOST, without"
+    ) as told:
+        load_settings(None, [f"s3.endpoint_url={url}"])
+    assert "s3cr3t" not in str(told.value)
+
+
+@pytest.mark.parametrize("sse", ["null", "AES256"])
+def test_a_kms_key_goes_with_kms(sse: str) -> None:
+    with pytest.raises(SettingsError, match=r"^s3: kms_key_id is set but sse isn't aws:kms; set sse to it, or leave"):
+        load_settings(None, [f"s3.sse={sse}", "s3.kms_key_id=alias/ours"])
+
+
 def test_every_fault_is_told_at_once() -> None:
     with pytest.raises(SettingsError, match=r"chunk.size: .*; embed.dtype: "):
         load_settings(None, ["chunk.size=x", "embed.dtype=x"])
@@ -246,13 +271,6 @@ def test_a_required_key_that_isnt_set_is_named_with_the_command() -> None:
 def test_required_keys_that_are_set_will_do() -> None:
     settings = load_settings(None, ["corpus.uri=books", "index.uri=index"])
     assert require(settings, "index", "corpus.uri", "index.uri") is None
-
-
-def test_the_starter_comments_out_what_is_the_default(load: Load) -> None:
-    uncommented = re.sub(r"(?m)^(\s*)# ( *\w+:)", r"\1\2", STARTER)
-    everything = load(uncommented)
-    assert everything.chroma.url == "http://chroma:8000"
-    assert everything.model_dump(exclude={"chroma"}) == load(STARTER).model_dump(exclude={"chroma"})
 
 
 def test_the_json_schema_has_every_key() -> None:

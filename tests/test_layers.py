@@ -14,7 +14,7 @@ ROOT = Path(job.__file__).parent
 # From the top: a module imports those of its own level and of lower ones. A package stands for its modules.
 LEVELS = [
     {"__main__", "cli"},
-    {"__init__", "pipeline", "clean"},
+    {"__init__", "pipeline", "clean", "submit"},
     {"plan"},
     {"execution"},
     {"watch"},
@@ -24,7 +24,7 @@ LEVELS = [
     {"formats"},
     {"models", "store", "chroma_server", "chroma_session", "storage", "cluster"},
     {"orphans"},
-    {"config", "schema", "errors", "sample", "starter", "progress"},
+    {"config", "schema", "errors", "sample", "starter", "progress", "troubles"},
 ]
 LEVEL_OF = {name: number for number, level in enumerate(LEVELS) for name in level}
 ONLY_IMPORTERS = {

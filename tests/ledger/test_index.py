@@ -76,17 +76,10 @@ def test_a_version_is_committed_with_what_it_holds(index: IndexLedger) -> None:
     index.write(chunks({"a": FINE, "b": HALF, "c": BAD}))
     manifest = index.commit(index.survey(), **ABOUT)
     assert manifest == index.manifest()
+    made = {"version": "v1", "dtype": "bfloat16", "dimension": 2, "metric": "cosine"}
     counts = {"documents": 3, "failed": 2, "chunks": 3}
-    about: dict[str, Any] = {
-        "version": "v1",
-        "dtype": "bfloat16",
-        "dimension": 2,
-        "metric": "cosine",
-        **counts,
-        **ABOUT,
-    }
     assert replace(manifest, parts=[], documents_file="", created="") == IndexManifest(
-        parts=[], documents_file="", **about
+        parts=[], documents_file="", created="", **made, **counts, **ABOUT
     )
     assert abs(datetime.fromisoformat(manifest.created) - datetime.now(UTC)) < timedelta(minutes=1)
     assert committed_ids(index) == ["a0", "a1", "b0"]
@@ -95,7 +88,10 @@ def test_a_version_is_committed_with_what_it_holds(index: IndexLedger) -> None:
 def test_committed_parts_have_the_designs_columns(index: IndexLedger) -> None:
     index.write(chunks({"a": HALF, "b": FINE}))
     manifest = index.commit(index.survey(), **ABOUT)
-    assert [part.schema for part in index.batches(manifest)] == [schema.chunk_parts(2)] * 2
+    names = ["chunk_id", "document_id", "uri", "chunk_index", "text", "embedding"]
+    parts = list(index.batches(manifest))
+    assert [part.column_names for part in parts] == [names] * 2
+    assert [part.schema.field("embedding").type for part in parts] == [pa.list_(pa.float32(), 2)] * 2
     assert sum(part["rows"] for part in manifest.parts) == manifest.chunks
 
 

@@ -189,6 +189,7 @@ def refusal(kind: type[errors.HfHubHTTPError]) -> errors.HfHubHTTPError:
         (refusal(errors.GatedRepoError), "is gated: accept its terms"),
         (refusal(errors.HfHubHTTPError), r"can't be had from the model hub \(Request failed\.\)"),
         (errors.HTTPError("timed out"), r"can't be had from the model hub \(timed out\)"),
+        (ValueError("Expecting value"), r"can't be had .*Expecting value"),
         (OSError(28, "No space left on device"), r"can't be had .*No space left on device"),
     ],
 )

@@ -43,6 +43,11 @@ def test_weights_that_their_index_lists_and_that_arent_there_are_named(tmp_path:
         weights_bytes(broken)
 
 
+def test_an_index_of_weights_in_the_other_format_is_passed_over(tmp_path: Path) -> None:
+    both = model(tmp_path, "{}", pytorch_model__bin__index__json='{"weight_map": {"a": "pytorch_model-1.bin"}}')
+    assert weights_bytes(both) == 2
+
+
 @pytest.mark.parametrize(
     "config", ['"hidden_size": 8', '"d_model": 8', '"dim": 8', '"n_embd": 8', '"text_config": {"hidden_size": 8}']
 )

@@ -1,8 +1,15 @@
+import json
+from pathlib import Path
+
 import pyarrow as pa
+import pytest
 
 from job import schema
-from job.stages.generate import GenerateStage
-from tests.fakes import POISON, EchoGenerator
+from job.config import Embed, Generate
+from job.errors import DataError
+from job.models.folder import find_folder
+from job.stages.generate import GenerateStage, make
+from tests.fakes import POISON, EchoGenerator, tiny_qwen2
 
 
 def generate(*questions: str, errors: list[str | None] | None = None) -> pa.Table:
@@ -33,3 +40,11 @@ def test_a_prompt_that_the_model_fails_on_is_an_error_while_its_neighbours_stay(
     rows = generate("a", POISON, "c", "d", errors=[None, None, None, "prompt is blank"])
     assert rows["error"].to_pylist() == [None, "RuntimeError: the prompt is too long", None, "prompt is blank"]
     assert rows["answer"].to_pylist() == ["system|asked: a|a|['about a']", None, "system|asked: c|c|['about c']", None]
+
+
+def test_a_model_that_cant_be_loaded_is_named_with_its_setting(tmp_path: Path) -> None:
+    config = json.loads((tiny_qwen2(tmp_path) / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "unheard_of", "architectures": []}))
+    model, settings = find_folder(str(tmp_path), "generate.model"), Generate(engine="transformers")
+    with pytest.raises(DataError, match=rf"^generate.model: {tmp_path} can't be loaded \([^\n]*name another model$"):
+        make(settings, "system", Embed(), model, "float32", threads=1)

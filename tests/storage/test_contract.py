@@ -225,6 +225,7 @@ def test_a_writer_that_fails_leaves_nothing(place: str, size: int, failure: type
     assert (storage.list_names(place), storage.list_unfinished(place)) == ([], [])
 
 
+@pytest.mark.usefixtures("real_server")
 def test_a_write_that_goes_on_is_listed_as_unfinished_under_its_own_name(place: str) -> None:
     uri = join(place, "run", "x.txt")
     seen: list[storage.Unfinished] = []
@@ -235,6 +236,7 @@ def test_a_write_that_goes_on_is_listed_as_unfinished_under_its_own_name(place: 
     assert abs(seen[0].started - datetime.now(UTC)) < timedelta(minutes=1)
 
 
+@pytest.mark.usefixtures("real_server")
 def test_a_write_that_is_swept_before_it_ends_puts_nothing(place: str) -> None:
     uri = join(place, "x")
 
@@ -247,6 +249,7 @@ def test_a_write_that_is_swept_before_it_ends_puts_nothing(place: str) -> None:
     assert (storage.list_names(place), storage.list_unfinished(place)) == ([], [])
 
 
+@pytest.mark.usefixtures("real_server")
 def test_a_write_that_is_swept_by_one_that_published_has_lost(place: str) -> None:
     uri = join(place, "x")
 

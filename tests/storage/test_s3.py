@@ -1,6 +1,7 @@
 """What is special about S3: how many requests, of which kind, and what is held in memory."""
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -19,7 +20,7 @@ from job.config import S3
 from job.errors import DataError, DependencyError
 from job.storage.s3_client import client
 from job.storage.s3_read import TAIL_BYTES
-from job.storage.s3_upload import PART_BYTES, Upload
+from job.storage.s3_upload import PART_BYTES, Upload, part_bytes
 from tests.conftest import parquet
 from tests.faults import Fault, Proxy, forget, proxy, refuse, reset
 from tests.services import Bucket
@@ -101,8 +102,8 @@ def test_a_file_is_put_in_as_many_parts_as_it_needs(s3: Bucket, counted: Proxy, 
     assert counted.counts()["PUT object"] == int(size < PART_BYTES)
 
 
-def test_parts_grow_so_that_ten_thousand_hold_the_largest_object(s3: Bucket) -> None:
-    sizes = [PART_BYTES << at // 1000 for at in range(10_000)]
+def test_parts_grow_so_that_ten_thousand_hold_the_largest_object() -> None:
+    sizes = [part_bytes(before) for before in range(10_000)]
     assert sum(sizes) > 5 * 2**40
     assert max(sizes) <= 5 * 2**30
 
@@ -123,6 +124,39 @@ def test_publishing_and_reading_hold_a_part_in_memory_whatever_the_size(s3: Buck
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3 * PART_BYTES
+
+
+READER = """
+import json, resource, sys
+from collections import Counter
+from job import storage
+from job.config import S3
+from job.storage.s3_client import client
+requests = Counter()
+def count(event_name, **_):
+    requests[event_name.rpartition(".")[2]] += 1
+def peak_mib():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+storage.configure(S3(endpoint_url=sys.argv[1]))
+client().meta.events.register("before-send.s3", count)
+before = peak_mib()
+entries = storage.list_inputs(sys.argv[2], (".txt",), "corpus.uri")
+size = sum(len(storage.read_bytes(entry.uri)) for entry in entries)
+print(json.dumps([len(entries), size, requests, peak_mib() - before]))
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_twenty_thousand_objects_take_as_many_requests_and_no_more_memory(s3: Bucket) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda at: storage.put(f"{s3.uri}/{at % 100}/{at}.txt", bytes(1000)), range(20_000)))
+    run = [sys.executable, "-c", READER, s3.server.endpoint, s3.uri]
+    shown = subprocess.run(run, capture_output=True, text=True, check=True)
+    found, size, requests, grown_mib = json.loads(shown.stdout)
+    assert (found, size) == (20_000, 20_000_000)
+    assert requests == {"ListObjectsV2": 20, "GetObject": 20_000}
+    assert grown_mib < 40
 
 
 UPLOADER = """
@@ -220,7 +254,8 @@ def test_whatever_makes_an_object_asks_for_its_encryption(
     makers = [request for request in makers if "uploadId" not in request.target]
     assert len(makers) == 4
     assert all(
-        headers.items() <= {name.lower(): value for name, value in request.headers}.items() for request in makers
+        headers.items() <= {name.lower(): value for name, value in request.headers.items()}.items()
+        for request in makers
     )
 
 

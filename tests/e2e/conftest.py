@@ -1,0 +1,146 @@
+"""What the tests on a cluster share: the image, an S3 server, namespaces that enforce the restricted level.
+
+KUBECONFIG          names the cluster; without it these tests are skipped
+RAGJOB_E2E_IMAGE    the image, localhost/ragjob:0.1.0-cpu by default
+RAGJOB_E2E_LOAD     a command that puts it into the cluster, as `kind load docker-image`; the image's name is added
+RAGJOB_E2E_DATA     a folder with around.txt and prompts.parquet, ../shared/data by default
+"""
+
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.e2e.cluster import ROOT, Namespace, wait_until
+from tests.services import Bucket, S3Server
+
+IMAGE = os.environ.get("RAGJOB_E2E_IMAGE", "localhost/ragjob:0.1.0-cpu")
+DATA = Path(os.environ.get("RAGJOB_E2E_DATA", ROOT.parent / "shared/data"))
+KEYS = {"AWS_ACCESS_KEY_ID": "ragjob", "AWS_SECRET_ACCESS_KEY": "for-trying-out"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    missing = [name for name in ("kubectl", "helm") if shutil.which(name) is None]
+    reason = f"no {missing[0]} on PATH" if missing else "KUBECONFIG isn't set"
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+            item.add_marker(pytest.mark.timeout(900))
+            item.add_marker(pytest.mark.skipif(bool(missing) or "KUBECONFIG" not in os.environ, reason=reason))
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """The image's name, once the cluster has it."""
+    if load := os.environ.get("RAGJOB_E2E_LOAD"):
+        subprocess.run([*shlex.split(load), IMAGE], check=True, capture_output=True)
+    return IMAGE
+
+
+@pytest.fixture
+def namespace() -> Iterator[Namespace]:
+    with restricted() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def s3(image: str) -> Iterator[S3Server]:
+    """The S3 server of k8s/kind in a namespace of its own, reached through a forwarded port."""
+    with restricted() as where:
+        manifest = (ROOT / "k8s/kind/s3.yaml").read_text("utf-8").replace("localhost/ragjob:0.1.0-cpu", image)
+        where.run("kubectl", "apply", "-f", "-", given=manifest)
+        where.run("kubectl", "rollout", "status", "deployment/s3", "--timeout=120s")
+        with forwarded(where, "service/s3", 7070) as port:
+            yield InCluster(where.name, f"http://127.0.0.1:{port}", *KEYS.values())
+
+
+class InCluster(S3Server):
+    """An S3 server named after its namespace."""
+
+    @property
+    def address(self) -> str:
+        """Where pods reach it."""
+        return f"http://s3.{self.name}.svc:7070"
+
+
+@pytest.fixture
+def bucket(s3: InCluster) -> Bucket:
+    """A bucket with the book as corpus and the questions about it."""
+    if not DATA.is_dir():
+        pytest.skip(f"{DATA} isn't there: RAGJOB_E2E_DATA names a folder with around.txt and prompts.parquet")
+    made = Bucket(f"test-{uuid4().hex[:12]}", s3)
+    client = s3.client()
+    client.create_bucket(Bucket=made.name)
+    client.upload_file(str(DATA / "around.txt"), made.name, "corpus/around.txt")
+    client.upload_file(str(DATA / "prompts.parquet"), made.name, "prompts.parquet")
+    return made
+
+
+Values = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def values(bucket: Bucket, s3: InCluster, image: str, namespace: Namespace) -> dict[str, Any]:
+    """Values for this cluster, small enough for 2 CPUs; the namespace has the keys for S3."""
+    secret = ["kubectl", "create", "secret", "generic", "s3-credentials"]
+    namespace.run(*secret, *(f"--from-literal={name}={value}" for name, value in KEYS.items()))
+    repository, tag = image.rsplit(":", 1)
+    small = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "2", "memory": "3Gi"}}
+    return {
+        "config": {
+            "corpus": {"uri": f"{bucket.uri}/corpus/"},
+            "prompts": {"uri": f"{bucket.uri}/prompts.parquet"},
+            "index": {"uri": f"{bucket.uri}/index"},
+            "output": {"uri": f"{bucket.uri}/answers"},
+            "embed": {"dtype": "float32"},
+            "s3": {"endpoint_url": s3.address, "region": s3.region},
+        },
+        "image": {"repository": repository, "tag": tag},
+        "secrets": ["s3-credentials"],
+        "head": {"resources": small},
+        "chroma": {"resources": small, "storage": "1Gi"},
+        "workers": [
+            {"name": "cpu", "min": 1, "max": 1, "cpus": 2, "memory": "6Gi", "resources": {"requests": {"cpu": "500m"}}}
+        ],
+        "networkPolicy": {"egressPorts": [7070]},
+    }
+
+
+@contextmanager
+def restricted() -> Iterator[Namespace]:
+    """A namespace that takes only pods of the restricted level, for the time of the block."""
+    made = Namespace(f"ragjob-{uuid4().hex[:8]}")
+    subprocess.run(["kubectl", "create", "namespace", made.name], check=True, capture_output=True)
+    label = "pod-security.kubernetes.io/enforce=restricted"
+    subprocess.run(["kubectl", "label", "namespace", made.name, label], check=True, capture_output=True)
+    yield made
+    subprocess.run(["kubectl", "delete", "namespace", made.name, "--wait=false"], check=True, capture_output=True)
+
+
+@contextmanager
+def forwarded(namespace: Namespace, what: str, port: int) -> Iterator[int]:
+    """A local port that leads to `port` of a pod or service."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        local = int(probe.getsockname()[1])
+    command = ["kubectl", "--namespace", namespace.name, "port-forward", what, f"{local}:{port}"]
+    forward = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: _listens(local), 30)
+        yield local
+    finally:
+        forward.terminate()
+        forward.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,415 @@
+"""The chart renders what its values promise, and refuses what can't run. Nothing here needs a cluster."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from helm import render as made
+from job import fit
+from job.cluster import Resources
+from job.config import JobSettings, load_settings
+
+ROOT = Path(__file__).parents[1]
+CHART = ROOT / "helm/ragjob"
+EXAMPLES = sorted(file.stem for file in (CHART / "examples").glob("*.yaml"))
+HELM = os.environ.get("HELM") or shutil.which("helm")
+URIS = {name: {"uri": f"s3://bucket/{name}"} for name in ("corpus", "prompts", "index", "output")}
+
+needs_helm = pytest.mark.skipif(HELM is None, reason="no helm on PATH, nor named in HELM")
+
+Documents = dict[str, dict[str, Any]]
+
+
+def helm(*arguments: object, values: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [str(HELM), *map(str, arguments), "--values", "-"]
+    return subprocess.run(command, input=json.dumps(values or {}), capture_output=True, text=True, check=False)
+
+
+def template(values: dict[str, Any], *options: object, release: str = "answers") -> Documents:
+    """The rendered documents by kind and component, with the four uris set."""
+    whole = values | {"config": URIS | values.get("config", {})}
+    rendered = helm("template", release, CHART, *options, values=whole)
+    assert rendered.returncode == 0, rendered.stderr
+    return by_kind(rendered.stdout)
+
+
+def by_kind(text: str) -> Documents:
+    found = [document for document in yaml.safe_load_all(text) if document]
+    return {document["kind"] + suffix(document["metadata"]["name"]): document for document in found}
+
+
+def suffix(name: str) -> str:
+    return "".join(f"/{part}" for part in ("chroma", "ray", "submitter") if name.endswith(f"-{part}"))
+
+
+def example(name: str) -> Documents:
+    return template({}, "--values", CHART / "examples" / f"{name}.yaml")
+
+
+def refusal(values: dict[str, Any], release: str = "answers") -> str:
+    rendered = helm("template", release, CHART, values=values)
+    assert rendered.returncode != 0
+    return rendered.stderr
+
+
+def at(tree: Any, path: str) -> Any:
+    """The node at `a.0.b`; a key with dots in it is written with slashes for them."""
+    keys = [int(key) if key.isdigit() else key.replace("|", ".") for key in path.split(".")]
+    return reduce(lambda node, key: node[key], keys, tree)
+
+
+def pods(documents: Documents) -> dict[str, dict[str, Any]]:
+    """The specification of every pod, by component."""
+    job = documents["RayJob"]["spec"]
+    cluster = job["rayClusterSpec"]
+    templates = [job["submitterPodTemplate"], cluster["headGroupSpec"]["template"]]
+    templates += [group["template"] for group in cluster["workerGroupSpecs"]]
+    templates += [documents["StatefulSet/chroma"]["spec"]["template"]]
+    return {each["metadata"]["labels"]["app.kubernetes.io/component"]: each["spec"] for each in templates}
+
+
+def head_env(documents: Documents) -> dict[str, str]:
+    env = pods(documents)["head"]["containers"][0]["env"]
+    return {variable["name"]: variable["value"] for variable in env}
+
+
+def test_the_schema_of_config_is_the_settings_own() -> None:
+    assert made.SCHEMA.read_text("utf-8") == made.schema(), "run `make manifests`"
+
+
+def test_the_pools_in_the_values_are_the_settings_defaults() -> None:
+    pools = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))["config"]
+    assert pools == {name: {"pool": fit.pool(JobSettings(), name).model_dump()} for name in pools}
+
+
+def test_the_ray_version_is_the_pinned_one() -> None:
+    pinned = re.search(r"^ray==(.*)$", (ROOT / "constraints.txt").read_text("utf-8"), re.M)
+    assert pinned
+    assert f"rayVersion: {pinned[1]}\n" in (CHART / "templates/_spec.tpl").read_text("utf-8")
+
+
+@needs_helm
+@pytest.mark.parametrize("overlay", ["base", "kind"])
+def test_the_manifests_are_the_rendered_chart(overlay: str) -> None:
+    assert (ROOT / "k8s" / overlay / "ragjob.yaml").read_text("utf-8") == made.manifests(overlay), (
+        "run `make manifests`"
+    )
+
+
+@needs_helm
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_example_passes_lint(name: str) -> None:
+    linted = helm("lint", "--strict", CHART, "--values", CHART / "examples" / f"{name}.yaml")
+    assert linted.returncode == 0, linted.stdout
+
+
+@needs_helm
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_example_has_settings_that_plan_finds_room_for(name: str, tmp_path: Path) -> None:
+    documents = example(name)
+    file = tmp_path / "job.yaml"
+    file.write_text(documents["ConfigMap"]["data"]["job.yaml"])
+    env = head_env(documents)
+    size = [float(env[f"RAGJOB__CLUSTER__{what}"]) for what in ("CPUS", "GPUS", "NODES")]
+    settings = load_settings(file, [])
+    assert "run" in documents["RayJob"]["spec"]["entrypoint"]
+    assert fit.check_pools(settings, ["index", "answer"], Resources(size[0], size[1], int(size[2]), None))
+
+
+@needs_helm
+def test_the_configmap_holds_the_settings_as_they_stand() -> None:
+    config = URIS | {
+        "augment": {"template": "{context}\n\n# {prompt}: |-\n"},
+        "embed": {"pool": {"min": 1, "max": 1, "num_cpus": 0.7, "num_gpus": 0}},
+        "retrieve": {"pool": {"min": 1, "max": 1, "num_cpus": 0.1, "num_gpus": 0}},
+        "generate": {"pool": {"min": 1, "max": 1, "num_cpus": 0.5, "num_gpus": 0}},
+    }
+    assert yaml.safe_load(template({"config": config})["ConfigMap"]["data"]["job.yaml"]) == config
+
+
+@needs_helm
+def test_equal_values_make_the_same_job() -> None:
+    assert template({"rerun": "a"}) == template({"rerun": "a"})
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"image": {"tag": "other"}},
+        {"config": {"commit_rows": 7}},
+        {"rerun": "again"},
+        {"command": "index"},
+        {"head": {"env": [{"name": "A", "value": "b"}]}},
+        {"secrets": ["other"]},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+def test_changed_values_make_another_job_with_settings_of_its_own(values: dict[str, Any]) -> None:
+    before, after = template({}), template(values)
+    name = after["RayJob"]["metadata"]["name"]
+    assert name != before["RayJob"]["metadata"]["name"]
+    assert after["ConfigMap"]["metadata"]["name"] == name
+    assert pods(after)["worker"]["volumes"][0]["configMap"]["name"] == name
+
+
+@needs_helm
+@pytest.mark.parametrize("release", ["a", "answers-of-a-very-long-name-for-a-release-in-helm-53"])
+def test_names_stay_within_what_kuberay_takes(release: str) -> None:
+    assert len(template({}, release=release)["RayJob"]["metadata"]["name"]) <= 47
+
+
+@needs_helm
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_pod_keeps_to_the_restricted_level(name: str) -> None:
+    for pod in pods(example(name)).values():
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert [container["securityContext"] for container in pod["containers"]] == [
+            {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+        ]
+
+
+@needs_helm
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_every_container_has_requests_and_limits(name: str) -> None:
+    for pod in pods(example(name)).values():
+        for kind in ("requests", "limits"):
+            assert {"cpu", "memory"} <= pod["containers"][0]["resources"][kind].keys()
+
+
+@needs_helm
+def test_only_the_autoscaler_beside_the_head_gets_a_token_for_kubernetes() -> None:
+    fixed, scaling = pods(example("cpu")), pods(example("autoscale"))
+    assert {name: pod["automountServiceAccountToken"] for name, pod in fixed.items()} == dict.fromkeys(fixed, False)
+    assert [name for name, pod in scaling.items() if pod["automountServiceAccountToken"]] == ["head"]
+
+
+@needs_helm
+def test_the_job_is_told_what_the_groups_may_grow_to() -> None:
+    env = head_env(example("autoscale"))
+    told = {name: env[f"RAGJOB__CLUSTER__{name}"] for name in ("CPUS", "GPUS", "NODES")}
+    assert told == {"CPUS": "34", "GPUS": "4", "NODES": "5"}
+
+
+@needs_helm
+def test_what_config_says_of_the_cluster_stands() -> None:
+    env = head_env(template({"config": {"cluster": {"cpus": 2}}}))
+    assert env.keys() == {
+        "RAY_JOB_STOP_WAIT_TIME_S",
+        "RAGJOB__CHROMA__URL",
+        "RAGJOB__CLUSTER__GPUS",
+        "RAGJOB__CLUSTER__NODES",
+    }
+
+
+@needs_helm
+def test_the_job_has_time_to_stop() -> None:
+    assert head_env(template({}))["RAY_JOB_STOP_WAIT_TIME_S"] == "30"
+
+
+@needs_helm
+def test_the_job_uses_the_charts_chroma() -> None:
+    documents = template({})
+    service = documents["Service/chroma"]
+    port = service["spec"]["ports"][0]["port"]
+    assert head_env(documents)["RAGJOB__CHROMA__URL"] == f"http://{service['metadata']['name']}:{port}"
+    assert service["spec"]["selector"] == documents["StatefulSet/chroma"]["spec"]["template"]["metadata"]["labels"]
+
+
+@needs_helm
+def test_a_chroma_that_exists_is_used_instead() -> None:
+    documents = template({"config": {"chroma": {"url": "http://chroma.other:8000"}}})
+    assert [kind for kind in documents if kind.endswith("/chroma")] == []
+    assert "RAGJOB__CHROMA__URL" not in str(documents["RayJob"])
+
+
+@needs_helm
+@pytest.mark.parametrize(("name", "scales"), [("cpu", False), ("gpu-split", False), ("autoscale", True)])
+def test_the_autoscaler_runs_where_a_group_can_grow(name: str, scales: bool) -> None:
+    cluster = example(name)["RayJob"]["spec"]["rayClusterSpec"]
+    assert cluster["enableInTreeAutoscaling"] is scales
+    assert ("autoscalerOptions" in cluster) is scales
+
+
+@needs_helm
+def test_gpus_are_limits_for_kubernetes_and_resources_for_ray() -> None:
+    group = example("gpu-shared")["RayJob"]["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
+    assert group["rayStartParams"] == {"num-cpus": "8", "num-gpus": "1"}
+    assert group["template"]["spec"]["containers"][0]["resources"] == {
+        "requests": {"cpu": "8", "memory": "32Gi"},
+        "limits": {"cpu": "8", "memory": "32Gi", "nvidia.com/gpu": 1},
+    }
+
+
+@needs_helm
+def test_only_this_jobs_ray_reaches_chroma() -> None:
+    policy = template({})["NetworkPolicy/chroma"]["spec"]
+    (source,) = policy["ingress"]
+    assert policy["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "chroma"
+    assert source["ports"] == [{"port": 8000}]
+    assert source["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/instance"] == "answers"
+    assert source["from"][0]["podSelector"]["matchExpressions"][0]["values"] == ["head", "worker"]
+
+
+@needs_helm
+def test_only_operator_and_submitter_reach_the_dashboard_beside_ray() -> None:
+    ingress = template({})["NetworkPolicy/ray"]["spec"]["ingress"]
+    assert [rule.get("ports") for rule in ingress] == [None, [{"port": 8265}]]
+    submitter, operator = ingress[1]["from"]
+    assert submitter["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "submitter"
+    assert operator["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "kuberay-system"}
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({}, "config.corpus.uri: required by `run`; set it, e.g. to s3://bucket/corpus"),
+        ({"command": "answer"}, "config.prompts.uri: required by `answer`"),
+        ({"config": URIS | {"chroma": {"path": "/data"}}}, "config.chroma.path: for a server on the job's own machine"),
+        ({"config": URIS | {"chunks": {}}}, "chunks"),
+        ({"config": URIS | {"chunk": {"size": "many"}}}, "config/chunk/size"),
+        ({"config": URIS, "worker": []}, "worker"),
+        (
+            {"config": URIS | {"embed": {"pool": {"num_gpus": 1.5}}}},
+            "config.embed.pool.num_gpus: 1.5 can't be placed: an actor takes a share of one GPU, or whole ones",
+        ),
+        (
+            {"config": URIS | {"generate": {"pool": {"num_gpus": 0.25}}}},
+            "workers: the pools of `answer` take 0.25 gpus at their most, all groups together have 0",
+        ),
+        (
+            {"config": URIS | {"embed": {"pool": {"max": 4}}}},
+            "workers: the pools of `index` take 4.4 cpus at their most, all groups together have 2; raise",
+        ),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_what_cannot_run_is_refused_with_the_value_to_change(values: dict[str, Any], says: str) -> None:
+    assert says in refusal(values)
+
+
+@needs_helm
+def test_a_release_that_kuberay_would_refuse_is_refused_at_once() -> None:
+    assert "release name 7up: KubeRay wants one that begins with a letter" in refusal({"config": URIS}, "7up")
+
+
+RAY, SPEC = "RayJob", "spec.rayClusterSpec"
+HEAD, WORKER = f"{SPEC}.headGroupSpec.template.spec", f"{SPEC}.workerGroupSpecs.0.template.spec"
+GROUP = f"{SPEC}.workerGroupSpecs.0"
+CHROMA = "spec.template.spec"
+SIZE = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
+TOLERATION = [{"key": "a", "operator": "Exists"}]
+ENV = [{"name": "A", "value": "b"}]
+VOLUME = [{"name": "v", "emptyDir": {}}]
+MOUNT = [{"name": "v", "mountPath": "/v"}]
+PLACES: dict[str, tuple[Any, str, str, Any]] = {
+    "command": ("index", RAY, "spec.entrypoint", "ragjob index --config /etc/ragjob/job.yaml"),
+    "image.repository": ("r/x", RAY, f"{HEAD}.containers.0.image", "r/x:0.1.0-cpu"),
+    "image.tag": ("t", "StatefulSet/chroma", f"{CHROMA}.containers.0.image", "localhost/ragjob:t"),
+    "image.pullPolicy": ("Always", RAY, f"{WORKER}.containers.0.imagePullPolicy", "Always"),
+    "image.pullSecrets": (["p"], RAY, "spec.submitterPodTemplate.spec.imagePullSecrets", [{"name": "p"}]),
+    "secrets": (["s"], RAY, f"{WORKER}.containers.0.envFrom", [{"secretRef": {"name": "s"}}]),
+    "serviceAccount.name": ("mine", RAY, f"{HEAD}.serviceAccountName", "mine"),
+    "serviceAccount.annotations": ({"a/b": "c"}, "ServiceAccount", "metadata.annotations", {"a/b": "c"}),
+    "job.backoffLimit": (5, RAY, "spec.backoffLimit", 5),
+    "job.preRunningDeadlineSeconds": (5, RAY, "spec.preRunningDeadlineSeconds", 5),
+    "job.activeDeadlineSeconds": (5, RAY, "spec.activeDeadlineSeconds", 5),
+    "job.ttlSecondsAfterFinished": (5, RAY, "spec.ttlSecondsAfterFinished", 5),
+    "head.resources": (SIZE, RAY, f"{HEAD}.containers.0.resources", SIZE),
+    "head.nodeSelector": ({"a": "b"}, RAY, f"{HEAD}.nodeSelector", {"a": "b"}),
+    "head.tolerations": (TOLERATION, RAY, f"{HEAD}.tolerations", TOLERATION),
+    "head.env": (ENV, RAY, f"{HEAD}.containers.0.env.0", ENV[0]),
+    "head.volumes": (VOLUME, RAY, f"{HEAD}.volumes.3", VOLUME[0]),
+    "head.volumeMounts": (MOUNT, RAY, f"{HEAD}.containers.0.volumeMounts.3", MOUNT[0]),
+    "workers.0.name": ("w", RAY, f"{GROUP}.groupName", "w"),
+    "workers.0.min": (0, RAY, f"{GROUP}.minReplicas", 0),
+    "workers.0.max": (3, RAY, f"{GROUP}.maxReplicas", 3),
+    "workers.0.replicas": (2, RAY, f"{GROUP}.replicas", 2),
+    "workers.0.cpus": (3, RAY, f"{GROUP}.rayStartParams.num-cpus", "3"),
+    "workers.0.gpus": (3, RAY, f"{GROUP}.rayStartParams.num-gpus", "3"),
+    "workers.0.memory": ("9Gi", RAY, f"{WORKER}.containers.0.resources.limits.memory", "9Gi"),
+    "workers.0.resources": (SIZE, RAY, f"{WORKER}.containers.0.resources", SIZE),
+    "workers.0.runtimeClassName": ("nvidia", RAY, f"{WORKER}.runtimeClassName", "nvidia"),
+    "workers.0.nodeSelector": ({"a": "b"}, RAY, f"{WORKER}.nodeSelector", {"a": "b"}),
+    "workers.0.tolerations": (TOLERATION, RAY, f"{WORKER}.tolerations", TOLERATION),
+    "workers.0.env": (ENV, RAY, f"{WORKER}.containers.0.env", ENV),
+    "workers.0.volumes": (VOLUME, RAY, f"{WORKER}.volumes.3", VOLUME[0]),
+    "workers.0.volumeMounts": (MOUNT, RAY, f"{WORKER}.containers.0.volumeMounts.3", MOUNT[0]),
+    "submitter.resources": (SIZE, RAY, "spec.submitterPodTemplate.spec.containers.0.resources", SIZE),
+    "chroma.storage": (
+        "3Gi",
+        "StatefulSet/chroma",
+        "spec.volumeClaimTemplates.0.spec.resources.requests.storage",
+        "3Gi",
+    ),
+    "chroma.storageClassName": (
+        "fast",
+        "StatefulSet/chroma",
+        "spec.volumeClaimTemplates.0.spec.storageClassName",
+        "fast",
+    ),
+    "chroma.resources": (SIZE, "StatefulSet/chroma", f"{CHROMA}.containers.0.resources", SIZE),
+    "chroma.nodeSelector": ({"a": "b"}, "StatefulSet/chroma", f"{CHROMA}.nodeSelector", {"a": "b"}),
+    "chroma.tolerations": (TOLERATION, "StatefulSet/chroma", f"{CHROMA}.tolerations", TOLERATION),
+    "networkPolicy.operatorNamespace": (
+        "op",
+        "NetworkPolicy/ray",
+        "spec.ingress.1.from.1.namespaceSelector.matchLabels.kubernetes|io/metadata|name",
+        "op",
+    ),
+    "networkPolicy.egressPorts": ([7070], "NetworkPolicy/ray", "spec.egress.1.ports.2", {"port": 7070}),
+}
+ELSEWHERE = {"rerun", "networkPolicy.enabled", "global"}  # tested above and below
+
+
+def leaves(node: dict[str, Any], prefix: str = "") -> set[str]:
+    """The paths of all values that the schema knows beside `config`."""
+    if "properties" not in node:
+        items = node.get("items", {})
+        return leaves(items, f"{prefix}.0") if "properties" in items else {prefix}
+    parts = {f"{prefix}.{name}".lstrip("."): child for name, child in node["properties"].items() if name != "config"}
+    return {leaf for path, child in parts.items() for leaf in leaves(child, path)}
+
+
+def values_at(path: str, value: Any) -> dict[str, Any]:
+    """Values with `value` at `path`; a group of workers is whole beside it."""
+    first, *rest = path.split(".")
+    if first == "workers":
+        return {"workers": [{"name": "cpu", "min": 1, "max": 1, "cpus": 2, "memory": "6Gi", rest[1]: value}]}
+    return {first: {rest[0]: value}} if rest else {first: value}
+
+
+def test_every_value_has_its_place_tested() -> None:
+    assert leaves(json.loads(made.SCHEMA.read_text("utf-8"))) == PLACES.keys() | ELSEWHERE
+
+
+@needs_helm
+@pytest.mark.parametrize("path", PLACES)
+def test_a_value_reaches_its_place(path: str) -> None:
+    value, kind, place, expected = PLACES[path]
+    assert at(template(values_at(path, value))[kind], place) == expected
+
+
+@needs_helm
+def test_network_policies_can_be_left_out() -> None:
+    documents = template({"networkPolicy": {"enabled": False}})
+    assert [kind for kind in documents if kind.startswith("NetworkPolicy")] == []
+
+
+@needs_helm
+def test_a_service_account_that_exists_is_not_made() -> None:
+    assert "ServiceAccount" not in template({"serviceAccount": {"name": "mine"}})
