@@ -19,7 +19,8 @@ import pytest
 from job import store
 from job.chroma_server import LocalChroma
 from job.errors import DataError, DependencyError
-from job.store import Expected, Target
+from job.store import Expected, Target, loading
+from job.store.collection import find
 
 pytestmark = pytest.mark.services
 
@@ -79,7 +80,7 @@ def loaded(target: Target, expected: Expected, vectors: np.ndarray = VECTORS) ->
 
 def chroma(target: Target, expected: Expected) -> Any:
     """The collection as any other client of the server sees it."""
-    return store._find(target, expected)
+    return find(target, expected)
 
 
 def server_process(target: Target) -> psutil.Process:
@@ -134,7 +135,7 @@ def test_progress_counts_the_rows_that_are_in(target: Target, expected: Expected
 
 
 def load_and_die(target: Target, expected: Expected) -> None:
-    store.WRITE_ROWS = 512
+    loading.WRITE_ROWS = 512
     store.load(target, expected, parts, lambda _: os.kill(os.getpid(), signal.SIGKILL))
 
 
