@@ -6,19 +6,19 @@ TARGET ?= cpu
 IMAGE ?= localhost/ragjob:0.1.0-$(TARGET)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint bench image manifests clean
+.PHONY: help demo test soak lint bench image manifests e2e clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.ready  ## Answer questions about the sample corpus and show the sources
 	$(BIN)/ragjob demo
 
 test: $(VENV)/.ready  ## Run every test that this machine can run (under 10 minutes)
-	$(BIN)/pytest -m "not soak"
+	$(BIN)/pytest -m "not soak and not e2e"
 
 soak: $(VENV)/.ready  ## Run the long kill trials
-	$(BIN)/pytest -m soak
+	$(BIN)/pytest -m "soak and not e2e"
 
 lint: $(VENV)/.ready  ## Check style and types
 	$(BIN)/ruff check .
@@ -33,6 +33,9 @@ image:  ## Build the container image (IMAGE, TARGET=cpu or gpu, BUILD=a program 
 
 manifests: $(VENV)/.ready  ## Write the chart's schema and k8s/ anew, from settings and chart (needs helm)
 	PYTHONPATH=. $(BIN)/python helm/render.py
+
+e2e: $(VENV)/.ready  ## Run the tests on the Kubernetes cluster that KUBECONFIG names (see tests/e2e/conftest.py)
+	$(BIN)/pytest -m "e2e and not soak" tests/e2e
 
 clean:  ## Remove the virtual environment and what the demo wrote
 	rm -rf $(VENV) ragjob-demo

@@ -79,7 +79,6 @@ class Submitted:
     api: client.ApiClient
     name: str
     namespace: str
-    _status: dict[str, Any] = field(default_factory=dict)
     _logs: dict[str, Thread] = field(default_factory=dict)
 
     @property
@@ -105,50 +104,45 @@ class Submitted:
                 log.join(LOG_END_S)
 
     def _follow(self, tell: Tell) -> None:
-        patience = troubles.Patience()
+        patience, phase = troubles.Patience(), None
         for status in self._statuses():
-            if status.get("jobDeploymentStatus") != self._status.get("jobDeploymentStatus"):
-                tell(f"RayJob {self.name}: {status.get('jobDeploymentStatus')}")
-            self._status = status
+            if status.get("jobDeploymentStatus") != phase:
+                phase = status.get("jobDeploymentStatus")
+                tell(f"RayJob {self.name}: {phase}")
             if status.get("jobStatus") == "SUCCEEDED":
                 return
             if error := troubles.failure(self.name, status):
                 raise error
             self._read_logs(tell)
             found = troubles.find(client.CoreV1Api(self.api), self.name, self.namespace, status)
-            patience.bear(found, running=status.get("jobDeploymentStatus") == "Running", tell=tell)
+            patience.bear(found, running=phase == "Running", tell=tell)
 
     def _statuses(self) -> Iterator[dict[str, Any]]:
         """The RayJob's status, at each of its changes and every few seconds."""
         api = client.CustomObjectsApi(self.api)
         rayjobs = ("ray.io", "v1", self.namespace, "rayjobs")
-        version, heard = "", time.monotonic()
+        heard = time.monotonic()
         while True:
             try:
                 found = api.get_namespaced_custom_object(*rayjobs, self.name, _request_timeout=REQUEST_S)
-                # A change between two looks, as a failed attempt that the next one follows, must not be missed.
+                yield found.get("status", {})
+                # Watched from there on: a failed attempt's status doesn't last, the next attempt's replaces it.
                 changes = watch.Watch().stream(
                     api.list_namespaced_custom_object,
                     *rayjobs,
                     field_selector=f"metadata.name={self.name}",
-                    resource_version=version or found["metadata"]["resourceVersion"],
+                    resource_version=found["metadata"]["resourceVersion"],
                     timeout_seconds=LOOK_S,
                     _request_timeout=REQUEST_S,
                 )
-                if not version:
-                    yield found.get("status", {})
                 for change in changes:
-                    version = change["object"]["metadata"]["resourceVersion"]
                     yield change["object"].get("status", {})
-                version = version or found["metadata"]["resourceVersion"]
                 heard = time.monotonic()
-                yield self._status
             except (HTTPError, ApiException) as error:
                 if isinstance(error, ApiException) and error.status == 404:
                     raise DependencyError(f"RayJob {self.name}: was deleted; submit it again to go on") from error
                 if time.monotonic() - heard > UNREACHABLE_S:
                     raise
-                version = ""
                 time.sleep(LOOK_S)
 
     def _read_logs(self, tell: Tell) -> None:

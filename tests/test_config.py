@@ -43,6 +43,8 @@ DESIGNED = {
     "s3.endpoint_url": None,
     "s3.region": None,
     "s3.timeout_s": 60,
+    "keep.versions": 3,
+    "keep.staging_days": 7,
 }
 
 

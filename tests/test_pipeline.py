@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,8 +16,10 @@ import pytest
 from job import pipeline, schema
 from job.chroma_server import LocalChroma
 from job.config import JobSettings
-from job.errors import DataError, DependencyError, TooManyFailures
+from job.errors import DataError, DependencyError, Stopped, TooManyFailures
 from job.execution import Step
+from job.ledger import IndexLedger, claimed_versions
+from job.plan import Plan, Task, check
 from job.stages.rows import Cost, count_errors
 from tests.conftest import files_below
 
@@ -192,6 +195,30 @@ def test_an_index_made_again_computes_nothing(use: Use, corpus: Path, tmp_path: 
     use(refusing)
     again = pipeline.index(settings)
     assert (first.rows, first.already_done, again.rows, again.already_done) == (2, False, 2, True)
+
+
+def test_an_index_whose_parts_are_removed_meanwhile_isnt_committed(use: Use, corpus: Path, tmp_path: Path) -> None:
+    def losing(*work: Any) -> list[Cost]:
+        here(*work)
+        (tmp_path / "index").rename(tmp_path / "gone")
+        return []
+
+    use(losing)
+    with pytest.raises(DependencyError, match=r"^index.uri: the parts of 2 documents were removed meanwhile; run it"):
+        pipeline.index(of_index(corpus, tmp_path))
+    use(here)
+    assert pipeline.index(of_index(corpus, tmp_path)).rows == 2
+
+
+def test_an_index_that_is_being_made_shows_it(use: Use, corpus: Path, tmp_path: Path) -> None:
+    use(stage_then(Stopped("stopped"), here))
+    with pytest.raises(Stopped):
+        pipeline.index(of_index(corpus, tmp_path))
+    (shown,) = (tmp_path / "index").glob("versions/*/_taken-up")
+    before = shown.stat().st_mtime_ns
+    with pytest.raises(Stopped):
+        pipeline.index(of_index(corpus, tmp_path))
+    assert shown.stat().st_mtime_ns > before
 
 
 def test_an_index_made_without_a_server_is_loaded_when_one_is_named(
@@ -384,3 +411,23 @@ def test_the_log_of_a_run_tells_what_each_stage_did(use: Use, asked: Asked, tmp_
     assert [event["event"] for event in done] == ["started", "stage", "done"]
     assert (done[0]["run_id"], done[1]["stage"], done[1]["seconds"]) == (report.run_id, "write", 0.5)
     assert (done[2]["rows"], done[2]["errors"], done[2]["kept"]) == (8, 0, 0)
+
+
+def test_an_index_version_removed_before_it_was_claimed_ends_with_one_line(
+    use: Use, asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = asked()
+    index = shutil.copytree(str(settings.index.uri), tmp_path / "copy")
+    settings = asked(index={"uri": str(index)})
+    (version,) = (index / "versions").iterdir()
+    withdrawn = IndexLedger(str(index), version.name).withdraw
+    use(answering)
+
+    def removing(task: Task) -> Plan:
+        assert withdrawn(lambda: False)
+        return check(task)
+
+    monkeypatch.setattr("job.pipeline.check", removing)
+    with pytest.raises(DataError, match=rf"^index.uri: version {version.name} was removed since the job began; run it"):
+        pipeline.answer(settings)
+    assert claimed_versions(str(settings.output.uri)) == {version.name}

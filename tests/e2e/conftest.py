@@ -122,7 +122,7 @@ def restricted() -> Iterator[Namespace]:
     label = "pod-security.kubernetes.io/enforce=restricted"
     subprocess.run(["kubectl", "label", "namespace", made.name, label], check=True, capture_output=True)
     yield made
-    subprocess.run(["kubectl", "delete", "namespace", made.name], check=True, capture_output=True)
+    subprocess.run(["kubectl", "delete", "namespace", made.name, "--wait=false"], check=True, capture_output=True)
 
 
 @contextmanager

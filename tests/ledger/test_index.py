@@ -1,5 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,10 @@ def test_a_version_is_committed_with_what_it_holds(index: IndexLedger) -> None:
     assert manifest == index.manifest()
     made = {"version": "v1", "dtype": "bfloat16", "dimension": 2, "metric": "cosine"}
     counts = {"documents": 3, "failed": 2, "chunks": 3}
-    assert replace(manifest, parts=[], documents_file="") == IndexManifest(
-        parts=[], documents_file="", **made, **counts, **ABOUT
+    assert replace(manifest, parts=[], documents_file="", created="") == IndexManifest(
+        parts=[], documents_file="", created="", **made, **counts, **ABOUT
     )
+    assert abs(datetime.fromisoformat(manifest.created) - datetime.now(UTC)) < timedelta(minutes=1)
     assert committed_ids(index) == ["a0", "a1", "b0"]
 
 
@@ -154,7 +156,8 @@ def test_a_commit_that_was_killed_before_its_manifest_is_made_again_the_same(
         index.commit(index.survey(), **ABOUT)
     monkeypatch.undo()
     assert index.manifest() is None
-    assert index.commit(index.survey(), **ABOUT) == twin.commit(twin.survey(), **ABOUT)
+    made = index.commit(index.survey(), **ABOUT)
+    assert made == replace(twin.commit(twin.survey(), **ABOUT), created=made.created)
 
 
 def test_a_commit_that_was_killed_after_its_manifest_is_brought_to_its_end(
@@ -194,6 +197,21 @@ def test_who_commits_second_leaves_the_first_ones_version_as_it_is(index: IndexL
     index.write(chunks({"b": FINE, "c": FINE}))
     assert index.commit(index.survey(), **ABOUT) == first
     assert {name: (version / name).read_bytes() for name in files_below(version)} == before
+
+
+@pytest.mark.parametrize("needed", [[True], [False, True]], ids=["before", "meanwhile"])
+def test_a_manifest_isnt_withdrawn_from_who_needs_it(index: IndexLedger, needed: list[bool]) -> None:
+    index.write(chunks({"a": FINE}))
+    made = index.commit(index.survey(), **ABOUT)
+    assert index.withdraw(iter(needed).__next__) is False
+    assert index.manifest() == made
+
+
+def test_a_manifest_that_nobody_needs_is_withdrawn_once_and_again(index: IndexLedger) -> None:
+    index.write(chunks({"a": FINE}))
+    index.commit(index.survey(), **ABOUT)
+    assert [index.withdraw(lambda: False) for _ in range(2)] == [True, True]
+    assert index.manifest() is None
 
 
 def test_a_late_writers_part_isnt_read(index: IndexLedger) -> None:
