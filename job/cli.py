@@ -34,7 +34,6 @@ SHOWN_ANSWERS = 4
 
 app = typer.Typer(
     help="Answer a file of prompts from a corpus, in batch: each prompt exactly once, with its sources.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -214,7 +213,7 @@ def main() -> NoReturn:
 def _exit_code(own: TextIO) -> int:
     error: RagjobError | None
     try:
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         # The parser turns KeyboardInterrupt into this code.
         error = Stopped("stopped; what is staged stays, run the same command again to go on") if code else None
     except RagjobError as ours:
@@ -223,7 +222,7 @@ def _exit_code(own: TextIO) -> int:
         if not hasattr(other, "format_message"):  # a usage error of the command line's parser has it
             traceback.print_exc(file=own)
             return RagjobError.exit_code
-        error = SettingsError(f"{other.format_message()}; `ragjob --help` shows the usage")
+        error = SettingsError(f"{other.format_message().removesuffix('.')}; `ragjob --help` shows the usage")
     if error is None:
         return 0
     print(f"ragjob: {' '.join(str(error).split())}", file=own)

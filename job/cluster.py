@@ -109,6 +109,8 @@ def _connect(local: Resources | None, mark: dict[str, str]) -> None:
     os.environ.update(mark)
     try:
         ray.init(**options)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, stop)  # ray.init has replaced the caller's handler
     except (ConnectionError, RuntimeError, TimeoutError, OSError, ValueError) as error:
         where = f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}" if not local else "a Ray on this machine"
         reason = " ".join(str(error).split())[:200]
@@ -118,8 +120,6 @@ def _connect(local: Resources | None, mark: dict[str, str]) -> None:
     finally:
         for name in mark:
             del os.environ[name]
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)  # ray.init has replaced the caller's handler
 
 
 def _local_cpus() -> int:

@@ -48,6 +48,12 @@ class Write:
         return rows.select(["error"])
 
 
+class Dawdle:
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        time.sleep(1)
+        return rows
+
+
 class Fail:
     def __init__(self, error: Exception) -> None:
         self._error = error
@@ -84,6 +90,23 @@ def test_progress_ends_with_all_rows_of_each_stage(tmp_path: Path) -> None:
     steps = [Step(["mark"], lambda: [Mark(5)], POOL), Step(["write"], lambda: [Write(tmp_path)])]
     execute(BLOCKS, steps, 1, S3(), lambda progress: seen.update({progress.stage: progress}))
     assert seen == {"mark": Progress("mark", 8, 1.0), "write": Progress("write", 8, 1.0)}
+
+
+def test_progress_is_told_while_a_flow_runs_and_never_falls(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    steps = [Step(["dawdle"], lambda: [Dawdle()], POOL), Step(["write"], lambda: [Write(tmp_path)])]
+    execute(BLOCKS, steps, 1, S3(), told.append)
+    shares = [progress.share for progress in told if progress.stage == "dawdle"]
+    assert {0.25, 0.5, 0.75, 1.0} <= set(shares)
+    assert shares == sorted(shares)
+
+
+def test_nothing_is_told_of_a_flow_after_it_has_failed(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    steps = [Step(["fail"], lambda: [Fail(DataError("torn"))], POOL), Step(["write"], lambda: [Write(tmp_path)])]
+    with pytest.raises(DataError):
+        execute(BLOCKS, steps, 1, S3(), told.append)
+    assert [progress for progress in told if progress.share > 0] == []
 
 
 @pytest.mark.parametrize("pool", [None, POOL], ids=["task", "actor"])
