@@ -21,6 +21,7 @@ import httpx
 import psutil
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from job import storage
 from job.errors import DependencyError
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ READY_S = 60.0
 END_S = 5.0
 FRESH_S = 60.0  # a younger temporary folder may belong to a job that hasn't locked it yet
 PORT_TRIES = 5
-RESTARTS = 3
+RESTARTS = 5  # a torn index costs three before it is known for one
 
 # The rust bindings are what the `chroma` command runs, without the second that importing chromadb takes.
 BOOT = """
@@ -53,7 +54,7 @@ class LocalChroma:
     """A Chroma server whose data is in `path`, or in a temporary folder that goes with it.
 
     It starts on entering, without being waited for, and has ended after leaving. If it dies in between it is
-    started again, up to three times, with the same url and data.
+    started again, up to five times, with the same url and data.
     """
 
     def __init__(self, path: str | None) -> None:
@@ -82,13 +83,6 @@ class LocalChroma:
         try:
             with _data_folder(self._path) as (folder, lock):
                 self._serve(folder, lock)
-        except OSError as error:
-            self._fail(
-                DependencyError(
-                    f"chroma.path: {self._path or tempfile.gettempdir()}: {error}: name a folder with space "
-                    "that this job may write"
-                )
-            )
         except DependencyError as error:
             self._fail(error)
 
@@ -144,9 +138,26 @@ class LocalChroma:
         return False
 
 
+def check_folder(path: str) -> None:
+    """Raise `DependencyError` unless a server could keep its data in `path` now: it is no other job's, and writable."""
+    with _data_folder(path) as (folder, _):
+        storage.check_writable(str(folder), "chroma.path")
+
+
 @contextmanager
 def _data_folder(path: str | None) -> Iterator[tuple[Path, int]]:
     """The server's folder and its lock: a descriptor that the server inherits, so it is held while one lives."""
+    try:
+        with _locked_folder(path) as found:
+            yield found
+    except OSError as error:
+        raise DependencyError(
+            f"chroma.path: {path or tempfile.gettempdir()}: {error}: name a folder with space that this job may write"
+        ) from error
+
+
+@contextmanager
+def _locked_folder(path: str | None) -> Iterator[tuple[Path, int]]:
     _sweep()
     folder = Path(path or tempfile.mkdtemp(prefix=PREFIX)).absolute()
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, TextIO
 
 import typer
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
@@ -22,6 +23,7 @@ from job.errors import RagjobError, SettingsError, Stopped
 from job.progress import as_event, fields, silent
 
 if TYPE_CHECKING:
+    from job.clean import Leftover
     from job.config import JobSettings
     from job.pipeline import Report
     from job.progress import Observe
@@ -106,6 +108,25 @@ def run(config: Config = None, assign: Assignments = None, quiet: Quiet = False)
     from job.pipeline import run
 
     _work(run, _settings(config, assign), quiet)
+
+
+@app.command()
+def clean(
+    config: Config = None,
+    assign: Assignments = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what is listed.")] = False,
+) -> None:
+    """List what jobs left that nothing needs any more, or remove it.
+
+    Example: `ragjob clean --config job.yaml --yes`
+    """
+    from job.clean import clean
+
+    found = clean(_settings(config, assign), remove=yes)
+    for each in found:
+        out.print(f"{each.kind:<10} {_size(each):>15}  {each.address}: {each.reason}", markup=False)
+    end = "; `ragjob clean --yes` removes what is listed" if found and not yes else ""
+    out.print(f"{len(found):,} {'removed' if yes else 'could go'}{end}")
 
 
 @app.command()
@@ -240,6 +261,12 @@ def _work(command: "Callable[[JobSettings, Observe], Report]", settings: "JobSet
         report = command(settings, progress.observe)
     _summarise(report, time.monotonic() - start)
     return report
+
+
+def _size(leftover: "Leftover") -> str:
+    if leftover.size is None:
+        return ""
+    return f"{leftover.size:,} vectors" if leftover.kind == "collection" else decimal(leftover.size)
 
 
 class _Events(logging.Handler):

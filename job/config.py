@@ -219,6 +219,13 @@ class S3(Section):
         return self
 
 
+class Keep(Section):
+    versions: int = Field(3, ge=1, description="index versions that `clean` keeps beside the current one: the newest")
+    staging_days: float = Field(
+        7, gt=0, description="days without a write after which `clean` takes what never came to its end"
+    )
+
+
 class JobSettings(BaseSettings):
     """All settings of a job.
 
@@ -248,6 +255,7 @@ class JobSettings(BaseSettings):
     errors: Errors = Errors()
     cluster: Cluster = Cluster()
     s3: S3 = S3()
+    keep: Keep = Keep()
 
     @classmethod
     def settings_customise_sources(

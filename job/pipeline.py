@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from job import cluster, fit, inputs, ledger, schema
-from job.config import JobSettings
-from job.errors import DataError, RagjobError, TooManyFailures
+from job import cluster, fit, inputs, ledger, schema, storage
+from job.config import Chroma, JobSettings
+from job.errors import DataError, DependencyError, RagjobError, TooManyFailures
 from job.execution import Step, execute
 from job.plan import Plan, Task, check, identify
 from job.progress import Observe, Progress, silent
@@ -136,8 +136,7 @@ def _do(task: Task, observe: Observe) -> Report:
         log.info("started", extra={"command": task.command, "index_version": task.version, "run_id": task.run_id})
         plan = check(task)
         plan.require()
-        if task.run:
-            task.run.claim()
+        _claim(task)
         report = _carry_out(task, plan, observe)
         for cost in report.costs:
             log.info("stage", extra=asdict(cost))
@@ -146,7 +145,10 @@ def _do(task: Task, observe: Observe) -> Report:
 
 
 def _carry_out(task: Task, plan: Plan, observe: Observe) -> Report:
-    with _chroma(task) as target, cluster.running(plan.size) if task.flows else nullcontext():
+    with (
+        serving(task.settings.chroma, own=task.run is not None) as target,
+        cluster.running(plan.size) if task.flows else nullcontext(),
+    ):
         report = Report(task.command, task.version, 0, 0)
         manifest = task.manifest
         if manifest is None:
@@ -175,17 +177,24 @@ def _finished(task: Task) -> Report | None:
     return None
 
 
+def _claim(task: Task) -> None:
+    """Say which index version is needed; raises `DataError` when `clean` took it away before that was said."""
+    if task.run:
+        task.run.claim(task.version)
+    if task.manifest and task.index.manifest() is None:
+        raise DataError(f"index.uri: version {task.version} was removed since the job began; run it again")
+
+
 @contextmanager
-def _chroma(task: Task) -> Iterator[Callable[[], "Target"] | None]:
-    """The server to use, once it is ready: the one that is named, or one for the job's time; None if none is needed.
+def serving(settings: Chroma, *, own: bool) -> Iterator[Callable[[], "Target"] | None]:
+    """The server to use, once it is ready: one that lasts, or if need be the job's `own`; None if there is none.
 
     An index without a server that lasts is committed unloaded: its vectors wait on storage.
     """
-    settings = task.settings.chroma
     if settings.url:
         url = settings.url
         yield lambda: _target(url, settings.timeout_s)
-    elif settings.path is None and not task.run:
+    elif settings.path is None and not own:
         yield None
     else:
         from job.chroma_server import LocalChroma
@@ -201,12 +210,14 @@ def _target(url: str, timeout_s: float) -> "Target":
 
 
 def _index(task: Task, plan: Plan, observe: Observe, report: Report) -> tuple[ledger.IndexManifest, Report]:
+    task.index.take_up()
     limit = task.settings.commit_rows
     units = list(inputs.plan_slices(plan.segments, limit, limit * CHUNK_BYTES))
     tasks = fit.free_tasks(task.settings, "index", plan.size)
     try:
         spent = execute(units, index_steps(task, plan.size), tasks, task.settings.s3, observe)
         parts = task.index.survey()
+        _check_complete(plan, parts)
         _check_documents(task, parts)
         about = {"fingerprint": task.fingerprint, "settings": task.facts, "embed_model": task.embed.label}
         manifest = task.index.commit(parts, **about)
@@ -218,6 +229,13 @@ def _index(task: Task, plan: Plan, observe: Observe, report: Report) -> tuple[le
         task.index.settle(faster)
         spent, manifest = [], faster
     return manifest, _indexed(task, manifest, replace(report, costs=spent))
+
+
+def _check_complete(plan: Plan, parts: list[ledger.Part]) -> None:
+    """Raise when a document is in no part: `clean` takes those of an attempt that was given up long ago."""
+    lost = sum(segment.rows for segment in plan.segments) - sum(part.documents.num_rows for part in parts)
+    if lost > 0:
+        raise DependencyError(f"index.uri: the parts of {lost:,} documents were removed meanwhile; run it again")
 
 
 def _check_documents(task: Task, parts: list[ledger.Part]) -> None:
@@ -261,7 +279,8 @@ def _expected(settings: JobSettings, manifest: ledger.IndexManifest) -> "Expecte
     from job.store import Expected, collection_name
 
     name = collection_name(settings.index.collection, manifest.version)
-    return Expected(name, manifest.version, manifest.fingerprint, manifest.chunks, manifest.dimension)
+    source = storage.absolute(str(settings.index.uri))
+    return Expected(name, manifest.version, manifest.fingerprint, manifest.chunks, manifest.dimension, source)
 
 
 def _answer(

@@ -290,4 +290,8 @@ def _check_chroma(task: Task, size: Resources) -> str:
             f"chroma.url: required on {size.nodes} nodes: the job's own server is on loopback, "
             "which the other nodes can't reach; start a Chroma server and name it"
         )
+    if settings.chroma.path:
+        from job.chroma_server import check_folder
+
+        check_folder(settings.chroma.path)
     return f"the job's own, data in {settings.chroma.path or 'a temporary folder'}"

@@ -67,11 +67,6 @@ def embedded(dimension: int) -> pa.Schema:
     return pa.schema([(EMBEDDING, pa.list_(pa.float32(), dimension))])
 
 
-def chunk_parts(dimension: int) -> pa.Schema:
-    """Schema of an index part."""
-    return pa.schema([field for field in CHUNKS if field.name != ERROR] + list(embedded(dimension)))
-
-
 def answers(passed: pa.Schema) -> pa.Schema:
     """Schema of `answers.parquet` for prompts with the pass-through columns `passed`."""
     first = [pa.field(PROMPT_ID, pa.string()), pa.field(PROMPT, pa.string())]

@@ -29,7 +29,7 @@ def server(statuses: list[int], kind: str = "application/json") -> Iterator[tupl
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         Thread(target=http.serve_forever, args=(0.01,)).start()
         url = f"http://me:secret@127.0.0.1:{http.server_port}"
-        with Session(url, timeout_s=2, headers=httpx.Headers()) as session:
+        with Session(url, timeout_s=2, patience_s=0, headers=httpx.Headers()) as session:
             yield session, f"{url}/api/v2/heartbeat"
         http.shutdown()
 

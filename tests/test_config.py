@@ -1,5 +1,4 @@
 import json
-import re
 from collections.abc import Callable
 from operator import attrgetter
 from pathlib import Path
@@ -11,7 +10,6 @@ from pydantic import ValidationError
 
 from job.config import JobSettings, keys_of, load_settings, require
 from job.errors import SettingsError
-from job.starter import STARTER
 
 Load = Callable[..., JobSettings]
 NUMBERS = {"commit_rows": 256, "chunk.size": 200, "embed.pool.max": 1, "retrieve.top_k": 3}
@@ -45,6 +43,8 @@ DESIGNED = {
     "s3.endpoint_url": None,
     "s3.region": None,
     "s3.timeout_s": 60,
+    "keep.versions": 3,
+    "keep.staging_days": 7,
 }
 
 
@@ -271,13 +271,6 @@ def test_a_required_key_that_isnt_set_is_named_with_the_command() -> None:
 def test_required_keys_that_are_set_will_do() -> None:
     settings = load_settings(None, ["corpus.uri=books", "index.uri=index"])
     assert require(settings, "index", "corpus.uri", "index.uri") is None
-
-
-def test_the_starter_comments_out_what_is_the_default(load: Load) -> None:
-    uncommented = re.sub(r"(?m)^(\s*)# ( *\w+:)", r"\1\2", STARTER)
-    everything = load(uncommented)
-    assert everything.chroma.url == "http://chroma:8000"
-    assert everything.model_dump(exclude={"chroma"}) == load(STARTER).model_dump(exclude={"chroma"})
 
 
 def test_the_json_schema_has_every_key() -> None:

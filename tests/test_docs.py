@@ -46,7 +46,9 @@ def test_the_help_is_the_programs() -> None:
     assert f"<!-- help -->\n```\n{text}\n```" in README
 
 
-@pytest.mark.parametrize("command", ["plan", "index", "load", "answer", "run", "demo", "submit", "schema", "init"])
+@pytest.mark.parametrize(
+    "command", ["plan", "index", "load", "answer", "run", "clean", "demo", "submit", "schema", "init"]
+)
 def test_every_command_has_help_with_an_example(command: str) -> None:
     shown = subprocess.run([BIN / "ragjob", command, "--help"], capture_output=True, text=True, check=True)
     assert f"Example: ragjob {command}" in shown.stdout

@@ -1,4 +1,5 @@
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from job.storage import Entry
 
 BOTH = ["index", "answer"]
 GB = 10**9
+NOW = datetime.now(UTC)
 
 
 def pools(**sizes: dict[str, Any]) -> JobSettings:
@@ -139,7 +141,7 @@ def memory(size: int | None) -> Resources:
 
 
 def test_a_chunk_is_about_half_a_chunks_size_of_text() -> None:
-    segment = Segment(Entry("a.md", "a.md", 4000, "tag"), -1, 1, 4000)
+    segment = Segment(Entry("a.md", "a.md", 4000, "tag", NOW), -1, 1, 4000)
     assert fit.estimate_chunks(JobSettings(), [segment, segment]) == 20
 
 

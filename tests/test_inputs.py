@@ -1,3 +1,5 @@
+from datetime import UTC, datetime
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -16,6 +18,7 @@ DOCUMENTS = Corpus()
 PROMPTS = Prompts()
 NAMED = Prompts(id_column="id")
 ROWS = pa.table({"prompt": ["a", "b", "c"]})
+NOW = datetime.now(UTC)
 
 
 def test_a_document_is_a_text_file_or_a_row_of_a_table(write_files: WriteFiles) -> None:
@@ -163,7 +166,7 @@ def segments_of(shapes: list[tuple[int, int]]) -> list[Segment]:
     """Segments of these (rows, bytes), each in a file of its own."""
     names = [f"{number}.jsonl" for number in range(len(shapes))]
     return [
-        Segment(Entry(name, name, size, "tag"), -1, rows, size)
+        Segment(Entry(name, name, size, "tag", NOW), -1, rows, size)
         for name, (rows, size) in zip(names, shapes, strict=True)
     ]
 

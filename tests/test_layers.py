@@ -14,7 +14,7 @@ ROOT = Path(job.__file__).parent
 # From the top: a module imports those of its own level and of lower ones. A package stands for its modules.
 LEVELS = [
     {"__main__", "cli"},
-    {"__init__", "pipeline", "submit"},
+    {"__init__", "pipeline", "clean", "submit"},
     {"plan"},
     {"execution"},
     {"watch"},

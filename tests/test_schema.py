@@ -54,11 +54,5 @@ def test_answers_have_the_designs_columns_in_its_order() -> None:
     ]
 
 
-def test_index_parts_have_the_designs_columns_in_its_order() -> None:
-    parts = schema.chunk_parts(384)
-    assert parts.names == ["chunk_id", "document_id", "uri", "chunk_index", "text", "embedding"]
-    assert parts.field("embedding").type == pa.list_(pa.float32(), 384)
-
-
 def test_no_answer_column_is_free_for_passing_through() -> None:
     assert schema.RESERVED.issuperset(schema.answers(pa.schema([])).names)

@@ -16,14 +16,17 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from job import schema, store
+from job import store
 from job.chroma_server import LocalChroma
 from job.errors import DataError, DependencyError
-from job.store import Expected, Target
+from job.store import Expected, Target, loading
+from job.store.collection import find
 
 pytestmark = pytest.mark.services
 
 DIMENSION = 32
+COLUMNS = ["chunk_id", "document_id", "uri", "chunk_index", "text", "embedding"]
+INDEX = "an/index"
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def target() -> Iterator[Target]:
 @pytest.fixture
 def expected(request: pytest.FixtureRequest) -> Expected:
     """2,000 rows, in a collection of the test's own."""
-    return Expected(f"{request.node.name}-1", "1", "fingerprint", 2000, DIMENSION)
+    return Expected(f"{request.node.name}-1", "1", "fingerprint", 2000, DIMENSION, INDEX)
 
 
 def unit_vectors(count: int, seed: int) -> np.ndarray:
@@ -57,7 +60,7 @@ def table(vectors: np.ndarray, text: str = "passage") -> pa.Table:
         [f"{text} {number}" for number in numbers],
         pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
     ]
-    return pa.table(columns, schema=schema.chunk_parts(vectors.shape[1]))
+    return pa.table(dict(zip(COLUMNS, columns, strict=True)))
 
 
 def parts(vectors: np.ndarray = VECTORS) -> list[pa.Table]:
@@ -77,7 +80,7 @@ def loaded(target: Target, expected: Expected, vectors: np.ndarray = VECTORS) ->
 
 def chroma(target: Target, expected: Expected) -> Any:
     """The collection as any other client of the server sees it."""
-    return store._find(target, expected)
+    return find(target, expected)
 
 
 def server_process(target: Target) -> psutil.Process:
@@ -114,7 +117,7 @@ def test_hits_below_min_score_are_left_out(target: Target, expected: Expected) -
 
 
 def test_an_index_without_chunks_is_loaded_and_finds_nothing(target: Target) -> None:
-    expected = Expected("empty-1", "1", "fingerprint", 0, DIMENSION)
+    expected = Expected("empty-1", "1", "fingerprint", 0, DIMENSION, INDEX)
 
     hits = loaded(target, expected, VECTORS[:0]).search(VECTORS[:2], top_k=3, min_score=None, batch_size=2)
 
@@ -132,7 +135,7 @@ def test_progress_counts_the_rows_that_are_in(target: Target, expected: Expected
 
 
 def load_and_die(target: Target, expected: Expected) -> None:
-    store.WRITE_ROWS = 512
+    loading.WRITE_ROWS = 512
     store.load(target, expected, parts, lambda _: os.kill(os.getpid(), signal.SIGKILL))
 
 
@@ -203,7 +206,7 @@ def test_a_torn_index_on_disk_is_not_loaded_and_is_built_anew(tmp_path: Path, ex
 
 
 def test_a_collection_of_another_index_is_refused_and_left_as_it_is(target: Target, expected: Expected) -> None:
-    other = Expected(expected.name, "1", "another fingerprint", 2000, DIMENSION)
+    other = Expected(expected.name, "1", "another fingerprint", 2000, DIMENSION, INDEX)
     loaded(target, other)
 
     for refused in (loaded, store.is_loaded, store.open_collection):
@@ -222,7 +225,7 @@ def test_two_servers_are_not_mixed_up(target: Target, expected: Expected) -> Non
 def test_rows_that_do_not_fit_one_request_are_sent_in_several(target: Target) -> None:
     rows = table(VECTORS[:3], text="long passage " * 1_200_000)
 
-    store.load(target, Expected("long-1", "1", "fingerprint", 3, DIMENSION), lambda: [rows], ignore)
+    store.load(target, Expected("long-1", "1", "fingerprint", 3, DIMENSION, INDEX), lambda: [rows], ignore)
 
     assert rows.nbytes > 40 * 2**20  # what the server refuses
 
@@ -234,7 +237,7 @@ def test_rows_that_do_not_fit_one_request_are_sent_in_several(target: Target) ->
 def test_rows_that_contradict_their_manifest_are_refused(
     target: Target, count: int, dimension: int, message: str
 ) -> None:
-    expected = Expected(f"contradicted-{dimension}", "1", "fingerprint", count, dimension)
+    expected = Expected(f"contradicted-{dimension}", "1", "fingerprint", count, dimension, INDEX)
 
     with pytest.raises(DataError, match=rf"index\.uri: .*{message}"):
         store.load(target, expected, parts, ignore)

@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 from job import storage
 from job.errors import DataError
 
+TAKEN_UP = "_taken-up"  # a file put by each attempt as it begins: its time tells `clean` that somebody is at work
+
 
 def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
     """Read a file. Raises `DataError` when it isn't whole."""

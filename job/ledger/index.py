@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 
 from job import schema, storage
 from job.errors import DataError
-from job.ledger.files import read_parquet, to_json, to_parquet
+from job.ledger.files import TAKEN_UP, read_parquet, to_json, to_parquet
 
 # Staged parts: whole documents; documents with a failed chunk; what a commit keeps of either.
 _CLEAN, _FAILED, _SETTLED = "part-", "_failed-", "part-settled-"
@@ -21,7 +22,7 @@ _LISTED = [schema.CHUNK_ID, schema.DOCUMENT_ID, schema.URI]
 
 @dataclass(frozen=True)
 class IndexManifest:
-    """A committed index version: what it was made of, what it holds and in which parts."""
+    """A committed index version: what it was made of, what it holds in which parts, and when (ISO 8601, UTC)."""
 
     version: str
     fingerprint: str
@@ -35,25 +36,52 @@ class IndexManifest:
     chunks: int
     documents_file: str
     parts: list[dict[str, Any]]
+    created: str
 
 
 class IndexLedger:
     """One version below `index.uri`: parts of whole documents, the manifest, `documents.parquet` as it says."""
 
     def __init__(self, uri: str, version: str) -> None:
-        self._folder = storage.join(storage.absolute(uri), "versions", version)
+        self._folder = storage.join(versions(uri), version)
         self._version = version
         self._documents = storage.join(self._folder, "documents.parquet")
+        self._manifest = storage.join(self._folder, "manifest.json")
 
     def manifest(self) -> IndexManifest | None:
         """The manifest, or None while the version isn't committed."""
-        uri = storage.join(self._folder, "manifest.json")
-        if not storage.exists(uri):
+        if not storage.exists(self._manifest):
             return None
         try:
-            return IndexManifest(**json.loads(storage.read_bytes(uri)))
+            return IndexManifest(**json.loads(storage.read_bytes(self._manifest)))
         except (ValueError, TypeError) as error:
-            raise DataError(f"index.uri: {uri} isn't a manifest of this program: {error}") from error
+            raise DataError(f"index.uri: {self._manifest} isn't a manifest of this program: {error}") from error
+
+    def take_up(self) -> None:
+        """Show that an attempt is at work on the version."""
+        storage.put(storage.join(self._folder, TAKEN_UP), b"")
+
+    def withdraw(self, needed: Callable[[], bool]) -> bool:
+        """Take the manifest away unless the version is `needed`, and put it back if it is by then.
+
+        Who needs a version says so before looking for its manifest: so either sees the other. Tells whether it is gone.
+        """
+        if needed():
+            return False
+        try:
+            content = storage.read_bytes(self._manifest)
+        except storage.MissingError:
+            return True
+        storage.delete([self._manifest])
+        if needed():
+            storage.put_if_absent(self._manifest, content)
+            return False
+        return True
+
+    def remove(self) -> None:
+        """Remove the files of a version without a manifest, what was derived from one first."""
+        storage.delete([self._documents])
+        storage.delete_folder(self._folder)
 
     def done(self) -> frozenset[str]:
         """Ids of the documents that are in a part without an error."""
@@ -127,9 +155,10 @@ class IndexLedger:
             # Under a name of its own: an attempt that loses the race must not replace the winner's.
             documents_file=self._put(_DOCUMENTS, documents),
             parts=[{"name": name, "rows": rows} for name, rows in zip(names, counts, strict=True)],
+            created=datetime.now(UTC).isoformat(),
             **about,
         )
-        storage.put_if_absent(storage.join(self._folder, "manifest.json"), to_json(asdict(manifest)))
+        storage.put_if_absent(self._manifest, to_json(asdict(manifest)))
 
     def batches(self, manifest: IndexManifest) -> Iterator[pa.Table]:
         """The committed rows, a part at a time."""
@@ -180,6 +209,11 @@ class Part:
     name: str
     fresh: set[str] | None
     documents: pa.Table
+
+
+def versions(uri: str) -> str:
+    """The folder of `index.uri` that has a folder for each version."""
+    return storage.join(storage.absolute(uri), "versions")
 
 
 def current_version(uri: str) -> str | None:

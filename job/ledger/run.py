@@ -1,6 +1,7 @@
 """Runs: staged parts of answers, and the one file that they are published as."""
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
 
@@ -12,13 +13,14 @@ import pyarrow.parquet as pq
 
 from job import schema, storage
 from job.errors import DataError, DependencyError
-from job.ledger.files import read_parquet, to_json, to_parquet
+from job.ledger.files import TAKEN_UP, read_parquet, to_json, to_parquet
 from job.ledger.log import AttemptLog
 
 Mask = npt.NDArray[np.bool_]
 
 WINDOW = 4096  # prompts that publishing holds at once
 _IDENTITY = b"ragjob.identity"
+_CLAIM = "identity.json"
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,10 @@ class RunLedger:
     def __init__(self, uri: str, run_id: str, identity: str) -> None:
         output = storage.absolute(uri)
         self._run = storage.join(output, run_id)
-        self._staging = storage.join(output, "_staging", run_id)
+        self._staging = storage.join(staging(output), run_id)
         self._run_id = run_id
         self._identity = identity
-        self.answers = storage.join(self._run, "answers.parquet")
+        self.answers = _answers(output, run_id)
 
     def published(self) -> RunManifest | None:
         """The manifest, written anew if it is missing, or None while the run isn't published.
@@ -63,11 +65,15 @@ class RunLedger:
         """The log of this attempt, to be kept with the run."""
         return AttemptLog(storage.join(self._run, "_log"))
 
-    def claim(self) -> None:
-        """Put the run's identity before its first part. Raises `DataError` when another one stands there."""
-        uri = storage.join(self._staging, "identity.json")
-        if not storage.put_if_absent(uri, to_json({"identity": self._identity})):
-            self._check(_identity(uri))
+    def claim(self, version: str) -> None:
+        """Put the run's identity and its index version before its first part.
+
+        Raises `DataError` when another identity stands there.
+        """
+        uri = storage.join(self._staging, _CLAIM)
+        if not storage.put_if_absent(uri, to_json({"identity": self._identity, "index_version": version})):
+            self._check(_claimed(uri, "identity"))
+        storage.put(storage.join(self._staging, TAKEN_UP), b"")
 
     def progress(self, total: int) -> tuple[Mask, Mask]:
         """Which of the `total` positions have a staged answer, and which a staged row of either kind."""
@@ -164,6 +170,38 @@ class RunLedger:
         )
 
 
+def staging(uri: str) -> str:
+    """The folder of `output.uri` that has a folder of parts for each run under way."""
+    return storage.join(storage.absolute(uri), "_staging")
+
+
+def is_published(uri: str, run_id: str) -> bool:
+    """Tell whether the answers of a run stand below `output.uri`."""
+    return storage.exists(_answers(uri, run_id))
+
+
+def claimed_versions(uri: str) -> set[str]:
+    """The index versions that runs below `output.uri` answer from which aren't published yet."""
+    files = [entry for entry in storage.list_files(staging(uri)) if entry.path.endswith(f"/{_CLAIM}")]
+    versions = set()
+    for claim in files:
+        if not is_published(uri, claim.path.removesuffix(f"/{_CLAIM}")):
+            with suppress(storage.MissingError):  # swept since it was listed
+                versions.add(_claimed(claim.uri, "index_version"))
+    return versions
+
+
+def remove_staging(folder: str) -> None:
+    """Remove what is staged of a run, its claim last: no other run must find parts without one."""
+    names = storage.list_names(folder)
+    storage.delete(storage.join(folder, name) for name in names if name != _CLAIM)
+    storage.delete_folder(folder)
+
+
+def _answers(output: str, run_id: str) -> str:
+    return storage.join(storage.absolute(output), run_id, "answers.parquet")
+
+
 def _manifest(uri: str) -> RunManifest | None:
     """The manifest at `uri`; None when it is missing or damaged, since it can be derived."""
     try:
@@ -172,11 +210,11 @@ def _manifest(uri: str) -> RunManifest | None:
         return None
 
 
-def _identity(uri: str) -> str:
+def _claimed(uri: str, key: str) -> str:
     try:
-        return str(json.loads(storage.read_bytes(uri))["identity"])
+        return str(json.loads(storage.read_bytes(uri))[key])
     except (ValueError, TypeError, KeyError) as error:
-        raise DataError(f"run_id: {uri} holds no identity; remove that folder, or take another run_id") from error
+        raise DataError(f"run_id: {uri} holds no {key}; remove that folder, or take another run_id") from error
 
 
 def _positions(name: str) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """Embed texts.
 
-NEEDS  the text column: string
+NEEDS  for `index`   text: string
+       for `answer`  prompt: string
 ADDS   embedding: fixed_size_list<float>[dimension], of length 1
 """
 

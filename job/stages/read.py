@@ -1,8 +1,8 @@
 """Read documents and prompts from files.
 
-NEEDS  slices: uri, path, tag, group, first, rows, position (see `inputs.SLICES`), one row a run of rows of one file
-ADDS   documents: document_id, uri, text, error
-       prompts:   _position, prompt_id, prompt, error and the pass-through columns
+NEEDS  uri, path, tag: string; group: int32; first, rows, position: int64; one row a run of rows of one file
+ADDS   for `index`   document_id, text, error: string; one row a document
+       for `answer`  _position: int64; prompt_id, prompt, error: string; the pass-through columns
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""What all stages share: add columns to the rows without an error, and single out the row that fails."""
+"""What all stages share: add columns to the rows without an error, and single out the row that fails.
+
+Beside what a stage states as NEEDS, each but the first needs and keeps `error`: string, null in a row that is fine.
+"""
 
 import json
 from collections.abc import Callable

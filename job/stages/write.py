@@ -1,8 +1,10 @@
 """Stage finished rows.
 
-NEEDS  index: chunk_id, document_id, uri, chunk_index, text, embedding, error
-       answer: _position, prompt_id, prompt, pass-through, retrieved and generated columns, error
-ADDS   nothing: leaves only error, for the receipt
+NEEDS  for `index`   chunk_id, document_id, uri, text: string; chunk_index: int32; embedding: fixed_size_list<float>
+       for `answer`  _position: int64; prompt_id, prompt, answer, finish_reason: string; prompt_tokens,
+                     completion_tokens: int32; retrieved_ids, retrieved_uris, retrieved_texts, retrieved_scores: list;
+                     the pass-through columns
+ADDS   nothing; leaves only error, for the receipt
 """
 
 import pyarrow as pa

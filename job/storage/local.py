@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
+
 from job.errors import DependencyError
 from job.storage.names import Entry, Unfinished, changed, has_wildcards, is_shown, missing, split_glob
 
@@ -42,11 +44,7 @@ def list_names(folder: str) -> list[str]:
 
 def list_unfinished(folder: str) -> list[Unfinished]:
     begun = [(entry, _STAGED.fullmatch(Path(entry.uri).name)) for entry in list_files(folder)]
-    return [
-        Unfinished(str(Path(entry.uri).with_name(staged[1])), datetime.fromtimestamp(int(entry.tag) / 1e9, UTC))
-        for entry, staged in begun
-        if staged
-    ]
+    return [Unfinished(str(Path(entry.uri).with_name(staged[1])), entry.modified) for entry, staged in begun if staged]
 
 
 def exists(uri: str) -> bool:
@@ -63,6 +61,15 @@ def open_input(uri: str, tag: str | None) -> BinaryIO:
         return file
 
 
+class SweptError(DependencyError):
+    """The temporary file of a write was removed before it had its name."""
+
+
+# What sweeps may take the temporary files of others that go on.
+_put_again = retry(retry=retry_if_exception_type(SweptError), stop=stop_after_attempt(3), reraise=True)
+
+
+@_put_again
 def put(uri: str, content: bytes) -> None:
     with _errors(uri, writing=True):
         path = _path(uri)
@@ -73,6 +80,7 @@ def put(uri: str, content: bytes) -> None:
             raise _swept(uri) from error
 
 
+@_put_again
 def put_if_absent(uri: str, content: bytes) -> bool:
     return publish(uri, lambda file: file.write(content))
 
@@ -137,7 +145,8 @@ def _entries(base: Path, paths: Iterable[Path]) -> list[Entry]:
             if path.is_file():
                 status = path.stat()
                 name = path.relative_to(base).as_posix()
-                entries.append(Entry(str(path), name, status.st_size, _tag(status)))
+                modified = datetime.fromtimestamp(status.st_mtime, UTC)
+                entries.append(Entry(str(path), name, status.st_size, _tag(status), modified))
     return entries
 
 
@@ -165,8 +174,8 @@ def _stage(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     return Path(name)
 
 
-def _swept(uri: str) -> DependencyError:
-    return DependencyError(f"{uri}: another process cleaned up while this one wrote it; run it again")
+def _swept(uri: str) -> SweptError:
+    return SweptError(f"{uri}: another process cleaned up while this one wrote it; run it again")
 
 
 class _errors:  # noqa: N801 - reads as a verb phrase: with _errors(uri)

@@ -12,12 +12,16 @@ _WILDCARD = re.compile(r"[*?[]")
 
 @dataclass(frozen=True)
 class Entry:
-    """A file: its uri, its path inside what was listed, its size in bytes and a tag that changes with it."""
+    """A file: its uri, its path inside what was listed, its size in bytes and a tag that changes with it.
+
+    `modified` is when it was written, in UTC, by the clock of who keeps it.
+    """
 
     uri: str
     path: str
     size: int
     tag: str
+    modified: datetime
 
 
 @dataclass(frozen=True)

@@ -159,8 +159,8 @@ def _entries(uri: str, base: str, begin: str | None = None, **fields: str) -> It
 
 
 def _entry(bucket: str, found: dict[str, Any], base: str) -> Entry:
-    key = found["Key"]
-    return Entry(f"s3://{bucket}/{key}", key.removeprefix(base), found["Size"], found["ETag"].strip('"'))
+    key, tag = found["Key"], found["ETag"].strip('"')
+    return Entry(f"s3://{bucket}/{key}", key.removeprefix(base), found["Size"], tag, found["LastModified"])
 
 
 def _uploads(uri: str, prefix: str) -> Iterator[dict[str, Any]]:

@@ -47,8 +47,8 @@ def attempt(uri: str) -> None:
 
 
 def answer(run: RunLedger) -> None:
-    run.claim()
-    done = run.answered(TOTAL)
+    run.claim("v1")
+    done, _ = run.progress(TOTAL)
     for first in range(0, TOTAL, PART_ROWS):
         if not done[first]:
             run.write(rows(first))

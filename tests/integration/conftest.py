@@ -60,7 +60,11 @@ class Job:
 
     def end(self, process: "subprocess.Popen[str]", timeout_s: float = 240) -> Ended:
         """Wait for the end of what was started."""
-        out, err = process.communicate(timeout=timeout_s)
+        try:
+            out, err = process.communicate(timeout=timeout_s)
+        except subprocess.TimeoutExpired:
+            kill_group(process)
+            raise
         self.said.append(out + err)
         return Ended(process.returncode, out, err)
 

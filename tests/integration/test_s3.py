@@ -1,6 +1,7 @@
 """The job with everything on S3: the same rows as from disks, whatever S3 answers, or one line that says why not."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.faults import Fault, forget, proxy, refuse, reset
 from tests.integration.conftest import SAMPLE, S3Job, assert_same, make_job
 from tests.services import BESIDE, S3Server
 
+END_S = 500.0
 DEPENDENCY, DATA = DependencyError.exit_code, DataError.exit_code
 SHARED = BESIDE.parents[1] / "data"
 WRITES = "^(PUT|POST) .*/out/"
@@ -40,7 +42,7 @@ def assert_refused_at_once(job: S3Job, code: int, *words: str, **settings: objec
     assert (ended.returncode, len(ended.stderr.splitlines())) == (code, 1), ended.stderr
     assert [word for word in words if word not in ended.stderr] == [], ended.stderr
     assert ended.stdout.splitlines()[-1] == "[]"
-    assert job.outputs() == []
+    assert [name for name in job.outputs() if "/_log/" not in name] == []
 
 
 @pytest.mark.parametrize(
@@ -99,21 +101,25 @@ def test_an_object_that_isnt_there_ends_with_4(s3_job: S3Job) -> None:
 
 @pytest.mark.ray
 @pytest.mark.services
+@pytest.mark.timeout(580)
 def test_a_run_on_s3_gives_the_rows_of_a_run_on_disk(s3_job: S3Job, undisturbed: pa.Table) -> None:
     ended = s3_job("run")
     assert (ended.code, ended.err) == (0, "")
     assert_same(s3_job.answers(), undisturbed)
+    assert [name.split("/")[1] for name in s3_job.outputs()] == ["_log", "_manifest.json", "answers.parquet"]
+    assert list(Path(os.environ["RAY_TMPDIR"]).rglob("logs/*.log"))  # so that there is something to search for keys
 
 
 @pytest.mark.ray
 @pytest.mark.services
+@pytest.mark.timeout(580)
 def test_every_10th_answer_a_503_and_every_50th_a_reset_lose_and_double_nothing(s3_job: S3Job, index: Path) -> None:
     prompts = [{"prompt": f"{SAMPLE[n % len(SAMPLE)]['prompt']} ({n})", "number": n} for n in range(1000)]
     s3_job.bucket.write("prompts.jsonl", "\n".join(map(json.dumps, prompts)).encode())
     s3_job.bucket.fill("index", index)
     faults = Fault(reset(), every=50), Fault(refuse(503, "SlowDown"), every=10)
     with proxy(s3_job.bucket.server.endpoint, *faults) as faulty:
-        ended = s3_job("answer", s3__endpoint_url=faulty.url, commit_rows=16)
+        ended = s3_job.end(s3_job.start("answer", s3__endpoint_url=faulty.url, commit_rows=16), END_S)
     assert (ended.code, ended.err) == (0, "")
     assert s3_job.answers()["number"].to_pylist() == list(range(1000))
     assert s3_job.answers()["error"].null_count == 1000
@@ -133,7 +139,7 @@ def test_23_prompts_on_a_book_wholly_on_s3_give_the_rows_of_a_run_on_disk(s3_job
     for section, name in (("corpus", "around.txt"), ("prompts", "prompts.parquet")):
         here.assignments[f"{section}.uri"] = SHARED / name
         there[f"{section}__uri"] = s3_job.bucket.write(name, (SHARED / name).read_bytes())
-    ends = [here("run"), s3_job("run", **there)]
+    ends = [here("run"), s3_job.end(s3_job.start("run", **there), END_S)]
     assert [(ended.code, ended.err) for ended in ends] == [(0, ""), (0, "")]
     assert s3_job.answers().num_rows == 23
     assert_same(s3_job.answers(), here.answers())

@@ -1,5 +1,6 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -74,25 +75,22 @@ def test_a_version_is_committed_with_what_it_holds(index: IndexLedger) -> None:
     index.write(chunks({"a": FINE, "b": HALF, "c": BAD}))
     manifest = index.commit(index.survey(), **ABOUT)
     assert manifest == index.manifest()
+    made = {"version": "v1", "dtype": "bfloat16", "dimension": 2, "metric": "cosine"}
     counts = {"documents": 3, "failed": 2, "chunks": 3}
-    about: dict[str, Any] = {
-        "version": "v1",
-        "dtype": "bfloat16",
-        "dimension": 2,
-        "metric": "cosine",
-        **counts,
-        **ABOUT,
-    }
-    assert replace(manifest, parts=[], documents_file="") == IndexManifest(
-        parts=[], documents_file="", **counts, **about
+    assert replace(manifest, parts=[], documents_file="", created="") == IndexManifest(
+        parts=[], documents_file="", created="", **made, **counts, **ABOUT
     )
+    assert abs(datetime.fromisoformat(manifest.created) - datetime.now(UTC)) < timedelta(minutes=1)
     assert committed_ids(index) == ["a0", "a1", "b0"]
 
 
 def test_committed_parts_have_the_designs_columns(index: IndexLedger) -> None:
     index.write(chunks({"a": HALF, "b": FINE}))
     manifest = index.commit(index.survey(), **ABOUT)
-    assert [part.schema for part in index.batches(manifest)] == [schema.chunk_parts(2)] * 2
+    names = ["chunk_id", "document_id", "uri", "chunk_index", "text", "embedding"]
+    parts = list(index.batches(manifest))
+    assert [part.column_names for part in parts] == [names] * 2
+    assert [part.schema.field("embedding").type for part in parts] == [pa.list_(pa.float32(), 2)] * 2
     assert sum(part["rows"] for part in manifest.parts) == manifest.chunks
 
 
@@ -158,7 +156,8 @@ def test_a_commit_that_was_killed_before_its_manifest_is_made_again_the_same(
         index.commit(index.survey(), **ABOUT)
     monkeypatch.undo()
     assert index.manifest() is None
-    assert index.commit(index.survey(), **ABOUT) == twin.commit(twin.survey(), **ABOUT)
+    made = index.commit(index.survey(), **ABOUT)
+    assert made == replace(twin.commit(twin.survey(), **ABOUT), created=made.created)
 
 
 def test_a_commit_that_was_killed_after_its_manifest_is_brought_to_its_end(
@@ -198,6 +197,21 @@ def test_who_commits_second_leaves_the_first_ones_version_as_it_is(index: IndexL
     index.write(chunks({"b": FINE, "c": FINE}))
     assert index.commit(index.survey(), **ABOUT) == first
     assert {name: (version / name).read_bytes() for name in files_below(version)} == before
+
+
+@pytest.mark.parametrize("needed", [[True], [False, True]], ids=["before", "meanwhile"])
+def test_a_manifest_isnt_withdrawn_from_who_needs_it(index: IndexLedger, needed: list[bool]) -> None:
+    index.write(chunks({"a": FINE}))
+    made = index.commit(index.survey(), **ABOUT)
+    assert index.withdraw(iter(needed).__next__) is False
+    assert index.manifest() == made
+
+
+def test_a_manifest_that_nobody_needs_is_withdrawn_once_and_again(index: IndexLedger) -> None:
+    index.write(chunks({"a": FINE}))
+    index.commit(index.survey(), **ABOUT)
+    assert [index.withdraw(lambda: False) for _ in range(2)] == [True, True]
+    assert index.manifest() is None
 
 
 def test_a_late_writers_part_isnt_read(index: IndexLedger) -> None:

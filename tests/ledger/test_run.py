@@ -158,28 +158,31 @@ def test_a_part_that_is_gone_since_another_attempt_published_is_no_failure(run: 
 
 
 def test_a_run_is_claimed_again_by_the_same_job(run: RunLedger, tmp_path: Path) -> None:
-    run.claim()
-    run.claim()
-    assert json.loads((tmp_path / "_staging" / "r1" / "identity.json").read_text()) == {"identity": "identity"}
+    run.claim("v1")
+    run.claim("v1")
+    assert json.loads((tmp_path / "_staging" / "r1" / "identity.json").read_text()) == {
+        "identity": "identity",
+        "index_version": "v1",
+    }
 
 
 def test_another_job_under_the_same_run_id_is_refused(run: RunLedger, tmp_path: Path) -> None:
-    run.claim()
+    run.claim("v1")
     with pytest.raises(DataError, match=r"^run_id: r1 was started with other settings or inputs; take another run_id"):
-        RunLedger(str(tmp_path), "r1", "other").claim()
+        RunLedger(str(tmp_path), "r1", "other").claim("v1")
 
 
 @pytest.mark.parametrize("damaged", ["", "{", "[]"])
 def test_an_identity_that_is_damaged_is_named(run: RunLedger, tmp_path: Path, damaged: str) -> None:
     storage.put(str(tmp_path / "_staging" / "r1" / "identity.json"), damaged.encode())
     with pytest.raises(DataError, match=r"^run_id: .*/identity.json holds no identity; remove that folder"):
-        run.claim()
+        run.claim("v1")
 
 
 @pytest.fixture
 def done(run: RunLedger) -> RunLedger:
     """A run of two prompts, published and swept."""
-    run.claim()
+    run.claim("v1")
     run.write(answers(0, 1))
     run.publish(2, COLUMNS)
     run.sweep()
@@ -235,7 +238,7 @@ def test_a_sweep_leaves_the_run_alone(done: RunLedger, tmp_path: Path) -> None:
 def beside_another(done: RunLedger, tmp_path: Path) -> RunLedger:
     """A published run beside one that is still staging."""
     other = RunLedger(str(tmp_path), "r2", "other")
-    other.claim()
+    other.claim("v1")
     other.write(answers(0, 1, 2))
     return done
 

@@ -73,6 +73,12 @@ def test_bfloat16_finds_the_ten_neighbours_that_float32_finds(
     assert (exact * rounded).sum() / exact.sum() > 0.95
 
 
+def test_an_index_in_float16_is_asked_in_float32_on_a_processor(
+    vectors: Vectors, minilm: str, paragraphs: list[str]
+) -> None:
+    np.testing.assert_array_equal(open_embedder(minilm, dtype="float16").embed_documents(paragraphs), vectors)
+
+
 def test_prefixes_are_put_before_queries_and_documents(embedder: Embedder, minilm: str) -> None:
     prefixed = open_embedder(minilm, query_prefix="query: ", document_prefix="passage: ")
     expected = embedder.embed_documents(["query: tram", "passage: tram"])

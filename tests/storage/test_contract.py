@@ -114,6 +114,13 @@ def test_all_files_of_a_folder_are_those_that_are_hidden_too(corpus: str) -> Non
     assert storage.list_files(join(corpus, "none")) == []
 
 
+def test_a_file_is_listed_with_the_time_it_was_written(place: str) -> None:
+    storage.put(join(place, "x.txt"), b"content")
+    (entry,) = storage.list_files(place)
+    assert entry.modified.utcoffset() == timedelta(0)
+    assert abs(entry.modified - datetime.now(UTC)) < timedelta(minutes=1)
+
+
 def test_names_are_those_of_files_right_in_a_folder(corpus: str) -> None:
     assert storage.list_names(corpus) == [".h.txt", "Z.txt", "_g.txt", "a.md", "b.txt", "picture.png"]
     assert storage.list_names(join(corpus, "none")) == []
@@ -218,6 +225,7 @@ def test_a_writer_that_fails_leaves_nothing(place: str, size: int, failure: type
     assert (storage.list_names(place), storage.list_unfinished(place)) == ([], [])
 
 
+@pytest.mark.usefixtures("real_server")
 def test_a_write_that_goes_on_is_listed_as_unfinished_under_its_own_name(place: str) -> None:
     uri = join(place, "run", "x.txt")
     seen: list[storage.Unfinished] = []
@@ -228,6 +236,7 @@ def test_a_write_that_goes_on_is_listed_as_unfinished_under_its_own_name(place: 
     assert abs(seen[0].started - datetime.now(UTC)) < timedelta(minutes=1)
 
 
+@pytest.mark.usefixtures("real_server")
 def test_a_write_that_is_swept_before_it_ends_puts_nothing(place: str) -> None:
     uri = join(place, "x")
 
@@ -240,6 +249,7 @@ def test_a_write_that_is_swept_before_it_ends_puts_nothing(place: str) -> None:
     assert (storage.list_names(place), storage.list_unfinished(place)) == ([], [])
 
 
+@pytest.mark.usefixtures("real_server")
 def test_a_write_that_is_swept_by_one_that_published_has_lost(place: str) -> None:
     uri = join(place, "x")
 

@@ -1,5 +1,6 @@
 """What is special about disks."""
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -50,6 +51,19 @@ def test_of_many_that_put_if_absent_one_wins(tmp_path: Path) -> None:
     assert won.count(True) == 1
     assert storage.read_bytes(str(tmp_path / "x")) == contents[won.index(True)]
     assert storage.list_names(str(tmp_path)) == ["x"]
+
+
+@pytest.mark.parametrize("write", [storage.put, storage.put_if_absent])
+def test_a_file_is_put_again_when_its_temporary_one_was_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[str, bytes], object]
+) -> None:
+    uri = str(tmp_path / "x")
+    sweep_once = [lambda: storage.sweep_unfinished(uri)]
+    synced = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: (synced(handle), sweep_once and sweep_once.pop()()))
+    write(uri, b"content")
+    assert storage.read_bytes(uri) == b"content"
+    assert (sweep_once, storage.list_names(str(tmp_path))) == ([], ["x"])
 
 
 def test_a_deleted_folder_is_gone_with_its_files(tmp_path: Path) -> None:

@@ -254,7 +254,8 @@ def test_whatever_makes_an_object_asks_for_its_encryption(
     makers = [request for request in makers if "uploadId" not in request.target]
     assert len(makers) == 4
     assert all(
-        headers.items() <= {name.lower(): value for name, value in request.headers}.items() for request in makers
+        headers.items() <= {name.lower(): value for name, value in request.headers.items()}.items()
+        for request in makers
     )
 
 

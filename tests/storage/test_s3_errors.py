@@ -4,9 +4,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +14,7 @@ from job import storage
 from job.config import S3
 from job.errors import DataError, DependencyError, RagjobError
 from tests.conftest import parquet
-from tests.faults import Fault, Proxy, cut, proxy, refuse, reset, stall
+from tests.faults import Answer, Fault, Harm, Proxy, cut, proxy, refuse, reset, stall
 from tests.services import Bucket
 
 CREDENTIALS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the service account's role"
@@ -75,7 +73,7 @@ def test_whatever_was_asked_is_tried_again(s3: Bucket, faulty: Proxy, use: Calla
 
 @pytest.mark.parametrize("use", ["read", "put if absent"])
 @pytest.mark.parametrize("fault", PASSING.values(), ids=PASSING)
-def test_what_may_pass_is_tried_again(s3: Bucket, faulty: Proxy, fault: Any, use: str) -> None:
+def test_what_may_pass_is_tried_again(s3: Bucket, faulty: Proxy, fault: Harm, use: str) -> None:
     s3.write("folder/x.txt", LARGE)
     faulty.faults = [Fault(fault, times=1)]
     assert USES[use](s3.uri) is not False
@@ -97,7 +95,7 @@ def test_every_other_request_may_fail(s3: Bucket, faulty: Proxy) -> None:
     ],
     ids=["refused", "reset", "stalled"],
 )
-def test_what_never_passes_ends_within_its_time(s3: Bucket, faulty: Proxy, fault: Any, reason: str) -> None:
+def test_what_never_passes_ends_within_its_time(s3: Bucket, faulty: Proxy, fault: Harm, reason: str) -> None:
     faulty.faults = [Fault(fault)]
     start = time.monotonic()
     error = what(lambda: storage.read_bytes(f"{s3.uri}/x"))
@@ -199,20 +197,16 @@ def test_an_object_that_cant_be_removed_now_is_removed_later(s3: Bucket, faulty:
     assert s3.keys() == []
 
 
-def one_refused(code: str) -> Any:
+def one_refused(code: str) -> Harm:
     """A fault: the request to remove objects succeeds, but for one of them."""
     return answer_with(f"<DeleteResult><Error><Key>x</Key><Code>{code}</Code></Error></DeleteResult>")
 
 
-def answer_with(body: str) -> Any:
+def answer_with(body: str) -> Harm:
     """A fault: the server isn't asked, and the answer is `body`."""
 
-    def answer(*asked: Any) -> Any:
-        found = refuse(200, "")(*asked)
-        headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))]
-        return replace(found, body=body.encode(), headers=type(found.headers)(headers))
-
-    return answer
+    headers = {"Content-Type": "application/xml", "Content-Length": str(len(body))}
+    return lambda *asked: Answer(200, headers, body.encode())
 
 
 def test_an_error_within_a_success_is_seen(s3: Bucket, faulty: Proxy) -> None:
@@ -267,6 +261,7 @@ def test_a_server_without_a_certificate_is_told_at_once(s3: Bucket) -> None:
     assert str(error) == f"{s3.uri}: no safe connection; check s3.endpoint_url, or name a CA in AWS_CA_BUNDLE"
 
 
+@pytest.mark.usefixtures("real_server")
 @pytest.mark.parametrize("use", [USES["list"], USES["exists"], USES["check"]], ids=["list", "exists", "check"])
 def test_a_wrong_region_is_told_at_once(s3: Bucket, use: Callable[[str], object]) -> None:
     storage.configure(S3(endpoint_url=s3.server.endpoint, region="eu-north-1"))
@@ -288,6 +283,7 @@ def test_a_region_that_cant_be_found_out_is_told(s3: Bucket) -> None:
         assert "is in another region" in str(what(lambda: storage.exists(f"{s3.uri}/x")))
 
 
+@pytest.mark.usefixtures("real_server")
 @pytest.mark.parametrize(
     ("environment", "told"),
     [

@@ -1,0 +1,94 @@
+"""Search a loaded collection."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from job.chroma_session import NotThereError, shown
+from job.errors import DataError
+from job.schema import URI
+from job.store.collection import REQUEST_BYTES, Expected, Target, find, is_complete
+
+TIES = 4  # candidates beyond top_k, among which rows of equal score are put in order of their ids
+QUERY_THREADS = min(4, os.cpu_count() or 1)  # the server answers the queries of one request one after another
+NUMBER_BYTES = 24  # of a vector in a query, which is text, unlike in a load
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A passage; `score` is its cosine similarity to the question, in [-1, 1]."""
+
+    chunk_id: str
+    uri: str
+    text: str
+    score: float
+
+
+def open_collection(target: Target, expected: Expected) -> "Collection":
+    """The loaded collection of an index version.
+
+    Raises `DataError` when it isn't loaded whole or the name is another index's, `DependencyError` when the
+    server doesn't answer.
+    """
+    chroma = find(target, expected)
+    if chroma is None or not is_complete(chroma, expected):
+        raise DataError(
+            f"index.collection: {expected.name} on {shown(target.url)} isn't loaded with all "
+            f"{expected.count} rows: run `ragjob load`"
+        )
+    return Collection(chroma)
+
+
+class Collection:
+    """A loaded collection, to be searched from any number of threads."""
+
+    def __init__(self, chroma: Any) -> None:
+        self._chroma = chroma
+
+    def search(self, vectors: np.ndarray, top_k: int, min_score: float | None, batch_size: int) -> list[list[Hit]]:
+        """Passages for each of `vectors` (float32 [n, dimension]): at most `top_k`, best first.
+
+        Hits below `min_score` are left out; scores equal to five decimals are in order of chunk_id. A request
+        carries at most `batch_size` vectors.
+
+        Raises `DependencyError` when the server doesn't answer in time or has lost the collection.
+        """
+        most = REQUEST_BYTES // (NUMBER_BYTES * vectors.shape[1])
+        size = max(1, min(batch_size, -(-len(vectors) // QUERY_THREADS), most))
+        parts = [vectors[start : start + size] for start in range(0, len(vectors), size)]
+        ask = partial(self._ask, top_k=top_k, min_score=min_score)
+        hits: list[list[Hit]] = []
+        with ThreadPoolExecutor(QUERY_THREADS) as pool:
+            # In rounds: behind a request that failed by its deadline, no other must wait for its own.
+            for start in range(0, len(parts), QUERY_THREADS):
+                for answered in pool.map(ask, parts[start : start + QUERY_THREADS]):
+                    hits += answered
+        return hits
+
+    def _ask(self, vectors: np.ndarray, top_k: int, min_score: float | None) -> list[list[Hit]]:
+        try:
+            found = self._chroma.query(
+                query_embeddings=vectors,
+                n_results=top_k + TIES,
+                include=["metadatas", "documents", "distances"],
+            )
+        except NotThereError as error:
+            raise NotThereError(
+                f"index.collection: {self._chroma.name} went while it was searched: run the same command again, "
+                "which loads it, and let the server keep its data"
+            ) from error
+        columns = (found[name] for name in ("ids", "metadatas", "documents", "distances"))
+        return [_best(row, top_k, min_score) for row in zip(*columns, strict=True)]
+
+
+def _best(row: tuple[Any, ...], top_k: int, min_score: float | None) -> list[Hit]:
+    hits = [
+        Hit(chunk_id, fields[URI], text, 1.0 - distance)
+        for chunk_id, fields, text, distance in zip(*row, strict=True)
+        if min_score is None or 1.0 - distance >= min_score
+    ]
+    return sorted(hits, key=lambda hit: (-round(hit.score, 5), hit.chunk_id))[:top_k]
