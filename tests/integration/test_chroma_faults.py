@@ -22,6 +22,7 @@ from job.config import JobSettings
 from job.errors import DataError, DependencyError
 from job.plan import identify
 from job.store import Expected, Target
+from job.store.collection import connect, find
 from tests.integration.conftest import Ended, Job, assert_same, wait_until
 from tests.services import free_port
 
@@ -127,10 +128,10 @@ def commit(job: Job, count: int) -> Version:
             [f"uri-{number // 256}" for number in range(count)],
             range(count),
             [f"passage {number}" for number in range(count)],
-            pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIMENSION),
             pa.nulls(count, pa.string()),
+            pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIMENSION),
         ],
-        schema=schema.chunk_parts(DIMENSION).append(pa.field(schema.ERROR, pa.string())),
+        schema=pa.schema([*schema.CHUNKS, *schema.embedded(DIMENSION)]),
     )
     for start in range(0, count, 256):
         task.index.write(rows.slice(start, 256))
@@ -139,7 +140,7 @@ def commit(job: Job, count: int) -> Version:
     )
     ledger.set_current(str(job.assignments["index.uri"]), task.version)
     name = store.collection_name("corpus", task.version)
-    expected = Expected(name, task.version, task.fingerprint, count, DIMENSION)
+    expected = Expected(name, task.version, task.fingerprint, count, DIMENSION, str(job.assignments["index.uri"]))
     return Version(expected, task.index, manifest, vectors)
 
 
@@ -149,7 +150,7 @@ def expected_of(index: Path) -> Expected:
     found = ledger.IndexLedger(str(index), version).manifest()
     assert found
     name = store.collection_name("corpus", version)
-    return Expected(name, version, found.fingerprint, found.chunks, found.dimension)
+    return Expected(name, version, found.fingerprint, found.chunks, found.dimension, str(index))
 
 
 def load_listing_modules(job: Job, **settings: object) -> Ended:
@@ -266,7 +267,7 @@ def test_a_foreign_collection_is_found_before_a_prompt_is_searched_and_replaced_
     job: Job, index: Path, chroma: Chroma
 ) -> None:
     expected, target = expected_of(index), Target(chroma.url, 60)
-    api: Any = store._connect(target)
+    api: Any = connect(target, 0)
     api.create_collection(expected.name, metadata={"version": "of another program"})
 
     refused = job("answer", index__uri=index, chroma__url=chroma.url)
@@ -283,7 +284,7 @@ def test_a_collection_that_lost_rows_is_loaded_again_before_a_prompt_is_searched
     job: Job, index: Path, undisturbed: pa.Table, chroma: Chroma
 ) -> None:
     assert job("load", index__uri=index, chroma__url=chroma.url).code == 0
-    collection: Any = store._find(Target(chroma.url, 60), expected_of(index))
+    collection: Any = find(Target(chroma.url, 60), expected_of(index))
     collection.delete(ids=collection.peek(5)["ids"])
 
     ended = job("answer", index__uri=index, chroma__url=chroma.url)
