@@ -1,5 +1,6 @@
 """Loading and searching, against real Chroma servers."""
 
+import json
 import multiprocessing
 import os
 import shutil
@@ -8,7 +9,9 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,8 +22,9 @@ import pytest
 from job import store
 from job.chroma_server import LocalChroma
 from job.errors import DataError, DependencyError
-from job.store import Expected, Target, loading
+from job.store import Expected, Target, loading, search
 from job.store.collection import connect, find
+from tests.faults import Answer, Connection, Fault, Forward, Request, proxy
 
 pytestmark = pytest.mark.services
 
@@ -237,9 +241,54 @@ def test_two_servers_are_not_mixed_up(target: Target, expected: Expected) -> Non
 def test_rows_that_do_not_fit_one_request_are_sent_in_several(target: Target) -> None:
     rows = table(VECTORS[:3], text="long passage " * 1_200_000)
 
-    store.load(target, Expected("long-1", "1", "fingerprint", 3, DIMENSION, INDEX), lambda: [rows], ignore)
+    with proxy(target.url) as watched:
+        store.load(
+            Target(watched.url, 20), Expected("long-1", "1", "fingerprint", 3, DIMENSION, INDEX), lambda: [rows], ignore
+        )
 
     assert rows.nbytes > 40 * 2**20  # what the server refuses
+    assert max(len(request.body) for request in watched.seen) < 40 * 2**20
+
+
+@dataclass
+class InFlight:
+    """A harm that counts how many requests are under way at the same time."""
+
+    now: int = 0
+    most: int = 0
+    lock: Any = field(default_factory=Lock)
+
+    def __call__(self, request: Request, forward: Forward, connection: Connection) -> Answer:
+        with self.lock:
+            self.now += 1
+            self.most = max(self.most, self.now)
+        time.sleep(0.05)
+        try:
+            return forward(request)
+        finally:
+            with self.lock:
+                self.now -= 1
+
+
+def test_a_load_has_one_request_under_way_of_few_rows_and_bytes(target: Target, expected: Expected) -> None:
+    in_flight = InFlight()
+    with proxy(target.url, Fault(in_flight)) as watched:
+        store.load(Target(watched.url, 20), expected, parts, ignore)
+
+    written = [request.body for request in watched.seen if request.target.endswith("/add")]
+    assert in_flight.most == 1
+    rows = [len(json.loads(body)["ids"]) for body in written]
+    assert (sum(rows), max(rows) <= loading.WRITE_ROWS) == (2000, True)
+    assert max(map(len, written)) < 40 * 2**20
+
+
+def test_a_search_has_several_requests_under_way(target: Target, expected: Expected) -> None:
+    loaded(target, expected)
+    in_flight = InFlight()
+    with proxy(target.url, Fault(in_flight, on="/query")) as watched:
+        store.open_collection(Target(watched.url, 20), expected).search(VECTORS, 3, None, batch_size=64)
+
+    assert in_flight.most == search.QUERY_THREADS
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,6 @@ from tests.services import free_port
 
 pytestmark = pytest.mark.services
 
-DIMENSION = 384
 STOPPED_S = 5  # chroma.timeout_s of jobs whose server stops for good
 ENDING_S = 15  # what such a job may need beside that, to end Ray on a busy machine
 HEAVY = ["ray", "torch", "sentence_transformers"]
@@ -82,7 +81,8 @@ class Chroma:
         collections = f"{self.url}/api/v2/tenants/default_tenant/databases/default_database/collections"
         try:
             found = httpx.get(f"{collections}/{name}", timeout=30)
-            return int(httpx.get(f"{collections}/{found.json()['id']}/count", timeout=30).text) if found else 0
+            counted = httpx.get(f"{collections}/{found.json().get('id')}/count", timeout=30)
+            return int(counted.text) if counted.is_success else 0
         except httpx.TransportError:
             return 0
 
@@ -115,11 +115,11 @@ class Version:
         assert [row[0].chunk_id for row in found] == [f"id-{n:06}" for n in range(0, len(self.vectors), 17)]
 
 
-def commit(job: Job, count: int) -> Version:
+def commit(job: Job, count: int, dimension: int = 384) -> Version:
     """Commit a version of `count` chunks for `job`, as if its corpus had given them."""
     folders = {section: {"uri": str(job.assignments[f"{section}.uri"])} for section in ("corpus", "index")}
     task = identify(JobSettings.model_validate(folders), "index")
-    vectors = np.random.default_rng(0).standard_normal((count, DIMENSION)).astype(np.float32)
+    vectors = np.random.default_rng(0).standard_normal((count, dimension)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     rows = pa.table(
         [
@@ -129,9 +129,9 @@ def commit(job: Job, count: int) -> Version:
             range(count),
             [f"passage {number}" for number in range(count)],
             pa.nulls(count, pa.string()),
-            pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIMENSION),
+            pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dimension),
         ],
-        schema=pa.schema([*schema.CHUNKS, *schema.embedded(DIMENSION)]),
+        schema=pa.schema([*schema.CHUNKS, *schema.embedded(dimension)]),
     )
     for start in range(0, count, 256):
         task.index.write(rows.slice(start, 256))
@@ -140,7 +140,7 @@ def commit(job: Job, count: int) -> Version:
     )
     ledger.set_current(str(job.assignments["index.uri"]), task.version)
     name = store.collection_name("corpus", task.version)
-    expected = Expected(name, task.version, task.fingerprint, count, DIMENSION, str(job.assignments["index.uri"]))
+    expected = Expected(name, task.version, task.fingerprint, count, dimension, str(job.assignments["index.uri"]))
     return Version(expected, task.index, manifest, vectors)
 
 
@@ -188,7 +188,7 @@ def test_a_large_load_outlives_three_kills_of_its_server_at_random_moments(job: 
 
 
 def test_a_search_outlives_three_kills_of_its_server(job: Job, chroma: Chroma) -> None:
-    version, target = commit(job, 3_000), Target(chroma.url, 60)
+    version, target = commit(job, 3_000, dimension=32), Target(chroma.url, 60)  # few enough to be found exactly
     store.load(target, version.expected, version.batches, lambda _: None)
     collection = store.open_collection(target, version.expected)
     calm = collection.search(version.vectors, 3, None, 64)
@@ -249,7 +249,7 @@ def test_a_server_that_stops_for_good_ends_a_run_with_3_and_one_line(job: Job, i
 
 
 def test_a_torn_collection_is_rebuilt_by_load_without_ray_or_torch(job: Job, chroma: Chroma) -> None:
-    version, target = commit(job, 3_000), Target(chroma.url, 60)
+    version, target = commit(job, 3_000, dimension=32), Target(chroma.url, 5)
     store.load(target, version.expected, version.batches, lambda _: None)
     chroma.kill()
     [vectors] = [file.parent for file in chroma.folder.glob("*/data_level0.bin")]
@@ -257,7 +257,7 @@ def test_a_torn_collection_is_rebuilt_by_load_without_ray_or_torch(job: Job, chr
     chroma.start()
 
     assert not store.is_loaded(target, version.expected)
-    ended = load_listing_modules(job, chroma__url=chroma.url)
+    ended = load_listing_modules(job, chroma__url=chroma.url, chroma__timeout_s=5)
     assert (ended.code, ended.err, ended.out.splitlines()[-1]) == (0, "", "[]")
     version.assert_loaded(target)
 
