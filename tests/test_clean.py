@@ -303,7 +303,7 @@ def target() -> Iterator[Target]:
 
 def load(target: Target, stem: str, version: str, index: str) -> None:
     """A collection of four vectors."""
-    table = chunks({"a": FINE, "b": FINE}).drop_columns([schema.ERROR]).cast(schema.chunk_parts(2))
+    table = chunks({"a": FINE, "b": FINE}).drop_columns([schema.ERROR])
     expected = Expected(f"{stem}-{version}", version, "f", 4, 2, index)
     store.load(target, expected, lambda: [table], lambda _: None)
 
