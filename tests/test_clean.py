@@ -19,6 +19,7 @@ from job.ledger import IndexLedger, RunLedger, current_version, set_current
 from job.storage import join
 from job.storage import settings as reached
 from job.store import Expected, Target
+from job.store.collection import connect
 from tests.ledger.test_index import ABOUT, FINE, chunks
 from tests.ledger.test_run import COLUMNS, answers
 from tests.storage.conftest import place, s3
@@ -310,7 +311,7 @@ def load(target: Target, stem: str, version: str, index: str) -> None:
 
 def collections(target: Target) -> list[str]:
     """Names of all collections on the server."""
-    return sorted(model.name for model in store._connect(target).list_collections())
+    return sorted(model.name for model in connect(target, 0).list_collections())
 
 
 @pytest.fixture
@@ -322,7 +323,7 @@ def loaded(settings: JobSettings, target: Target) -> JobSettings:
         load(target, stem, version, uri)
     load(target, stem, "v00", "another/index")
     load(target, f"{stem}-other", "v0", uri)
-    store._connect(target).create_collection(f"{stem}-foreign", metadata={"version": "foreign"})
+    connect(target, 0).create_collection(f"{stem}-foreign", metadata={"version": "foreign"})
     index = settings.index.model_copy(update={"collection": stem})
     chroma = settings.chroma.model_copy(update={"url": target.url})
     return settings.model_copy(update={"index": index, "chroma": chroma})

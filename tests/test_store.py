@@ -20,7 +20,7 @@ from job import store
 from job.chroma_server import LocalChroma
 from job.errors import DataError, DependencyError
 from job.store import Expected, Target, loading
-from job.store.collection import find
+from job.store.collection import connect, find
 
 pytestmark = pytest.mark.services
 
@@ -205,14 +205,26 @@ def test_a_torn_index_on_disk_is_not_loaded_and_is_built_anew(tmp_path: Path, ex
         assert store.is_loaded(target, expected)
 
 
-def test_a_collection_of_another_index_is_refused_and_left_as_it_is(target: Target, expected: Expected) -> None:
-    other = Expected(expected.name, "1", "another fingerprint", 2000, DIMENSION, INDEX)
-    loaded(target, other)
+@pytest.mark.parametrize(
+    ("metric", "about"),
+    [
+        ("cosine", {"version": "1", "fingerprint": "another"}),
+        ("cosine", {}),
+        ("l2", {"version": "1", "fingerprint": "fingerprint", "count": 2000, "state": "ready"}),
+    ],
+)
+def test_a_foreign_collection_is_refused_until_a_load_replaces_it(
+    target: Target, metric: str, about: dict[str, Any]
+) -> None:
+    expected = Expected(f"foreign-{metric}-{len(about)}", "1", "fingerprint", 2000, DIMENSION, INDEX)
+    api = connect(target, 0)
+    api.create_collection(expected.name, configuration={"hnsw": {"space": metric}}, metadata=about or None)
 
-    for refused in (loaded, store.is_loaded, store.open_collection):
-        with pytest.raises(DataError, match=r"index\.collection: .* belongs to another index"):
+    for refused in (store.is_loaded, store.open_collection):
+        with pytest.raises(DataError, match=r"index\.collection: .* isn't of this index.*: run `ragjob load`"):
             refused(target, expected)
-    assert store.is_loaded(target, other)
+    loaded(target, expected)
+    assert store.is_loaded(target, expected)
 
 
 def test_two_servers_are_not_mixed_up(target: Target, expected: Expected) -> None:

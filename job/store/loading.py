@@ -40,12 +40,10 @@ Batches = Callable[[], Iterable[pa.Table]]
 def is_loaded(target: Target, expected: Expected) -> bool:
     """Whether the collection holds all of the version, verified, and finds a sample of it.
 
-    One that should and doesn't is marked as torn. Raises `DependencyError` when the server doesn't answer.
+    One that should and doesn't is marked as torn. Raises `DataError` when the collection of that name isn't this
+    index's, `DependencyError` when the server doesn't answer.
     """
-    try:
-        chroma = find(target, expected)
-    except DataError:  # another's: `load` replaces it
-        return False
+    chroma = find(target, expected)
     if chroma is None or state(chroma) != State.READY:
         return False
     with suppress(ServerFailedError):

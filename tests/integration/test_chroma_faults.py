@@ -1,0 +1,293 @@
+"""Chroma as a service that dies, stalls or holds something else: the same answers, or one line that says why not."""
+
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from job import ledger, schema, store
+from job.config import JobSettings
+from job.errors import DataError, DependencyError
+from job.plan import identify
+from job.store import Expected, Target
+from job.store.collection import connect, find
+from tests.integration.conftest import Ended, Job, assert_same, wait_until
+from tests.services import free_port
+
+pytestmark = pytest.mark.services
+
+DIMENSION = 384
+STOPPED_S = 5  # chroma.timeout_s of jobs whose server stops for good
+ENDING_S = 15  # what such a job may need beside that, to end Ray on a busy machine
+HEAVY = ["ray", "torch", "sentence_transformers"]
+LISTING_MODULES = (
+    "import sys; sys.argv[0] = 'ragjob'; from job.cli import main\n"
+    "try: main()\n"
+    f"finally: print([name for name in {HEAVY} if name in sys.modules])"
+)
+
+
+@dataclass
+class Chroma:
+    """A Chroma server of its own, as another pod would be: not the job's child."""
+
+    folder: Path
+    port: int
+    process: "subprocess.Popen[bytes] | None" = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        program = Path(sys.executable).with_name("chroma")
+        listen = ["--path", self.folder, "--host", "127.0.0.1", "--port", str(self.port)]
+        with self.folder.with_suffix(".log").open("ab") as log:
+            self.process = subprocess.Popen([program, "run", *listen], stdout=log, stderr=log, start_new_session=True)
+
+    def send(self, number: int) -> None:
+        assert self.process
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        assert self.process
+        self.process.wait()
+
+    def restart(self) -> None:
+        """SIGKILL it, and start it again with the same port and data."""
+        self.kill()
+        self.start()
+
+    def answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/api/v2/heartbeat", timeout=5).is_success
+        except httpx.TransportError:
+            return False
+
+    def rows(self, name: str) -> int:
+        """Rows of a collection; 0 while there is none, or no server."""
+        collections = f"{self.url}/api/v2/tenants/default_tenant/databases/default_database/collections"
+        try:
+            found = httpx.get(f"{collections}/{name}", timeout=30)
+            return int(httpx.get(f"{collections}/{found.json()['id']}/count", timeout=30).text) if found else 0
+        except httpx.TransportError:
+            return 0
+
+
+@pytest.fixture
+def chroma(tmp_path: Path) -> Iterator[Chroma]:
+    server = Chroma(tmp_path / "chroma", free_port())
+    server.start()
+    wait_until(server.answers)
+    yield server
+    server.kill()
+
+
+@dataclass(frozen=True)
+class Version:
+    """A committed index version of random vectors."""
+
+    expected: Expected
+    index: ledger.IndexLedger
+    manifest: ledger.IndexManifest
+    vectors: np.ndarray
+
+    def batches(self) -> Iterator[pa.Table]:
+        return self.index.batches(self.manifest)
+
+    def assert_loaded(self, target: Target) -> None:
+        """All is there, and each vector finds itself."""
+        assert store.is_loaded(target, self.expected)
+        found = store.open_collection(target, self.expected).search(self.vectors[::17], 1, None, 64)
+        assert [row[0].chunk_id for row in found] == [f"id-{n:06}" for n in range(0, len(self.vectors), 17)]
+
+
+def commit(job: Job, count: int) -> Version:
+    """Commit a version of `count` chunks for `job`, as if its corpus had given them."""
+    folders = {section: {"uri": str(job.assignments[f"{section}.uri"])} for section in ("corpus", "index")}
+    task = identify(JobSettings.model_validate(folders), "index")
+    vectors = np.random.default_rng(0).standard_normal((count, DIMENSION)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows = pa.table(
+        [
+            [f"id-{number:06}" for number in range(count)],
+            [f"document-{number // 256}" for number in range(count)],
+            [f"uri-{number // 256}" for number in range(count)],
+            range(count),
+            [f"passage {number}" for number in range(count)],
+            pa.nulls(count, pa.string()),
+            pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIMENSION),
+        ],
+        schema=pa.schema([*schema.CHUNKS, *schema.embedded(DIMENSION)]),
+    )
+    for start in range(0, count, 256):
+        task.index.write(rows.slice(start, 256))
+    manifest = task.index.commit(
+        task.index.survey(), fingerprint=task.fingerprint, settings=task.facts, embed_model=task.embed.label
+    )
+    ledger.set_current(str(job.assignments["index.uri"]), task.version)
+    name = store.collection_name("corpus", task.version)
+    expected = Expected(name, task.version, task.fingerprint, count, DIMENSION, str(job.assignments["index.uri"]))
+    return Version(expected, task.index, manifest, vectors)
+
+
+def expected_of(index: Path) -> Expected:
+    """What the collection of an index must hold."""
+    version = str(ledger.current_version(str(index)))
+    found = ledger.IndexLedger(str(index), version).manifest()
+    assert found
+    name = store.collection_name("corpus", version)
+    return Expected(name, version, found.fingerprint, found.chunks, found.dimension, str(index))
+
+
+def load_listing_modules(job: Job, **settings: object) -> Ended:
+    """`load`, which prints at its end what it has imported of what it doesn't need."""
+    arguments = job.command("load", **settings)[3:]
+    done = subprocess.run(
+        [sys.executable, "-c", LISTING_MODULES, *arguments], capture_output=True, text=True, check=False
+    )
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def assert_load_survives(job: Job, chroma: Chroma, version: Version, kills: list[int]) -> None:
+    """Start `load`, kill the server each time so many rows are in, and see that all of them are in the end."""
+    process = job.start("load", chroma__url=chroma.url)
+    for rows in kills:
+        wait_until(lambda rows=rows: chroma.rows(version.expected.name) >= rows, seconds=200)
+        assert process.poll() is None
+        chroma.restart()
+    ended = job.end(process)
+    assert (ended.code, ended.err) == (0, "")
+    assert chroma.rows(version.expected.name) == version.manifest.chunks
+    version.assert_loaded(Target(chroma.url, 60))
+
+
+def test_a_load_outlives_three_kills_of_its_server(job: Job, chroma: Chroma) -> None:
+    assert_load_survives(job, chroma, commit(job, 8_000), kills=[512, 2_500, 5_000])
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_large_load_outlives_three_kills_of_its_server_at_random_moments(job: Job, chroma: Chroma, seed: int) -> None:
+    kills = sorted(random.Random(seed).sample(range(28_000), 3))
+    assert_load_survives(job, chroma, commit(job, 30_000), kills)
+
+
+def test_a_search_outlives_three_kills_of_its_server(job: Job, chroma: Chroma) -> None:
+    version, target = commit(job, 3_000), Target(chroma.url, 60)
+    store.load(target, version.expected, version.batches, lambda _: None)
+    collection = store.open_collection(target, version.expected)
+    calm = collection.search(version.vectors, 3, None, 64)
+
+    with ThreadPoolExecutor(1) as pool:
+        searching = pool.submit(collection.search, np.tile(version.vectors, (3, 1)), 3, None, 16)
+        for _ in range(3):
+            time.sleep(0.3)
+            assert not searching.done()
+            chroma.restart()
+            wait_until(chroma.answers)
+
+        assert searching.result() == calm * 3
+
+
+@pytest.mark.ray
+def test_a_run_outlives_three_kills_of_its_server_in_mid_search(
+    job: Job, index: Path, undisturbed: pa.Table, chroma: Chroma
+) -> None:
+    process = job.start("answer", index__uri=index, chroma__url=chroma.url)
+    for parts in (1, 3, 5):
+        wait_until(lambda parts=parts: len(job.staged) >= parts, seconds=200)
+        assert process.poll() is None
+        chroma.restart()
+    ended = job.end(process)
+
+    assert (ended.code, ended.err) == (0, "")
+    assert chroma.rows(expected_of(index).name) == expected_of(index).count
+    assert_same(job.answers(), undisturbed)
+
+
+def assert_ends_with_3_once_stopped(job: Job, chroma: Chroma, process: "subprocess.Popen[str]") -> None:
+    chroma.send(signal.SIGSTOP)
+    start = time.monotonic()
+    ended = job.end(process)
+
+    assert time.monotonic() - start < STOPPED_S + ENDING_S
+    assert (ended.code, len(ended.err.splitlines())) == (DependencyError.exit_code, 1), ended.err
+    assert f"chroma.url: {chroma.url}" in ended.err
+    assert "chroma.timeout_s" in ended.err
+
+
+def test_a_server_that_stops_for_good_ends_a_load_with_3_and_one_line(job: Job, chroma: Chroma) -> None:
+    version = commit(job, 8_000)
+    process = job.start("load", chroma__url=chroma.url, chroma__timeout_s=STOPPED_S)
+    wait_until(lambda: chroma.rows(version.expected.name) >= 512)
+
+    assert_ends_with_3_once_stopped(job, chroma, process)
+
+
+@pytest.mark.ray
+def test_a_server_that_stops_for_good_ends_a_run_with_3_and_one_line(job: Job, index: Path, chroma: Chroma) -> None:
+    process = job.start("answer", index__uri=index, chroma__url=chroma.url, chroma__timeout_s=STOPPED_S)
+    wait_until(lambda: job.staged)
+
+    assert_ends_with_3_once_stopped(job, chroma, process)
+    assert job.staged
+
+
+def test_a_torn_collection_is_rebuilt_by_load_without_ray_or_torch(job: Job, chroma: Chroma) -> None:
+    version, target = commit(job, 3_000), Target(chroma.url, 60)
+    store.load(target, version.expected, version.batches, lambda _: None)
+    chroma.kill()
+    [vectors] = [file.parent for file in chroma.folder.glob("*/data_level0.bin")]
+    shutil.rmtree(vectors)
+    chroma.start()
+
+    assert not store.is_loaded(target, version.expected)
+    ended = load_listing_modules(job, chroma__url=chroma.url)
+    assert (ended.code, ended.err, ended.out.splitlines()[-1]) == (0, "", "[]")
+    version.assert_loaded(target)
+
+
+@pytest.mark.ray
+def test_a_foreign_collection_is_found_before_a_prompt_is_searched_and_replaced_by_load(
+    job: Job, index: Path, chroma: Chroma
+) -> None:
+    expected, target = expected_of(index), Target(chroma.url, 60)
+    api: Any = connect(target, 0)
+    api.create_collection(expected.name, metadata={"version": "of another program"})
+
+    refused = job("answer", index__uri=index, chroma__url=chroma.url)
+    assert (refused.code, len(refused.err.splitlines())) == (DataError.exit_code, 1), refused.err
+    assert f"index.collection: {expected.name}" in refused.err
+    assert job.staged == []
+    ended = load_listing_modules(job, index__uri=index, chroma__url=chroma.url)
+    assert (ended.code, ended.err, ended.out.splitlines()[-1]) == (0, "", "[]")
+    assert store.is_loaded(target, expected)
+
+
+@pytest.mark.ray
+def test_a_collection_that_lost_rows_is_loaded_again_before_a_prompt_is_searched(
+    job: Job, index: Path, undisturbed: pa.Table, chroma: Chroma
+) -> None:
+    assert job("load", index__uri=index, chroma__url=chroma.url).code == 0
+    collection: Any = find(Target(chroma.url, 60), expected_of(index))
+    collection.delete(ids=collection.peek(5)["ids"])
+
+    ended = job("answer", index__uri=index, chroma__url=chroma.url)
+
+    assert (ended.code, ended.err) == (0, "")
+    assert_same(job.answers(), undisturbed)
