@@ -125,6 +125,8 @@ IN_NEITHER = {
     "generate.pool.num_gpus": "0.5",
     "models.cache": "cache",
     "errors.max_rate": "0.5",
+    "keep.versions": "9",
+    "keep.staging_days": "9",
     "cluster.cpus": "9",
     "cluster.gpus": "9",
     "cluster.nodes": "9",
