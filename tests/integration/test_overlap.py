@@ -104,7 +104,7 @@ def test_an_attempt_whose_parts_are_swept_while_it_reads_them_ends_well(there: S
     wait_until(lambda: there.staged)
     kill_group(first)
     hold = Hold()
-    with proxy(there.bucket.server.endpoint, Fault(hold, on="^GET .*/_staging/")) as way:
+    with proxy(there.bucket.server.endpoint, Fault(hold, on="^GET .*/_staging/.*/part-")) as way:
         late = there.start("answer", s3__endpoint_url=way.url)
         assert hold.arrived.wait(END_S)
         other = there("answer")
