@@ -181,7 +181,7 @@ def proxy(upstream: str, *faults: Fault) -> Iterator[Proxy]:
         try:
             yield running
         finally:
-            running.ended.set()
+            running.ended.set()  # lets go of what stalls
             server.shutdown()
             thread.join()
             session.close()
@@ -226,6 +226,19 @@ def stall(request: Request, forward: Forward, connection: Connection) -> None:
     """Never answer."""
     connection.proxy.ended.wait()
     connection.reset()
+
+
+@dataclass
+class Hold:
+    """Keep requests from the server until `released`; `arrived` tells that there is one."""
+
+    arrived: threading.Event = field(default_factory=threading.Event)
+    released: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, request: Request, forward: Forward, connection: Connection) -> Answer:
+        self.arrived.set()
+        self.released.wait()
+        return forward(request)
 
 
 def forget(header: str, server: S3Server) -> Harm:

@@ -2,6 +2,7 @@
 
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError, ResponseStreamingError
 
-from tests.faults import Fault, Proxy, cut, forget, proxy, refuse, reset, stall
+from tests.faults import Fault, Hold, Proxy, cut, forget, proxy, refuse, reset, stall
 from tests.services import Bucket
 
 BODY = bytes(range(256)) * 1024
@@ -121,6 +122,18 @@ def test_a_stalled_request_is_never_answered(bucket: Bucket, faulty: Proxy, clie
     faulty.faults = [Fault(stall)]
     with pytest.raises(ReadTimeoutError):
         read(client, bucket)
+
+
+def test_a_request_is_held_until_it_is_released(bucket: Bucket, faulty: Proxy, client: Any) -> None:
+    hold = Hold()
+    faulty.faults = [Fault(hold, on="^PUT")]
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.put_object, Bucket=bucket.name, Key="key", Body=b"2")
+        assert hold.arrived.wait(10)
+        assert bucket.read("key") == BODY
+        hold.released.set()
+        asked.result()
+    assert bucket.read("key") == b"2"
 
 
 def test_a_forgotten_condition_isnt_kept(bucket: Bucket, faulty: Proxy, client: Any) -> None:

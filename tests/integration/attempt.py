@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from job import schema, storage
 from job.config import S3
-from job.errors import DependencyError
+from job.errors import RagjobError
 from job.ledger import RunLedger
 
 PARTS, PART_ROWS = 3, 3000
@@ -40,7 +40,7 @@ def attempt(uri: str) -> None:
     try:
         if run.published() is None:
             answer(run)
-    except DependencyError:
+    except RagjobError:
         if run.published() is None:
             raise
     run.sweep()

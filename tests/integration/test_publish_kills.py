@@ -1,12 +1,13 @@
 """Attempts that are killed or held up while they publish: the next one ends right, readers see nothing or all."""
 
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Thread
 
@@ -17,7 +18,7 @@ import pyarrow.fs
 import pytest
 
 from tests.conftest import files_below
-from tests.faults import Answer, Connection, Fault, Forward, Request, proxy, stall
+from tests.faults import Fault, Hold, proxy, stall
 from tests.integration.attempt import COLUMNS, PART_ROWS, PARTS, TOTAL, rows
 from tests.integration.conftest import wait_until
 from tests.services import Bucket
@@ -124,19 +125,6 @@ def test_an_attempt_that_wakes_after_another_published_ends_well_and_leaves_noth
     assert ds.dataset(tmp_path, format="parquet").to_table().equals(expected)
 
 
-@dataclass
-class Hold:
-    """Keep a request from the server until `released`, and tell when it is here."""
-
-    arrived: Event = field(default_factory=Event)
-    released: Event = field(default_factory=Event)
-
-    def __call__(self, request: Request, forward: Forward, connection: Connection) -> Answer:
-        self.arrived.set()
-        self.released.wait(120)
-        return forward(request)
-
-
 @in_bucket
 def test_a_run_killed_at_any_request_is_ended_by_the_next_attempt(
     bucket: Bucket, bucket_of: Callable[[str], "ds.Dataset"], expected: pa.Table, pattern: str
@@ -167,5 +155,43 @@ def test_a_request_that_comes_after_another_attempt_published_does_no_harm(
         os.kill(sleeper.pid, signal.SIGCONT)
         assert sleeper.wait(60) == 0
     assert seen == [0, TOTAL]
+    assert (bucket.keys(), bucket.uploads()) == (PUBLISHED, [])
+    assert bucket_of("r1").to_table().equals(expected)
+
+
+def overlap(uri: object, endpoint: str, seed: int) -> list[int]:
+    """Two attempts at once, in odd trials one of them killed, then a third; how the others ended."""
+    moments = random.Random(seed)
+    first = start(uri, endpoint)
+    time.sleep(moments.uniform(0, 1.5))
+    second = start(uri, endpoint)
+    time.sleep(moments.uniform(0, 3))
+    killed = [first] * (seed % 2)
+    for process in killed:
+        process.kill()
+        process.wait(10)
+    others = [process for process in (first, second) if process not in killed]
+    return [process.wait(60) for process in [*others, start(uri, endpoint)]]
+
+
+seeds = pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(n, marks=pytest.mark.soak) for n in range(3, 20))])
+
+
+@seeds
+def test_attempts_that_overlap_publish_one_run(tmp_path: Path, expected: pa.Table, seed: int) -> None:
+    with read_all_along(lambda: ds.dataset(tmp_path / "r1", format="parquet")) as seen:
+        ends = overlap(tmp_path, NOWHERE, seed)
+    assert (set(ends), seen) == ({0}, [0, TOTAL])
+    assert files_below(tmp_path) == PUBLISHED
+    assert ds.dataset(tmp_path, format="parquet").to_table().equals(expected)
+
+
+@seeds
+def test_attempts_that_overlap_in_a_bucket_publish_one_run(
+    bucket: Bucket, bucket_of: Callable[[str], "ds.Dataset"], expected: pa.Table, seed: int
+) -> None:
+    with read_all_along(lambda: bucket_of("r1")) as seen:
+        ends = overlap(bucket.uri, bucket.server.endpoint, seed)
+    assert (set(ends), seen) == ({0}, [0, TOTAL])
     assert (bucket.keys(), bucket.uploads()) == (PUBLISHED, [])
     assert bucket_of("r1").to_table().equals(expected)
