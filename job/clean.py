@@ -94,8 +94,8 @@ class _Index:
         self._settings = settings
         self._uri = uri
         self._folders = list(_folders(ledger.versions(uri)))
-        manifests = [self._version(folder.name).manifest() for folder in self._folders]
-        self._committed = {found.version: found.created for found in manifests if found}
+        manifests = {folder.name: self._version(folder.name).manifest() for folder in self._folders}
+        self._committed = {name: found.created for name, found in manifests.items() if found}
         self._going = self._reasons()
 
     def versions(self) -> Iterator[Leftover]:

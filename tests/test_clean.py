@@ -118,6 +118,13 @@ def test_the_version_that_the_settings_name_stays(settings: JobSettings) -> None
     assert names(clean(settings.model_copy(update={"index": index}), remove=True)) == [("version", "v2")]
 
 
+def test_a_version_that_was_copied_counts_as_committed(settings: JobSettings, later: None) -> None:
+    commit(settings, "v1")
+    for entry in storage.list_files(join(str(settings.index.uri), "versions", "v1")):
+        storage.put(join(str(settings.index.uri), "versions", "copy", entry.path), storage.read_bytes(entry.uri))
+    assert clean(settings, remove=True) == []
+
+
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_a_version_that_an_unpublished_run_refers_to_stays_until_that_is_published(
     settings: JobSettings, later: None, version: str

@@ -1,0 +1,74 @@
+"""`ragjob clean` beside a run that isn't finished: what that still needs stays, and it ends as if nothing was."""
+
+import json
+import shutil
+import subprocess
+from operator import itemgetter
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from tests.integration.conftest import Job, S3Job, assert_same, kill_group, make_job, wait_until
+
+pytestmark = [pytest.mark.ray, pytest.mark.services, pytest.mark.timeout(580)]
+
+
+@pytest.fixture(scope="module")
+def aged(tmp_path_factory: pytest.TempPathFactory, index: Path) -> Path:
+    """An index of three versions, of which `index` is the oldest."""
+    job = make_job(tmp_path_factory.mktemp("aged"))
+    shutil.copytree(index, job.folder / "index")
+    assert [job("index", chunk__size=size).code for size in (100, 60)] == [0, 0]
+    return job.folder / "index"
+
+
+def middle_of(aged: Path) -> str:
+    manifests = [json.loads(file.read_text()) for file in aged.glob("versions/*/manifest.json")]
+    return str(sorted(manifests, key=itemgetter("created"))[1]["version"])
+
+
+def version_of(index: Path) -> str:
+    return str(json.loads((index / "current.json").read_text())["version"])
+
+
+def clean(job: Job) -> list[str]:
+    """Remove all but the newest version and what is needed; paths and names of what has gone."""
+    process = subprocess.run(
+        [*job.command("clean", keep__versions=1), "--yes"], capture_output=True, text=True, check=True
+    )
+    job.said.append(process.stdout + process.stderr)
+    *lines, count = process.stdout.splitlines()
+    assert count == f"{len(lines)} removed"
+    return [line.split("  ")[-1].partition(": ")[0].rpartition("/")[2] for line in lines]
+
+
+def assert_ends_though_cleaned(job: Job, oldest: str, middle: str, undisturbed: pa.Table) -> None:
+    """A run from the oldest of three versions loses neither that nor what it staged: while it runs, nor when killed."""
+    process = job.start("answer", index__version=oldest)
+    wait_until(lambda: len(job.staged) >= 3)
+    assert clean(job) == [middle]
+    kill_group(process)
+    kept = 4 * len(job.staged)
+    assert clean(job) == []
+    ended = job("answer", index__version=oldest)
+    assert (ended.code, ended.err) == (0, "")
+    assert f"{kept} of them kept" in ended.out
+    assert_same(job.answers(), undisturbed)
+    outputs = job.outputs()
+    assert clean(job) == [oldest]
+    assert job.outputs() == outputs
+
+
+def test_a_run_on_disk_ends_though_all_else_is_cleaned(
+    job: Job, index: Path, aged: Path, undisturbed: pa.Table
+) -> None:
+    shutil.copytree(aged, job.folder / "index")
+    assert_ends_though_cleaned(job, version_of(index), middle_of(aged), undisturbed)
+
+
+def test_a_run_on_s3_ends_though_all_else_is_cleaned(
+    s3_job: S3Job, index: Path, aged: Path, undisturbed: pa.Table
+) -> None:
+    s3_job.bucket.fill("index", aged)
+    assert_ends_though_cleaned(s3_job, version_of(index), middle_of(aged), undisturbed)
