@@ -157,7 +157,7 @@ def is_plain(kind: pa.DataType) -> bool:
         pa.nulls(1, kind).cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
         return is_text(kind)
-    return not isinstance(kind, pa.BaseExtensionType)
+    return not (isinstance(kind, pa.BaseExtensionType) or pa.types.is_fixed_size_binary(kind))
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -178,7 +178,9 @@ def _check_ids(segments: list[Segment], column: str, key: str, seen: set[str]) -
             if not given and fault is None:
                 raise DataError(f"{key}: {segment.entry.uri} has a row without {column!r}; give each row one")
             if given in seen:
-                raise DataError(f"{key}: {given!r} stands twice in column {column!r}, or is a text file's id; make the ids unique")
+                raise DataError(
+                    f"{key}: {given!r} stands twice in column {column!r}, or is a text file's id; make it unique"
+                )
             if given is not None:
                 seen.add(given)
 

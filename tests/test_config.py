@@ -210,6 +210,15 @@ def test_an_s3_servers_address_that_wont_do_is_refused_and_not_shown(url: str) -
     assert "s3cr3t" not in str(told.value)
 
 
+@pytest.mark.parametrize(
+    "url", ["me:s3cr3t@chroma:8000", "http://chroma:80000", "http://chroma:s3cr3t", "http://a_b:1"]
+)
+def test_a_chroma_address_that_wont_do_is_refused_and_not_shown(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^chroma.url: must be http://HOST:PORT or https://HOST") as told:
+        load_settings(None, [f"chroma.url={url}"])
+    assert "s3cr3t" not in str(told.value)
+
+
 @pytest.mark.parametrize("sse", ["null", "AES256"])
 def test_a_kms_key_goes_with_kms(sse: str) -> None:
     with pytest.raises(SettingsError, match=r"^s3: kms_key_id is set but sse isn't aws:kms; set sse to it, or leave"):

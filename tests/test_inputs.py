@@ -139,6 +139,7 @@ def test_two_parquet_columns_of_one_name_are_refused(write_files: WriteFiles) ->
         ),
         ({"a.csv": b"text\na\n"}, Corpus(id_column="id"), "corpus.id_column: .*a.csv has no column 'id'; it has text"),
         ({"a.csv": b"text,id\na,1\nb,1\n"}, Corpus(id_column="id"), "corpus.id_column: '1' stands twice"),
+        ({"a.txt": b"a", "b.csv": b"text,id\nb,a.txt\n"}, Corpus(id_column="id"), "corpus.id_column: 'a.txt' stands"),
         ({"a.md": b"", "b.txt": b""}, DOCUMENTS, "corpus.uri: 2 files, all empty"),
         ({"a.csv": b"text\n", "b.jsonl": b"\n"}, DOCUMENTS, "corpus.uri: 2 files, all empty"),
         ({"a.parquet": b"PAR1"}, DOCUMENTS, "corpus.uri: .*a.parquet: not a whole Parquet file; write it again"),
@@ -150,6 +151,13 @@ def test_a_corpus_that_wont_do_is_refused(
 ) -> None:
     with pytest.raises(DataError, match=f"^{message}"):
         scan_corpus(write_files(files), corpus)
+
+
+@pytest.mark.parametrize("ids", [pa.array([b"0" * 16], pa.binary(16)), pa.array([b"0" * 16], pa.uuid())], ids=str)
+def test_ids_that_cannot_be_written_as_text_are_refused(write_files: WriteFiles, ids: pa.Array) -> None:
+    entries = write_files({"a.parquet": parquet(pa.table({"prompt": ["a"], "id": ids}))})
+    with pytest.raises(DataError, match=r"^prompts.id_column: column 'id' of .* it must hold plain values"):
+        scan_prompts(entries, NAMED)
 
 
 @pytest.mark.parametrize("name", ["empty.csv", "empty.jsonl", "empty.txt"])

@@ -177,6 +177,17 @@ def test_a_commit_that_was_killed_after_its_manifest_is_brought_to_its_end(
     assert index.errors()["document_id"].to_pylist() == ["b"]
 
 
+def test_a_list_of_documents_that_another_attempt_puts_meanwhile_is_fine(
+    index: IndexLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.write(chunks({"a": FINE, "b": HALF}))
+    manifest = index.commit(index.survey(), **ABOUT)
+    seen = iter([False])  # as it was before the other attempt put it
+    monkeypatch.setattr(storage, "exists", lambda uri: next(seen, True))
+    index.settle(manifest)
+    assert index.errors()["document_id"].to_pylist() == ["b"]
+
+
 def test_who_loses_the_race_to_commit_keeps_the_winners_list_of_documents(
     index: IndexLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
