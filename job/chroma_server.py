@@ -21,7 +21,7 @@ import httpx
 import psutil
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from job import storage
+from job import orphans, storage
 from job.errors import DependencyError
 
 log = logging.getLogger(__name__)
@@ -85,6 +85,8 @@ class LocalChroma:
                 self._serve(folder, lock)
         except DependencyError as error:
             self._fail(error)
+        except Exception as error:  # noqa: BLE001 - whatever ends this thread, nobody may wait for its server
+            self._fail(DependencyError(f"chroma.path: the job's own server ended: {type(error).__name__}: {error}"))
 
     def _fail(self, error: DependencyError) -> None:
         if self._url.done():
@@ -219,10 +221,16 @@ def _launch(folder: Path, lock: int, port: int) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"NO_COLOR": "1", "ANONYMIZED_TELEMETRY": "False"},
+            env=_environment(),
             pass_fds=[lock],
             start_new_session=True,
         )
+
+
+def _environment() -> dict[str, str]:
+    """This process's variables, without the mark by which Ray's are found and killed: a server ends by itself."""
+    plain = {name: value for name, value in os.environ.copy().items() if name != orphans.MARK}
+    return plain | {"NO_COLOR": "1", "ANONYMIZED_TELEMETRY": "False"}
 
 
 def _answers(pid: int, port: int) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -29,6 +29,17 @@ DEFAULT_TEMPLATE = "Passages:\n{context}\n\nQuestion: {prompt}\nAnswer:"
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Uri = Annotated[str, Field(min_length=1)]
+
+
+def _is_address(url: str) -> str:
+    """`url`, if it is a server's address. Never shown when it isn't: it may hold a password."""
+    found = re.fullmatch(r"https?://(?:[^@/?#\s]*@)?(?:[A-Za-z\d.-]+|\[[\da-fA-F:]+\])(?::(\d+))?(?:/[^@?#\s]*)?", url)
+    if not found or not 0 < int(found[1] or 1) < 2**16:
+        raise ValueError("must be http://HOST:PORT or https://HOST, without underscores in the host's name")
+    return url
+
+
+Address = Annotated[str, AfterValidator(_is_address)]
 
 
 class Section(BaseModel):
@@ -90,9 +101,7 @@ class Output(Section):
 
 
 class Chroma(Section):
-    url: str | None = Field(
-        None, pattern=r"^https?://", description="a Chroma server; by default the job starts its own"
-    )
+    url: Address | None = Field(None, description="a Chroma server; by default the job starts its own")
     path: str | None = Field(None, description="folder that the job's own server keeps; temporary by default")
     timeout_s: float = Field(60, gt=0, description="deadline of a request, retries included, in seconds")
 
@@ -192,7 +201,7 @@ class Cluster(Section):
 class S3(Section):
     """How S3 is reached. Credentials come from the standard AWS chain alone."""
 
-    endpoint_url: str | None = Field(None, description="address of an S3 server; AWS by default")
+    endpoint_url: Address | None = Field(None, description="address of an S3 server; AWS by default")
     region: str | None = Field(
         None, min_length=1, description="region of all buckets; by default each one's is found out"
     )
@@ -207,8 +216,8 @@ class S3(Section):
 
     @field_validator("endpoint_url")
     @classmethod
-    def _is_address(cls, url: str | None) -> str | None:
-        if url is not None and not re.fullmatch(r"https?://([\w.-]+|\[[\da-fA-F:]+\])(:\d+)?(/[^@?#\s]*)?", url):
+    def _names_nobody(cls, url: str | None) -> str | None:
+        if url and "@" in url:
             raise ValueError("must be http://HOST:PORT or https://HOST, without user and password")
         return url
 

@@ -2,7 +2,7 @@
 
     RagjobError
     ├── SettingsError    2  a setting is wrong, or doesn't fit the machine or the other settings
-    ├── DependencyError  3  storage, Chroma, Ray or a model can't be used
+    ├── DependencyError  3  storage, Chroma, Ray, Kubernetes or a model can't be used
     ├── DataError        4  an input is missing or malformed, or an index doesn't fit the settings
     ├── TooManyFailures  5  more rows failed than `errors.max_rate` allows
     └── Stopped        130  the job was asked to stop; what is staged stays

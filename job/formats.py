@@ -151,6 +151,15 @@ def ids_of(table: pa.Table, column: str | None) -> list[str | None]:
     return [value and value.decode("utf-8", "replace") for value in as_binary(table[column]).to_pylist()]
 
 
+def is_plain(kind: pa.DataType) -> bool:
+    """Tell whether values of this type can be written as text."""
+    try:
+        pa.nulls(1, kind).cast(pa.string())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        return is_text(kind)
+    return not isinstance(kind, pa.BaseExtensionType)
+
+
 def is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type

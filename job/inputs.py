@@ -11,7 +11,7 @@ import pyarrow as pa
 from job import schema, storage
 from job.config import Corpus, Prompts
 from job.errors import DataError
-from job.formats import FAULT, ROW, TABLES, ids_of, is_text, parquet_schema, segment_rows
+from job.formats import FAULT, ROW, TABLES, ids_of, is_plain, is_text, parquet_schema, segment_rows
 
 DOCUMENT_FILES = (".txt", ".md", *TABLES)
 PROMPT_FILES = (".txt", *TABLES)
@@ -64,7 +64,8 @@ def scan_corpus(entries: list[storage.Entry], corpus: Corpus) -> list[Segment]:
     for first in _firsts(tables):
         _check_columns(first, ("corpus.text_column", corpus.text_column), ("corpus.id_column", corpus.id_column))
     if corpus.id_column:
-        _check_ids(tables, corpus.id_column, "corpus.id_column")
+        files = {entry.path for entry in entries if not entry.path.endswith(TABLES)}  # their ids
+        _check_ids(tables, corpus.id_column, "corpus.id_column", files)
     if not sum(segment.size for segment in segments if segment.rows):
         raise DataError(f"corpus.uri: {len(entries)} files, all empty; name files with text in them")
     return segments
@@ -82,7 +83,7 @@ def scan_prompts(entries: list[storage.Entry], prompts: Prompts) -> Inputs:
         kept = [field for field in columns if field.name not in _taken(prompts)]
         passed.append(pa.schema([field.with_type(_TAKEABLE.get(field.type, field.type)) for field in kept]))
     if prompts.id_column:
-        _check_ids(segments, prompts.id_column, "prompts.id_column")
+        _check_ids(segments, prompts.id_column, "prompts.id_column", set())
     return Inputs(segments, _unify(passed))
 
 
@@ -163,22 +164,21 @@ def _check_columns(segment: Segment, *wanted: tuple[str, str | None]) -> pa.Sche
     if not (is_text(kind) or pa.types.is_null(kind)):
         raise DataError(f"{key}: column {name!r} of {segment.entry.uri} holds {kind}, it must hold text")
     key, name = wanted[1]
-    if name and pa.types.is_nested(columns.field(name).type):
-        raise DataError(
-            f"{key}: column {name!r} of {segment.entry.uri} holds lists or objects, it must hold plain values"
-        )
+    if name and not is_plain(columns.field(name).type):
+        kind = columns.field(name).type
+        raise DataError(f"{key}: column {name!r} of {segment.entry.uri} holds {kind}, it must hold plain values")
     return columns
 
 
-def _check_ids(segments: list[Segment], column: str, key: str) -> None:
-    seen: set[str] = set()
+def _check_ids(segments: list[Segment], column: str, key: str, seen: set[str]) -> None:
+    """Raise `DataError` for an id that is missing, stands twice in `column` or is among `seen`, the ids of others."""
     for segment in segments:
         table = segment_rows(segment.entry.uri, segment.entry.tag, segment.group, (column,))
         for given, fault in zip(ids_of(table, column), table[FAULT].to_pylist(), strict=True):
             if not given and fault is None:
                 raise DataError(f"{key}: {segment.entry.uri} has a row without {column!r}; give each row one")
             if given in seen:
-                raise DataError(f"{key}: {given!r} stands twice in column {column!r}; make the ids unique")
+                raise DataError(f"{key}: {given!r} stands twice in column {column!r}, or is a text file's id; make the ids unique")
             if given is not None:
                 seen.add(given)
 

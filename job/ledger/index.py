@@ -132,7 +132,13 @@ class IndexLedger:
     def settle(self, manifest: IndexManifest) -> None:
         """Bring a committed version's folder to its end: `documents.parquet` put, what isn't listed swept."""
         if not storage.exists(self._documents):
-            storage.put(self._documents, storage.read_bytes(storage.join(self._folder, manifest.documents_file)))
+            try:
+                documents = storage.read_bytes(storage.join(self._folder, manifest.documents_file))
+            except storage.MissingError:
+                if not storage.exists(self._documents):  # else another attempt has put them meanwhile
+                    raise
+            else:
+                storage.put(self._documents, documents)
         listed = {part["name"] for part in manifest.parts}
         left = [name for name in storage.list_names(self._folder) if name.startswith(("_", _CLEAN))]
         storage.delete(storage.join(self._folder, name) for name in left if name not in listed)

@@ -7,6 +7,7 @@ import socket
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from threading import Thread
 from typing import Self
 
 from job import storage
@@ -14,6 +15,7 @@ from job.errors import RagjobError, Stopped
 from job.progress import as_event
 
 KEEP_S = 30.0  # what a kill can cost of the log
+LAST_S = 5.0  # for the last of it: a job that is stopped has no more time than that
 
 
 class AttemptLog(logging.Handler):
@@ -41,7 +43,9 @@ class AttemptLog(logging.Handler):
         self._logger.setLevel(self._level)
         if error is not None:
             self.emit(_ending(error))
-        self._keep()
+        last = Thread(target=self._keep, daemon=True)
+        last.start()
+        last.join(LAST_S)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take one record; write the file now and then."""

@@ -15,6 +15,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 from job.errors import DependencyError
 from job.storage.names import Entry, Unfinished, changed, has_wildcards, is_shown, missing, split_glob
 
+MAKE_ATTEMPTS = 20
 _STAGED = re.compile(r"_(.+)\.[^.]+\.tmp")  # _<name of the file to be>.<random>.tmp
 
 
@@ -160,8 +161,7 @@ def _shown(entries: list[Entry]) -> list[Entry]:
 
 def _stage(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     """Write a file beside `path` under a name that readers pass over, and see it onto the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f"_{path.name}.", suffix=".tmp", dir=path.parent)
+    handle, name = _make(path)
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
@@ -172,6 +172,18 @@ def _stage(path: Path, write: Callable[[BinaryIO], object]) -> Path:
         Path(name).unlink(missing_ok=True)
         raise
     return Path(name)
+
+
+def _make(path: Path) -> tuple[int, str]:
+    """A temporary file beside `path`, in a folder made if need be: again when others remove that meanwhile."""
+    for left in reversed(range(MAKE_ATTEMPTS)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return tempfile.mkstemp(prefix=f"_{path.name}.", suffix=".tmp", dir=path.parent)
+        except (FileNotFoundError, FileExistsError):  # the latter says mkdir of a folder that went as it looked at it
+            if not left:
+                raise
+    raise AssertionError
 
 
 def _swept(uri: str) -> SweptError:

@@ -10,6 +10,7 @@ from botocore.config import Config
 from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_random_exponential
 
 from job.config import S3
+from job.errors import SettingsError
 from job.storage import settings
 from job.storage.names import split
 from job.storage.s3_errors import ERRORS, failure, may_pass
@@ -73,7 +74,10 @@ def _made(s3: S3) -> Any:
         request_checksum_calculation="when_required",  # other servers than AWS's often refuse the newer ones
         response_checksum_validation="when_required",
     )
-    made = boto3.Session().client("s3", region_name=s3.region, endpoint_url=s3.endpoint_url, config=config)
+    try:
+        made = boto3.Session().client("s3", region_name=s3.region, endpoint_url=s3.endpoint_url, config=config)
+    except ValueError:  # of AWS_ENDPOINT_URL: the setting is checked when it is read
+        raise SettingsError("AWS_ENDPOINT_URL: isn't http://HOST:PORT or https://HOST; mend it, or unset it") from None
     made.meta.events.register_last("before-parameter-build.s3", partial(_stay, s3.region))
     return made
 
