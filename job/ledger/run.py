@@ -57,7 +57,8 @@ class RunLedger:
         manifest = _manifest(uri)
         if manifest is None:
             manifest = self._count()
-            storage.put(uri, to_json(asdict(manifest)))
+            with suppress(DependencyError):  # it only saves counting: attempts that sweep at once may take it away
+                storage.put(uri, to_json(asdict(manifest)))
         self._check(manifest.identity)
         return manifest
 
