@@ -21,7 +21,7 @@ import httpx
 import psutil
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from job import orphans, storage
+from job import orphans
 from job.errors import DependencyError
 
 log = logging.getLogger(__name__)
@@ -34,6 +34,7 @@ READY_S = 60.0
 END_S = 5.0
 FRESH_S = 60.0  # a younger temporary folder may belong to a job that hasn't locked it yet
 PORT_TRIES = 5
+PROBE_BYTES = 2**20  # what a server without data writes, about
 RESTARTS = 5  # a torn index costs three before it is known for one
 
 # The rust bindings are what the `chroma` command runs, without the second that importing chromadb takes.
@@ -141,9 +142,10 @@ class LocalChroma:
 
 
 def check_folder(path: str) -> None:
-    """Raise `DependencyError` unless a server could keep its data in `path` now: it is no other job's, and writable."""
-    with _data_folder(path) as (folder, _):
-        storage.check_writable(str(folder), "chroma.path")
+    """Raise `DependencyError` unless a server could keep its data in `path` now: free, writable and with space."""
+    with _data_folder(path) as (folder, _), tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(bytes(PROBE_BYTES))
+        probe.flush()
 
 
 @contextmanager

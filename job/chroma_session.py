@@ -18,7 +18,7 @@ class NotThereError(DependencyError):
 
 
 class ServerFailedError(DependencyError):
-    """The server answered, with an error of its own (5xx) each time, or died of the request again and again."""
+    """The server answered, with an error of its own (500) at last, or died of the request each time."""
 
 
 class Session(httpx.Client):
@@ -53,26 +53,31 @@ class Session(httpx.Client):
             raise _kind(error, call)(message) from error
 
     def _attempt(self, call: "_Call", method: str, url: str, **fields: Any) -> httpx.Response:
+        if call.lost:
+            self._heartbeat(call, url)
         try:
             # Half of the time, so that a connection which died silently leaves time for a second one.
-            response = super().request(method, url, timeout=call.at_most(self._timeout_s / 2), **fields)
+            return self._send(method, url, call.at_most(self._timeout_s / 2), **fields)
         except httpx.ReadTimeout:
-            self._listen(call, url)
+            with suppress(httpx.HTTPError):
+                self._heartbeat(call, url)
+                call.extend()
             raise
         except (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
-            call.deaths += 1
+            call.die()
             raise
+
+    def _heartbeat(self, call: "_Call", url: str) -> None:
+        base = url.partition("/api/v2/")[0]
+        self._send("GET", f"{base}/api/v2/heartbeat", call.at_most(self._timeout_s / 4))
+        call.lost = False
+
+    def _send(self, method: str, url: str, limit_s: float, **fields: Any) -> httpx.Response:
+        response = super().request(method, url, timeout=limit_s, **fields)
         if not response.is_success or "json" not in response.headers.get("content-type", ""):
             reason = f"answered {response.status_code} {response.text[:200]}"
             raise httpx.HTTPStatusError(reason, request=response.request, response=response)
         return response
-
-    def _listen(self, call: "_Call", url: str) -> None:
-        """Extend the deadline if the server's heart beats."""
-        heartbeat = url.partition("/api/v2/")[0] + "/api/v2/heartbeat"
-        with suppress(httpx.HTTPError):
-            super().request("GET", heartbeat, timeout=call.at_most(self._timeout_s / 4)).raise_for_status()
-            call.extend()
 
     def _remedy(self, call: "_Call") -> str:
         if call.deaths >= DEATHS:
@@ -81,16 +86,23 @@ class Session(httpx.Client):
 
 
 class _Call:
-    """The deadline of one request, and how often the server died in its midst."""
+    """The deadline of one request, and how often the server died of it."""
 
     def __init__(self, timeout_s: float, patience_s: float) -> None:
         self._timeout_s = timeout_s
         self._last = monotonic() + timeout_s + patience_s
         self.deaths = 0
+        self.lost = False
         self.extend()
 
     def extend(self) -> None:
+        """The server is busy, but alive."""
         self._deadline = min(monotonic() + self._timeout_s, self._last)
+
+    def die(self) -> None:
+        """The server went without an answer. It has to be back before this counts once more."""
+        self.deaths += 1
+        self.lost = True
 
     def at_most(self, limit_s: float) -> float:
         """`limit_s`, or what is left until the deadline."""
@@ -128,4 +140,4 @@ def _kind(error: Exception, call: _Call) -> type[DependencyError]:
         return DependencyError
     if error.response.status_code == 404:
         return NotThereError
-    return ServerFailedError if error.response.status_code >= 500 else DependencyError
+    return ServerFailedError if error.response.status_code == 500 else DependencyError

@@ -202,3 +202,27 @@ def test_a_server_that_does_not_start_is_reported_with_its_last_words(tmp_path: 
     refused = pytest.raises(DependencyError, match=r"chroma\.path: .*file is not a database.*: mend or empty")
     with LocalChroma(str(tmp_path)) as server, refused:
         server.url()
+
+
+def test_a_folder_that_a_server_could_use_passes_the_check_and_is_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "kept").touch()
+
+    chroma_server.check_folder(str(tmp_path))
+
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".ragjob.lock", "kept", "tmp"]
+    with LocalChroma(str(tmp_path)) as server:
+        assert answers(server.url())
+
+
+def test_a_folder_of_another_jobs_server_fails_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chroma_server, "LOCK_S", 0.2)
+
+    with job(str(tmp_path)), pytest.raises(DependencyError, match=r"chroma\.path: .* is in use by another job"):
+        chroma_server.check_folder(str(tmp_path))
+
+
+def test_a_path_that_cannot_be_a_folder_fails_the_check(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(DependencyError, match=r"chroma\.path: .*file.*: name a folder"):
+        chroma_server.check_folder(str(tmp_path / "file"))
