@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from job import storage
-from job.errors import DataError, DependencyError, RagjobError
+from job.errors import DataError, DependencyError
 from job.models.files import Source, check_model, content_revision, used
 
 S3 = "s3://"
@@ -38,7 +38,7 @@ class BucketFiles:
         if kept.is_file():
             return kept.read_bytes()
         entry = next(entry for entry in self.entries if entry.path == path)
-        with _naming(self.key):
+        with storage.naming(self.key):
             content = storage.read_bytes(entry.uri)
             if len(content) != entry.size:
                 raise _changed(entry.uri)
@@ -48,7 +48,7 @@ class BucketFiles:
         kept = self._folder
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            with _naming(self.key), _locked(_beside(kept, ".lock")):
+            with storage.naming(self.key), _locked(_beside(kept, ".lock")):
                 if not kept.is_dir():
                     self._download()
         except OSError as error:
@@ -75,7 +75,7 @@ class BucketFiles:
 def find_in_bucket(name: str, key: str, cache: str) -> Source:
     """The model below the prefix `name`; its revision is a digest of the listing. Nothing is downloaded."""
     uri = name.rstrip("/")
-    with _naming(key):
+    with storage.naming(key):
         entries = _list(uri)
     check_model({entry.path: entry.size for entry in entries}, f"{key}: {name}")
     revision = content_revision({entry.path: entry.tag for entry in entries})
@@ -123,12 +123,3 @@ def _locked(file: Path) -> Iterator[None]:
     with file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-@contextmanager
-def _naming(key: str) -> Iterator[None]:
-    """Put setting `key` before the message of an error."""
-    try:
-        yield
-    except RagjobError as error:
-        raise type(error)(f"{key}: {error}") from error.__cause__

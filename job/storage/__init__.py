@@ -26,6 +26,7 @@ __all__ = [
     "list_inputs",
     "list_names",
     "list_unfinished",
+    "naming",
     "open_input",
     "publish",
     "put",
@@ -63,7 +64,7 @@ def list_inputs(uri: str, suffixes: tuple[str, ...], key: str) -> list[Entry]:
     Files in a folder that end otherwise than `suffixes`, or whose path has a part that begins with `.` or
     `_`, are passed over. Raises `DataError` naming setting `key` when there are none.
     """
-    with _naming(key):
+    with naming(key):
         found = _place(uri).find(uri)
     entries = sorted((entry for entry in found if entry.path.endswith(suffixes)), key=lambda entry: entry.path)
     if not entries:
@@ -151,7 +152,7 @@ def check_writable(uri: str, key: str) -> None:
 
     Raises `DependencyError` naming setting `key`, also when an S3 server ignores If-None-Match.
     """
-    with _naming(key):
+    with naming(key):
         _place(uri).check_writable(join(uri, f"_probe-{uuid4().hex}"))
 
 
@@ -180,8 +181,8 @@ def _place(uri: str) -> _Place:
 
 
 @contextmanager
-def _naming(key: str) -> Iterator[None]:
-    """Put setting `key` before the message of an error."""
+def naming(key: str) -> Iterator[None]:
+    """Put setting `key` before the message of an error in the block."""
     try:
         yield
     except RagjobError as error:
