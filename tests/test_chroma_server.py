@@ -226,3 +226,10 @@ def test_a_path_that_cannot_be_a_folder_fails_the_check(tmp_path: Path) -> None:
 
     with pytest.raises(DependencyError, match=r"chroma\.path: .*file.*: name a folder"):
         chroma_server.check_folder(str(tmp_path / "file"))
+
+
+def test_a_path_on_a_full_disk_fails_the_check(small_disk: Path) -> None:
+    (small_disk / "full").write_bytes(bytes(64 * 1024))
+
+    with pytest.raises(DependencyError, match=r"chroma\.path: .*No space left.*: name a folder with space"):
+        chroma_server.check_folder(str(small_disk / "chroma"))
