@@ -19,6 +19,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
+@pytest.mark.soak
 def test_models_from_s3_and_the_hub_are_fetched_once_and_a_finished_job_fetches_nothing(
     job: Job, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -85,6 +85,7 @@ def test_two_attempts_at_once_one_of_them_killed_publish_once(here: Job, undistu
     assert_survives(here, undisturbed, seed)
 
 
+@pytest.mark.soak
 def test_an_attempt_that_sleeps_while_another_publishes_ends_well_and_leaves_nothing(
     here: Job, undisturbed: pa.Table
 ) -> None:

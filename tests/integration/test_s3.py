@@ -110,6 +110,7 @@ def test_a_run_on_s3_gives_the_rows_of_a_run_on_disk(s3_job: S3Job, undisturbed:
     assert list(Path(os.environ["RAY_TMPDIR"]).rglob("logs/*.log"))  # so that there is something to search for keys
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.services
 @pytest.mark.timeout(580)
