@@ -14,7 +14,7 @@ help:  ## List the targets
 demo: $(VENV)/.ready  ## Answer questions about the sample corpus and show the sources
 	$(BIN)/ragjob demo
 
-test: $(VENV)/.ready  ## Run every test that this machine can run (under 10 minutes)
+test: $(VENV)/.ready  ## Run every test that this machine can run
 	$(BIN)/pytest -n 2 --dist loadfile -m "not soak and not e2e"
 
 soak: $(VENV)/.ready  ## Run the long kill trials

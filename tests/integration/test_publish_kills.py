@@ -57,6 +57,8 @@ def expected() -> pa.Table:
 @pytest.fixture
 def bucket_of(bucket: Bucket) -> Callable[[str], "ds.Dataset"]:
     """Open a folder of the bucket as a dataset."""
+    if bucket.server.name == "moto":
+        pytest.skip("moto's server isn't made for attempts that overlap")
     keys = {"access_key": bucket.server.access_key, "secret_key": bucket.server.secret_key}
     host = bucket.server.endpoint.removeprefix("http://")
     arrow = pyarrow.fs.S3FileSystem(endpoint_override=host, scheme="http", region=bucket.server.region, **keys)
