@@ -239,6 +239,7 @@ def test_a_server_that_stops_for_good_ends_a_load_with_3_and_one_line(job: Job, 
     assert_ends_with_3_once_stopped(job, chroma, process)
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 def test_a_server_that_stops_for_good_ends_a_run_with_3_and_one_line(job: Job, index: Path, chroma: Chroma) -> None:
     process = job.start("answer", index__uri=index, chroma__url=chroma.url, chroma__timeout_s=STOPPED_S)
@@ -279,6 +280,7 @@ def test_a_foreign_collection_is_found_before_a_prompt_is_searched_and_replaced_
     assert store.is_loaded(target, expected)
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 def test_a_collection_that_lost_rows_is_loaded_again_before_a_prompt_is_searched(
     job: Job, index: Path, undisturbed: pa.Table, chroma: Chroma

@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import Job, S3Job, assert_same, kill_group, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.services, pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.ray, pytest.mark.services, pytest.mark.soak, pytest.mark.timeout(580)]
 
 
 MIDDLE, NEWEST = "middle", "newest"
@@ -60,7 +60,6 @@ def assert_ends_though_cleaned(job: Job, oldest: str, undisturbed: pa.Table) -> 
     assert job.outputs() == outputs
 
 
-@pytest.mark.soak
 def test_a_run_on_disk_ends_though_all_else_is_cleaned(
     job: Job, index: Path, aged: Path, undisturbed: pa.Table
 ) -> None:

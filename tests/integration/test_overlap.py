@@ -12,7 +12,7 @@ import pytest
 from tests.faults import Fault, Hold, proxy
 from tests.integration.conftest import Job, S3Job, assert_same, kill_group, make_job, wait_until
 
-pytestmark = [pytest.mark.ray, pytest.mark.services, pytest.mark.timeout(580)]
+pytestmark = [pytest.mark.ray, pytest.mark.services, pytest.mark.soak, pytest.mark.timeout(580)]
 
 END_S = 500.0  # two jobs at once, on two cores that do other work besides
 
@@ -59,12 +59,12 @@ def assert_survives(job: Job, undisturbed: pa.Table, seed: int) -> None:
     assert_published_once(job, undisturbed)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1, 5))])
+@pytest.mark.parametrize("seed", range(5))
 def test_two_attempts_at_once_both_end_well(here: Job, undisturbed: pa.Table, seed: int) -> None:
     assert_both_end_well(here, undisturbed, seed)
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(1, 5))])
+@pytest.mark.parametrize("seed", range(5))
 def test_two_attempts_at_once_on_s3_one_of_them_killed_publish_once(
     there: S3Job, undisturbed: pa.Table, seed: int
 ) -> None:
@@ -72,20 +72,17 @@ def test_two_attempts_at_once_on_s3_one_of_them_killed_publish_once(
     assert there.bucket.uploads() == []
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(5))
 def test_two_attempts_at_once_on_s3_both_end_well(there: S3Job, undisturbed: pa.Table, seed: int) -> None:
     assert_both_end_well(there, undisturbed, seed)
     assert there.bucket.uploads() == []
 
 
-@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(5))
 def test_two_attempts_at_once_one_of_them_killed_publish_once(here: Job, undisturbed: pa.Table, seed: int) -> None:
     assert_survives(here, undisturbed, seed)
 
 
-@pytest.mark.soak
 def test_an_attempt_that_sleeps_while_another_publishes_ends_well_and_leaves_nothing(
     here: Job, undisturbed: pa.Table
 ) -> None:
@@ -99,7 +96,6 @@ def test_an_attempt_that_sleeps_while_another_publishes_ends_well_and_leaves_not
     assert_published_once(here, undisturbed)
 
 
-@pytest.mark.soak
 def test_an_attempt_whose_parts_are_swept_while_it_reads_them_ends_well(there: S3Job, undisturbed: pa.Table) -> None:
     first = there.start("answer")
     wait_until(lambda: there.staged)
