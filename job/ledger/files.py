@@ -21,6 +21,14 @@ def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
         raise DataError(f"{uri}: not a whole Parquet file; remove it and run again") from error
 
 
+def read_if_there(uri: str) -> bytes | None:
+    """Content of a file, or None when there is none: one request, and no moment between a look and a read."""
+    try:
+        return storage.read_bytes(uri)
+    except storage.MissingError:
+        return None
+
+
 def to_parquet(table: pa.Table) -> bytes:
     """Equal tables give equal bytes."""
     sink = io.BytesIO()

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from job import schema, storage
 from job.errors import DataError
-from job.ledger.files import TAKEN_UP, read_parquet, to_json, to_parquet
+from job.ledger.files import TAKEN_UP, read_if_there, read_parquet, to_json, to_parquet
 
 # Staged parts: whole documents; documents with a failed chunk; what a commit keeps of either.
 _CLEAN, _FAILED, _SETTLED = "part-", "_failed-", "part-settled-"
@@ -50,10 +50,9 @@ class IndexLedger:
 
     def manifest(self) -> IndexManifest | None:
         """The manifest, or None while the version isn't committed."""
-        if not storage.exists(self._manifest):
-            return None
+        content = read_if_there(self._manifest)
         try:
-            return IndexManifest(**json.loads(storage.read_bytes(self._manifest)))
+            return None if content is None else IndexManifest(**json.loads(content))
         except (ValueError, TypeError) as error:
             raise DataError(f"index.uri: {self._manifest} isn't a manifest of this program: {error}") from error
 
@@ -68,9 +67,8 @@ class IndexLedger:
         """
         if needed():
             return False
-        try:
-            content = storage.read_bytes(self._manifest)
-        except storage.MissingError:
+        content = read_if_there(self._manifest)
+        if content is None:
             return True
         storage.delete([self._manifest])
         if needed():
@@ -93,9 +91,11 @@ class IndexLedger:
     def settle_dtype(self, measure: Callable[[], str]) -> str:
         """The dtype that this version is computed in: the first to ask measures, the others and reruns follow."""
         uri = storage.join(self._folder, "_dtype")
-        if not storage.exists(uri):
+        settled = read_if_there(uri)
+        if settled is None:
             storage.put_if_absent(uri, measure().encode())
-        return storage.read_bytes(uri).decode()
+            settled = storage.read_bytes(uri)
+        return settled.decode()
 
     def write(self, chunks: pa.Table) -> None:
         """Stage a block of whole documents; those with a failed chunk go to a part of their own."""
@@ -225,10 +225,9 @@ def versions(uri: str) -> str:
 def current_version(uri: str) -> str | None:
     """The version that `current.json` names, or None."""
     name = storage.join(uri, "current.json")
-    if not storage.exists(name):
-        return None
+    content = read_if_there(name)
     try:
-        return str(json.loads(storage.read_bytes(name))["version"])
+        return None if content is None else str(json.loads(content)["version"])
     except (ValueError, TypeError, KeyError) as error:
         raise DataError(f"index.uri: {name} names no version: run `ragjob index` again") from error
 

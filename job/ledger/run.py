@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from job import schema, storage
 from job.errors import DataError, DependencyError
-from job.ledger.files import TAKEN_UP, read_parquet, to_json, to_parquet
+from job.ledger.files import TAKEN_UP, read_if_there, read_parquet, to_json, to_parquet
 from job.ledger.log import AttemptLog
 
 Mask = npt.NDArray[np.bool_]
@@ -205,8 +205,9 @@ def _answers(output: str, run_id: str) -> str:
 
 def _manifest(uri: str) -> RunManifest | None:
     """The manifest at `uri`; None when it is missing or damaged, since it can be derived."""
+    content = read_if_there(uri)
     try:
-        return RunManifest(**json.loads(storage.read_bytes(uri))) if storage.exists(uri) else None
+        return None if content is None else RunManifest(**json.loads(content))
     except (ValueError, TypeError):
         return None
 

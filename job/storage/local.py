@@ -201,7 +201,8 @@ class _errors:  # noqa: N801 - reads as a verb phrase: with _errors(uri)
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, FileNotFoundError) and not self._writing:
+        # A path through a file, too, leads to nothing.
+        if isinstance(error, FileNotFoundError | NotADirectoryError) and not self._writing:
             raise missing(self._uri) from error
         if isinstance(error, OSError):
             remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check its rights"
