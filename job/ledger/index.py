@@ -144,11 +144,14 @@ class IndexLedger:
         storage.delete(storage.join(self._folder, name) for name in left if name not in listed)
 
     def _put_manifest(self, parts: list["Part"], about: dict[str, Any]) -> None:
-        names = [name for part in parts if (name := self._settle(part))]
-        if not names:
+        settled = [
+            {"name": name, "rows": pc.sum(part.documents["chunk_count"]).as_py()}
+            for part in parts
+            if (name := self._settle(part))
+        ]
+        if not settled:
             raise DataError("corpus.uri: not one passage of it could be embedded; the rows' errors say why")
-        counts = [self._rows(name) for name in names]
-        vectors = self._schema(names[0]).field(schema.EMBEDDING).type
+        vectors = self._schema(settled[0]["name"]).field(schema.EMBEDDING).type
         documents = pa.concat_tables([part.documents for part in parts])
         manifest = IndexManifest(
             version=self._version,
@@ -157,10 +160,10 @@ class IndexLedger:
             dtype=self.settle_dtype(str),
             documents=documents.num_rows,
             failed=documents.num_rows - documents[schema.ERROR].null_count,
-            chunks=sum(counts),
+            chunks=sum(part["rows"] for part in settled),
             # Under a name of its own: an attempt that loses the race must not replace the winner's.
             documents_file=self._put(_DOCUMENTS, documents),
-            parts=[{"name": name, "rows": rows} for name, rows in zip(names, counts, strict=True)],
+            parts=settled,
             created=datetime.now(UTC).isoformat(),
             **about,
         )
@@ -182,10 +185,6 @@ class IndexLedger:
 
     def _read(self, name: str, columns: list[str] | None = None) -> pa.Table:
         return read_parquet(storage.join(self._folder, name), columns)
-
-    def _rows(self, name: str) -> int:
-        with storage.open_input(storage.join(self._folder, name)) as file:
-            return int(pq.read_metadata(file).num_rows)
 
     def _schema(self, name: str) -> pa.Schema:
         with storage.open_input(storage.join(self._folder, name)) as file:
