@@ -174,16 +174,16 @@ def _stage(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     return Path(name)
 
 
+# Others may remove the folder meanwhile; mkdir says FileExistsError of one that went as it looked at it.
+@retry(
+    retry=retry_if_exception_type((FileNotFoundError, FileExistsError)),
+    stop=stop_after_attempt(MAKE_ATTEMPTS),
+    reraise=True,
+)
 def _make(path: Path) -> tuple[int, str]:
-    """A temporary file beside `path`, in a folder made if need be: again when others remove that meanwhile."""
-    for left in reversed(range(MAKE_ATTEMPTS)):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return tempfile.mkstemp(prefix=f"_{path.name}.", suffix=".tmp", dir=path.parent)
-        except (FileNotFoundError, FileExistsError):  # the latter says mkdir of a folder that went as it looked at it
-            if not left:
-                raise
-    raise AssertionError
+    """A temporary file beside `path`, in a folder made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.mkstemp(prefix=f"_{path.name}.", suffix=".tmp", dir=path.parent)
 
 
 def _swept(uri: str) -> SweptError:
