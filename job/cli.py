@@ -307,8 +307,8 @@ class _Progress:
     def observe(self, progress: "StageProgress") -> None:
         now, stage = time.monotonic(), progress.stage
         if progress.share < self._shares.get(stage, 0):  # the next flow has a stage of that name, too
-            self._started.pop(stage, None)
-            self._tasks.pop(stage, None)
+            for known in (self._started, self._told, self._tasks):
+                known.pop(stage, None)
         self._shares[stage] = progress.share
         if progress.rows and stage not in self._started:
             self._started[stage] = self._told[stage] = now

@@ -103,7 +103,7 @@ class Output(Section):
 class Chroma(Section):
     url: Address | None = Field(None, description="a Chroma server; by default the job starts its own")
     path: str | None = Field(None, description="folder that the job's own server keeps; temporary by default")
-    timeout_s: float = Field(60, gt=0, description="deadline of a request, retries included, in seconds")
+    timeout_s: float = Field(60, gt=0, description="seconds that Chroma may give no sign of life, retries included")
 
     @model_validator(mode="after")
     def _one_server(self) -> Self:

@@ -22,9 +22,9 @@ from job.store import Expected, Target
 from job.store.collection import connect
 from tests.ledger.test_index import ABOUT, FINE, chunks
 from tests.ledger.test_run import COLUMNS, answers
-from tests.storage.conftest import place, s3
+from tests.storage.conftest import place, real_server, s3
 
-__all__ = ["place", "s3"]  # fixtures
+__all__ = ["place", "real_server", "s3"]  # fixtures
 
 MORE_THAN_A_PART = bytes(9 * 2**20)
 
@@ -240,6 +240,7 @@ def test_a_run_half_removed_still_has_its_claim(
     assert listing(settings) == ["out/_staging/r1/identity.json"]
 
 
+@pytest.mark.usefixtures("real_server")
 @pytest.mark.parametrize("name", ["out/r1/answers.parquet", "out/_staging/r1/part-1", "index/versions/torn/part-1"])
 def test_a_write_that_never_ended_is_removed(settings: JobSettings, place: str, later: None, name: str) -> None:
     stage(settings, "r1", "v1")
@@ -260,6 +261,7 @@ def test_a_write_that_never_ended_is_listed_by_what_it_was_for(settings: JobSett
     assert [(each.kind, each.address, each.size) for each in found] == [("upload", uri, None)]
 
 
+@pytest.mark.usefixtures("real_server")
 def test_a_write_that_goes_on_stays(settings: JobSettings, place: str) -> None:
     uri = join(place, "out", "r1", "answers.parquet")
     assert storage.publish(uri, lambda file: [file.write(MORE_THAN_A_PART), clean(settings, remove=True)])

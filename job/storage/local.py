@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ def find(uri: str) -> list[Entry]:
         if path.is_file():
             return _entries(path.parent, [path])
         if not has_wildcards(str(path)) or path.exists():
-            return _shown(_entries(path, path.rglob("*")))
+            return _shown(_entries(path, _below(path)))
         fixed, pattern = split_glob(str(path))
         base = Path(fixed or "/")
         return _shown(_entries(base, base.glob(pattern)))
@@ -34,13 +34,13 @@ def find(uri: str) -> list[Entry]:
 
 def list_files(folder: str) -> list[Entry]:
     with _errors(folder):
-        return _entries(_path(folder), _path(folder).rglob("*"))
+        return _entries(_path(folder), _below(_path(folder)))
 
 
 def list_names(folder: str) -> list[str]:
-    with _errors(folder):
-        path = _path(folder)
-        return [entry.name for entry in os.scandir(path) if entry.is_file()] if path.is_dir() else []
+    with _errors(folder), suppress(FileNotFoundError, NotADirectoryError):
+        return [entry.name for entry in os.scandir(_path(folder)) if entry.is_file()]
+    return []
 
 
 def list_unfinished(folder: str) -> list[Unfinished]:
@@ -136,6 +136,11 @@ def absolute(uri: str) -> str:
 
 def _path(uri: str) -> Path:
     return Path(uri.removeprefix("file://")).expanduser().absolute()
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Paths of what isn't a folder, at any depth. Folders removed meanwhile held nothing."""
+    return (Path(root, name) for root, _, names in os.walk(folder) for name in names)
 
 
 def _entries(base: Path, paths: Iterable[Path]) -> list[Entry]:

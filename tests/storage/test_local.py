@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -12,6 +13,7 @@ from job.errors import DependencyError
 from job.storage import list_inputs
 
 SUFFIXES = (".txt", ".md")
+LISTINGS = 5000
 
 
 def paths(uri: str) -> list[str]:
@@ -42,6 +44,25 @@ def test_what_is_half_written_has_a_name_that_readers_pass_over(tmp_path: Path) 
     names: list[str] = []
     storage.publish(str(tmp_path / "x.txt"), lambda file: names.extend(storage.list_names(str(tmp_path))))
     assert [name[0] for name in names] == ["_"]
+
+
+def test_a_folder_that_comes_and_goes_holds_nothing(tmp_path: Path) -> None:
+    folder, listed = tmp_path / "parent" / "folder", Event()
+
+    def flicker() -> None:
+        while not listed.is_set():
+            folder.mkdir(parents=True)
+            folder.rmdir()
+            folder.parent.rmdir()
+
+    with ThreadPoolExecutor(1) as pool:
+        flickering = pool.submit(flicker)
+        try:
+            found = [storage.list_names(str(folder)) + storage.list_files(str(tmp_path)) for _ in range(LISTINGS)]
+        finally:
+            listed.set()
+    flickering.result()
+    assert found == [[]] * LISTINGS
 
 
 def test_of_many_that_put_if_absent_one_wins(tmp_path: Path) -> None:
