@@ -15,7 +15,7 @@ demo: $(VENV)/.ready  ## Answer questions about the sample corpus and show the s
 	$(BIN)/ragjob demo
 
 test: $(VENV)/.ready  ## Run every test that this machine can run
-	$(BIN)/pytest -m "not soak and not e2e"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not soak and not e2e"
 
 soak: $(VENV)/.ready  ## Run the long kill trials
 	$(BIN)/pytest -m "soak and not e2e"

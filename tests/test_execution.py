@@ -16,7 +16,7 @@ from job.stages.rows import Cost
 
 pytestmark = pytest.mark.ray
 
-POOL = Pool(num_cpus=0.5)
+POOL = Pool(num_cpus=0.1)  # little, since actors of flows that failed may last a while
 BLOCKS = [pa.table({"number": [n, n + 1], "error": pa.array([None, None], pa.string())}) for n in range(0, 8, 2)]
 
 

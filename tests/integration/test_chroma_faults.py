@@ -204,6 +204,7 @@ def test_a_search_outlives_three_kills_of_its_server(job: Job, chroma: Chroma) -
         assert searching.result() == calm * 3
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 def test_a_run_outlives_three_kills_of_its_server_in_mid_search(
     job: Job, index: Path, undisturbed: pa.Table, chroma: Chroma

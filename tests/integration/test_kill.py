@@ -36,6 +36,7 @@ def test_a_job_killed_in_mid_answer_is_resumed_and_leaves_no_process(
     assert_resumes(job, undisturbed, "answer", index__uri=index)
 
 
+@pytest.mark.soak
 def test_a_job_killed_in_mid_index_is_resumed(job: Job, undisturbed: pa.Table) -> None:
     process = job.start("run")
     wait_until(lambda: list((job.folder / "index").glob("versions/*/part-*")))

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -83,30 +82,26 @@ def test_an_explicit_run_id_of_other_settings_is_refused(done: Job) -> None:
     assert "run_id" in ended.err
 
 
-def test_a_collection_kept_under_chroma_path_is_not_loaded_again(done: Job, tmp_path: Path) -> None:
-    ended = done("answer", output__uri=tmp_path, retrieve__top_k=2)
-    assert "34 prompts, 0 errors" in ended.out
-    assert " load " not in ended.out
-
-
 def test_the_summary_counts_tokens_and_names_the_answers(done: Job) -> None:
     ended = done("run")
     assert f"{sum(done.answers()['prompt_tokens'].to_pylist()):,} in prompts" in ended.out
     assert "answers.parquet" in ended.out
 
 
-def test_row_errors_below_the_rate_are_rows_and_above_it_publish_nothing(job: Job, index: Path) -> None:
+def test_row_errors_below_the_rate_are_rows_and_above_it_publish_nothing(job: Job, done: Job) -> None:
+    loaded = {"index__uri": done.folder / "index", "chroma__path": done.folder / "chroma"}
     rows = [{"prompt": f"What colour is line {n}?"} for n in range(30)]
     bad = [{"prompt": None}, {"prompt": "  "}, {"prompt": "long " * 1_000_000}]
     text = "\n".join(map(json.dumps, rows + bad))
     (job.folder / "prompts.jsonl").write_bytes(text.encode() + b'\n{"prompt": "\xff\xfe"}\n')
-    refused = job("answer", index__uri=index)
+    refused = job("answer", **loaded)
     assert (refused.code, len(refused.err.splitlines())) == (5, 1)
     assert "errors.max_rate" in refused.err
     assert not list((job.folder / "out").glob("*/answers.parquet"))
-    accepted = job("answer", index__uri=index, errors__max_rate=0.2)
+    accepted = job("answer", **loaded, errors__max_rate=0.2)
     assert accepted.code == 0
     assert "30 of them kept" in accepted.out
+    assert " load " not in refused.out + accepted.out
     assert job.answers()["error"].to_pylist()[30:] == [
         "prompt is null",
         "prompt is blank",

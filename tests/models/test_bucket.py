@@ -149,7 +149,7 @@ def wait_for(file: Path) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("content", [b"shorter", WEIGHTS[::-1]])
+@pytest.mark.parametrize("content", [b"shorter", WEIGHTS[::-1]], ids=["shorter", "as long"])
 def test_a_model_that_changes_before_it_is_fetched_is_a_data_error(
     s3: Bucket, model: str, tmp_path: Path, content: bytes
 ) -> None:
