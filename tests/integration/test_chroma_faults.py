@@ -23,6 +23,7 @@ from job.errors import DataError, DependencyError
 from job.plan import identify
 from job.store import Expected, Target
 from job.store.collection import connect, find
+from tests.faults import Fault, Hold, proxy
 from tests.integration.conftest import Ended, Job, assert_same, wait_until
 from tests.services import free_port
 
@@ -221,14 +222,14 @@ def test_a_run_outlives_three_kills_of_its_server_in_mid_search(
     assert_same(job.answers(), undisturbed)
 
 
-def assert_ends_with_3_once_stopped(job: Job, chroma: Chroma, process: "subprocess.Popen[str]") -> None:
-    chroma.send(signal.SIGSTOP)
+def assert_ends_with_3(job: Job, process: "subprocess.Popen[str]", url: str) -> None:
+    """The server at `url` has stopped just now."""
     start = time.monotonic()
     ended = job.end(process)
 
     assert time.monotonic() - start < STOPPED_S + ENDING_S
     assert (ended.code, len(ended.err.splitlines())) == (DependencyError.exit_code, 1), ended.err
-    assert f"chroma.url: {chroma.url}" in ended.err
+    assert f"chroma.url: {url}" in ended.err
     assert "chroma.timeout_s" in ended.err
 
 
@@ -237,17 +238,21 @@ def test_a_server_that_stops_for_good_ends_a_load_with_3_and_one_line(job: Job, 
     process = job.start("load", chroma__url=chroma.url, chroma__timeout_s=STOPPED_S)
     wait_until(lambda: chroma.rows(version.expected.name) >= 512)
 
-    assert_ends_with_3_once_stopped(job, chroma, process)
+    chroma.send(signal.SIGSTOP)
+    assert_ends_with_3(job, process, chroma.url)
 
 
 @pytest.mark.soak
 @pytest.mark.ray
 def test_a_server_that_stops_for_good_ends_a_run_with_3_and_one_line(job: Job, index: Path, chroma: Chroma) -> None:
-    process = job.start("answer", index__uri=index, chroma__url=chroma.url, chroma__timeout_s=STOPPED_S)
-    wait_until(lambda: job.staged)
+    hold = Hold()
+    with proxy(chroma.url, Fault(hold, on="/query$", every=5)) as way:
+        process = job.start("answer", index__uri=index, chroma__url=way.url, chroma__timeout_s=STOPPED_S)
+        assert hold.arrived.wait(200)
 
-    assert_ends_with_3_once_stopped(job, chroma, process)
-    assert job.staged
+        chroma.send(signal.SIGSTOP)
+        hold.released.set()
+        assert_ends_with_3(job, process, way.url)
 
 
 def test_a_torn_collection_is_rebuilt_by_load_without_ray_or_torch(job: Job, chroma: Chroma) -> None:
