@@ -50,7 +50,8 @@ class IndexLedger:
 
     def manifest(self) -> IndexManifest | None:
         """The manifest, or None while the version isn't committed."""
-        content = read_if_there(self._manifest)
+        with storage.naming("index.uri"):
+            content = read_if_there(self._manifest)
         try:
             return None if content is None else IndexManifest(**json.loads(content))
         except (ValueError, TypeError) as error:
@@ -224,7 +225,8 @@ def versions(uri: str) -> str:
 def current_version(uri: str) -> str | None:
     """The version that `current.json` names, or None."""
     name = storage.join(uri, "current.json")
-    content = read_if_there(name)
+    with storage.naming("index.uri"):
+        content = read_if_there(name)
     try:
         return None if content is None else str(json.loads(content)["version"])
     except (ValueError, TypeError, KeyError) as error:

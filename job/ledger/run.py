@@ -51,7 +51,9 @@ class RunLedger:
 
         Raises `DataError` when a run of that name was published with other settings.
         """
-        if not storage.exists(self.answers):
+        with storage.naming("output.uri"):
+            there = storage.exists(self.answers)
+        if not there:
             return None
         uri = storage.join(self._run, "_manifest.json")
         manifest = _manifest(uri)
