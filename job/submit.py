@@ -51,15 +51,18 @@ def render(values: Path, chart: Path, release: str, namespace: str | None) -> li
 
 
 def submit(documents: list[Document], namespace: str | None) -> "Submitted":
-    """Create, or leave as they are, the objects of a manifest. Raises `DependencyError` when Kubernetes refuses."""
+    """Apply the objects of a manifest, or none if the cluster doesn't know a kind of theirs.
+
+    Raises `DependencyError` when Kubernetes refuses.
+    """
     with _kubernetes():
         config.load_kube_config()
         api = client.ApiClient()
         context = config.list_kube_config_contexts()[1]["context"]
         default = namespace or context.get("namespace", "default")
         kinds = dynamic.DynamicClient(api)
-        for document in documents:
-            resource = kinds.resources.get(api_version=document["apiVersion"], kind=document["kind"])
+        known = [kinds.resources.get(api_version=each["apiVersion"], kind=each["kind"]) for each in documents]
+        for resource, document in zip(known, documents, strict=True):
             where = document["metadata"].get("namespace", default)
             resource.server_side_apply(
                 body=document,
@@ -113,8 +116,13 @@ class Submitted:
                 return
             if error := troubles.failure(self.name, status):
                 raise error
-            self._read_logs(tell)
-            found = troubles.find(client.CoreV1Api(self.api), self.name, self.namespace, status)
+            try:
+                self._read_logs(tell)
+                found = troubles.find(client.CoreV1Api(self.api), self.name, self.namespace, status)
+            except (HTTPError, ApiException) as error:
+                if isinstance(error, ApiException) and error.status in (401, 403):
+                    raise
+                continue  # with the next look; how long Kubernetes may be away, `_statuses` minds
             patience.bear(found, running=phase == "Running", tell=tell)
 
     def _statuses(self) -> Iterator[dict[str, Any]]:

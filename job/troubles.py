@@ -26,11 +26,14 @@ def failure(name: str, status: dict[str, Any]) -> RagjobError | None:
     """
     message = str(status.get("message", ""))
     if status.get("jobStatus") == "STOPPED":
-        return Stopped(f"RayJob {name} was stopped; what is staged stays, submit it again to go on")
+        return Stopped(f"RayJob {name} was stopped; what is staged stays, to go on set another `rerun`")
     code = re.search(r"exit code (\d+)", message)
     if status.get("jobStatus") == "FAILED" and code:
         errors = {error.exit_code: error for error in RagjobError.__subclasses__()}
-        return errors.get(int(code[1]), RagjobError)(_last_words(message) or f"RayJob {name}: {message}")
+        ended = status.get("jobDeploymentStatus") == "Failed"
+        next_step = "another try needs a new `rerun`" if ended else "KubeRay tries again, unless it is deleted"
+        said = _last_words(message) or message
+        return errors.get(int(code[1]), RagjobError)(f"{said} (RayJob {name}: {next_step})")
     if status.get("jobDeploymentStatus") in ("Failed", "ValidationFailed"):
         reason = status.get("reason", "failed")
         return DependencyError(f"RayJob {name}: {reason}: {message or 'no message'}; another try needs a new `rerun`")

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 CHART = ROOT / "helm/ragjob"
 EXAMPLES = sorted(file.stem for file in (CHART / "examples").glob("*.yaml"))
 HELM = os.environ.get("HELM") or shutil.which("helm")
+GPU_GROUP = {"name": "gpu", "min": 4, "max": 4, "cpus": 8, "gpus": 1, "memory": "32Gi"}
 URIS = {name: {"uri": f"s3://bucket/{name}"} for name in ("corpus", "prompts", "index", "output")}
 
 needs_helm = pytest.mark.skipif(HELM is None, reason="no helm on PATH, nor named in HELM")
@@ -237,6 +238,32 @@ def test_a_chroma_that_exists_is_used_instead() -> None:
 
 
 @needs_helm
+@pytest.mark.parametrize(
+    ("values", "ports"),
+    [
+        ({}, [53, 53, 443]),
+        ({"config": {"chroma": {"url": "http://chroma.other:8000"}}}, [53, 53, 443, 8000]),
+        ({"config": {"chroma": {"url": "http://chroma.other"}}}, [53, 53, 443, 80]),
+        ({"config": {"s3": {"endpoint_url": "https://s3.other"}}, "networkPolicy": {"egressPorts": []}}, [53, 53, 443]),
+        (
+            {"workers": [GPU_GROUP | {"min": 0}], "networkPolicy": {"egressPorts": [9000]}},
+            [53, 53, 9000, 443, 6443],
+        ),
+        ({"networkPolicy": {"egressPorts": []}}, [53, 53]),
+    ],
+)
+def test_the_job_may_call_what_its_settings_name(values: dict[str, Any], ports: list[int]) -> None:
+    outside = template(values)["NetworkPolicy/ray"]["spec"]["egress"][1]
+    assert [rule["port"] for rule in outside["ports"]] == ports
+
+
+@needs_helm
+@pytest.mark.parametrize("command", ["run", "index", "load", "answer"])
+def test_every_command_is_what_the_job_runs(command: str) -> None:
+    assert template({"command": command})["RayJob"]["spec"]["entrypoint"].startswith(f"ragjob {command} ")
+
+
+@needs_helm
 @pytest.mark.parametrize(("name", "scales"), [("cpu", False), ("gpu-split", False), ("autoscale", True)])
 def test_the_autoscaler_runs_where_a_group_can_grow(name: str, scales: bool) -> None:
     cluster = example(name)["RayJob"]["spec"]["rayClusterSpec"]
@@ -295,6 +322,12 @@ def test_only_operator_and_submitter_reach_the_dashboard_beside_ray() -> None:
             {"config": URIS | {"embed": {"pool": {"max": 4}}}},
             "workers: the pools of `index` take 4.4 cpus at their most, all groups together have 2; raise",
         ),
+        (
+            {"config": URIS | {"generate": {"pool": {"num_gpus": 2}}}, "workers": [GPU_GROUP]},
+            "config.generate.pool: no worker has the 0.5 CPUs and 2 GPUs of one actor; raise a group's cpus or gpus",
+        ),
+        ({"config": URIS, "workers": [GPU_GROUP | {"min": 5}]}, "group gpu has a min or replicas above its max, 4"),
+        ({"config": URIS, "workers": [GPU_GROUP | {"replicas": 5}]}, "group gpu has a min or replicas above its max"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
@@ -350,6 +383,8 @@ PLACES: dict[str, tuple[Any, str, str, Any]] = {
     "workers.0.volumes": (VOLUME, RAY, f"{WORKER}.volumes.3", VOLUME[0]),
     "workers.0.volumeMounts": (MOUNT, RAY, f"{WORKER}.containers.0.volumeMounts.3", MOUNT[0]),
     "submitter.resources": (SIZE, RAY, "spec.submitterPodTemplate.spec.containers.0.resources", SIZE),
+    "submitter.nodeSelector": ({"a": "b"}, RAY, "spec.submitterPodTemplate.spec.nodeSelector", {"a": "b"}),
+    "submitter.tolerations": (TOLERATION, RAY, "spec.submitterPodTemplate.spec.tolerations", TOLERATION),
     "chroma.storage": (
         "3Gi",
         "StatefulSet/chroma",
@@ -389,7 +424,7 @@ def values_at(path: str, value: Any) -> dict[str, Any]:
     """Values with `value` at `path`; a group of workers is whole beside it."""
     first, *rest = path.split(".")
     if first == "workers":
-        return {"workers": [{"name": "cpu", "min": 1, "max": 1, "cpus": 2, "memory": "6Gi", rest[1]: value}]}
+        return {"workers": [{"name": "cpu", "min": 1, "max": 2, "cpus": 2, "memory": "6Gi", rest[1]: value}]}
     return {first: {rest[0]: value}} if rest else {first: value}
 
 

@@ -21,9 +21,15 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", errors.RagjobError.__subclasses__())
 def test_a_failed_job_ends_as_its_own_exit_code_says(kind: type[errors.RagjobError]) -> None:
-    found = troubles.failure("a", {"jobStatus": "FAILED", "message": MESSAGE.format(code=kind.exit_code)})
+    status = {"jobStatus": "FAILED", "jobDeploymentStatus": "Failed", "message": MESSAGE.format(code=kind.exit_code)}
+    found = troubles.failure("a", status)
     assert type(found) is kind
-    assert str(found) == "embed.model: no such model; name another"
+    assert str(found) == "embed.model: no such model; name another (RayJob a: another try needs a new `rerun`)"
+
+
+def test_an_attempt_that_failed_says_when_another_follows() -> None:
+    status = {"jobStatus": "FAILED", "jobDeploymentStatus": "Retrying", "message": MESSAGE.format(code=3)}
+    assert str(troubles.failure("a", status)).endswith("another (RayJob a: KubeRay tries again, unless it is deleted)")
 
 
 def test_a_killed_attempt_is_no_end_while_another_follows() -> None:

@@ -121,7 +121,7 @@ class RunLedger:
 
     def sweep(self) -> None:
         """Remove the run's staging, and what killed attempts left of writing the answers or their manifest."""
-        storage.delete_folder(self._staging)
+        remove_staging(self._staging)
         for name in ("answers.parquet", "_manifest.json"):
             storage.sweep_unfinished(storage.join(self._run, name))
 

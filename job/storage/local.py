@@ -100,6 +100,10 @@ def publish(uri: str, write: Callable[[BinaryIO], object]) -> bool:
             if path.exists():  # who published it has swept ours
                 return False
             raise _swept(uri) from error
+        except OSError as error:
+            if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise DependencyError(f"{uri}: its file system has no hard links; take one that has, or S3") from error
+            raise
         finally:
             staged.unlink(missing_ok=True)
         return True
@@ -126,7 +130,7 @@ def sweep_unfinished(uri: str) -> None:
 
 
 def check_writable(probe: str) -> None:
-    put(probe, b"")
+    put_if_absent(probe, b"")
     delete([probe])
 
 

@@ -12,7 +12,12 @@
 {{- if dig "chroma" "path" "" .Values.config -}}
 {{- fail "config.chroma.path: for a server on the job's own machine; leave it out, the chart runs a Chroma server" -}}
 {{- end -}}
-{{- $flows := dict "index" (list "embed") "answer" (list "embed" "retrieve" "generate") -}}
+{{- range .Values.workers -}}
+{{- if or (gt (int .min) (int .max)) (gt (int .replicas) (int .max)) -}}
+{{- fail (printf "workers: group %s has a min or replicas above its max, %v; raise max" .name .max) -}}
+{{- end -}}
+{{- end -}}
+{{- $flows := dict "load" (list) "index" (list "embed") "answer" (list "embed" "retrieve" "generate") -}}
 {{- range $flow := eq .Values.command "run" | ternary (list "index" "answer") (list .Values.command) -}}
 {{- include "ragjob.checkFlow" (list $ $flow (get $flows $flow)) -}}
 {{- end -}}
@@ -36,6 +41,18 @@
 {{- $have := include "ragjob.total" (list $what $root.Values.workers) -}}
 {{- if gt $need (float64 $have) -}}
 {{- fail (printf "workers: the pools of `%s` take %v %s at their most, all groups together have %s; raise a group's max or %s, or lower a pool's max or num_%s in config" $flow $need $what $have $what $what) -}}
+{{- end -}}
+{{- end -}}
+{{- range $section := index . 2 -}}
+{{- $pool := get (get $root.Values.config $section) "pool" -}}
+{{- $room := false -}}
+{{- range $root.Values.workers -}}
+{{- if and (ge (float64 .cpus) (float64 $pool.num_cpus)) (ge (float64 .gpus) (float64 $pool.num_gpus)) -}}
+{{- $room = true -}}
+{{- end -}}
+{{- end -}}
+{{- if not $room -}}
+{{- fail (printf "config.%s.pool: no worker has the %v CPUs and %v GPUs of one actor; raise a group's cpus or gpus, or lower num_cpus or num_gpus" $section $pool.num_cpus $pool.num_gpus) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -32,6 +32,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- dig "chroma" "url" "" .Values.config | default (printf "http://%s-chroma:8000" (include "ragjob.name" .)) -}}
 {{- end -}}
 
+{{/* Ports that head and workers call outside of the release. The API server's is one of two, as a rule. */}}
+{{- define "ragjob.egressPorts" -}}
+{{- $ports := .Values.networkPolicy.egressPorts -}}
+{{- range list (dig "chroma" "url" "" .Values.config) (dig "s3" "endpoint_url" "" .Values.config) -}}
+{{- with urlParse (. | default "") -}}
+{{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" .host) -}}
+{{- if .host -}}
+{{- $ports = append $ports ($port | default (eq .scheme "https" | ternary 443 80)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if include "ragjob.autoscaling" . -}}
+{{- $ports = concat $ports (list 443 6443) -}}
+{{- end -}}
+{{- range $ports }}{{ int . }} {{ end -}}
+{{- end -}}
+
 {{/* "true" where Ray's autoscaler has something to do. */}}
 {{- define "ragjob.autoscaling" -}}
 {{- range .Values.workers }}{{ if lt (int .min) (int .max) }}true{{ break }}{{ end }}{{ end -}}

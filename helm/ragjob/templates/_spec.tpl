@@ -23,6 +23,12 @@ submitterPodTemplate:
     serviceAccountName: {{ include "ragjob.serviceAccount" . }}
     automountServiceAccountToken: false
     {{- include "ragjob.podSecurity" . | nindent 4 }}
+    {{- with .Values.submitter.nodeSelector }}
+    nodeSelector: {{ toJson . }}
+    {{- end }}
+    {{- with .Values.submitter.tolerations }}
+    tolerations: {{ toJson . }}
+    {{- end }}
     containers:
       - name: submitter
         {{- include "ragjob.container" . | nindent 8 }}
