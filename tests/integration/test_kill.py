@@ -44,6 +44,7 @@ def test_a_job_killed_in_mid_index_is_resumed(job: Job, undisturbed: pa.Table) -
     assert_resumes(job, undisturbed, "run")
 
 
+@pytest.mark.soak
 def test_a_run_survives_the_kill_of_a_ray_worker_and_of_its_chroma_server(
     job: Job, index: Path, undisturbed: pa.Table
 ) -> None:
