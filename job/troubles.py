@@ -14,6 +14,7 @@ REQUEST_S = 30
 IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 SCALING = {"TriggeredScaleUp", "Nominated"}  # what node autoscalers say of a pod they make a node for
 RAY = "ray.io/cluster"
+AGAIN = "another try needs a new `rerun`"
 REPEATED = "(combined from similar events): "
 
 Pod = dict[str, Any]
@@ -31,12 +32,12 @@ def failure(name: str, status: dict[str, Any]) -> RagjobError | None:
     if status.get("jobStatus") == "FAILED" and code:
         errors = {error.exit_code: error for error in RagjobError.__subclasses__()}
         ended = status.get("jobDeploymentStatus") == "Failed"
-        next_step = "another try needs a new `rerun`" if ended else "KubeRay tries again, unless it is deleted"
+        next_step = AGAIN if ended else "KubeRay tries again, unless it is deleted"
         said = _last_words(message) or message
         return errors.get(int(code[1]), RagjobError)(f"{said} (RayJob {name}: {next_step})")
     if status.get("jobDeploymentStatus") in ("Failed", "ValidationFailed"):
         reason = status.get("reason", "failed")
-        return DependencyError(f"RayJob {name}: {reason}: {message or 'no message'}; another try needs a new `rerun`")
+        return DependencyError(f"RayJob {name}: {reason}: {message or 'no message'}; {AGAIN}")
     return None
 
 

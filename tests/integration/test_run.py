@@ -100,6 +100,7 @@ def test_row_errors_below_the_rate_are_rows_and_above_it_publish_nothing(job: Jo
     assert not list((job.folder / "out").glob("*/answers.parquet"))
     accepted = job("answer", **loaded, errors__max_rate=0.2)
     assert accepted.code == 0
+    assert "34 prompts, 4 errors" in accepted.out
     assert "30 of them kept" in accepted.out
     assert " load " not in refused.out + accepted.out
     assert job.answers()["error"].to_pylist()[30:] == [

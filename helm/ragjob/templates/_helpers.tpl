@@ -35,13 +35,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{/* Ports that head and workers call outside of the release. The API server's is one of two, as a rule. */}}
 {{- define "ragjob.egressPorts" -}}
 {{- $ports := .Values.networkPolicy.egressPorts -}}
-{{- range list (dig "chroma" "url" "" .Values.config) (dig "s3" "endpoint_url" "" .Values.config) -}}
-{{- with urlParse (. | default "") -}}
-{{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" .host) -}}
-{{- if .host -}}
-{{- $ports = append $ports ($port | default (eq .scheme "https" | ternary 443 80)) -}}
-{{- end -}}
-{{- end -}}
+{{- range list (dig "chroma" "url" "" .Values.config) (dig "s3" "endpoint_url" "" .Values.config) | compact -}}
+{{- $url := urlParse . -}}
+{{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" -}}
+{{- $ports = append $ports ($port | default (eq $url.scheme "https" | ternary 443 80)) -}}
 {{- end -}}
 {{- if include "ragjob.autoscaling" . -}}
 {{- $ports = concat $ports (list 443 6443) -}}
@@ -79,6 +76,16 @@ imagePullSecrets:
   - name: {{ . }}
 {{- end }}
 {{- end }}
+{{- end -}}
+
+{{/* Where a pod may run, by its nodeSelector and tolerations: call with the values that have them. */}}
+{{- define "ragjob.placement" -}}
+{{- with .nodeSelector -}}
+nodeSelector: {{ toJson . }}
+{{ end -}}
+{{- with .tolerations -}}
+tolerations: {{ toJson . }}
+{{- end -}}
 {{- end -}}
 
 {{- define "ragjob.container" -}}

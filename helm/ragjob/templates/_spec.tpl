@@ -23,11 +23,8 @@ submitterPodTemplate:
     serviceAccountName: {{ include "ragjob.serviceAccount" . }}
     automountServiceAccountToken: false
     {{- include "ragjob.podSecurity" . | nindent 4 }}
-    {{- with .Values.submitter.nodeSelector }}
-    nodeSelector: {{ toJson . }}
-    {{- end }}
-    {{- with .Values.submitter.tolerations }}
-    tolerations: {{ toJson . }}
+    {{- with include "ragjob.placement" .Values.submitter }}
+    {{- . | trim | nindent 4 }}
     {{- end }}
     containers:
       - name: submitter
@@ -102,11 +99,8 @@ spec:
   {{- with .runtimeClassName }}
   runtimeClassName: {{ . }}
   {{- end }}
-  {{- with .nodeSelector }}
-  nodeSelector: {{ toJson . }}
-  {{- end }}
-  {{- with .tolerations }}
-  tolerations: {{ toJson . }}
+  {{- with include "ragjob.placement" . }}
+  {{- . | trim | nindent 2 }}
   {{- end }}
   containers:
     - name: ray
