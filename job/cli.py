@@ -341,6 +341,8 @@ def _summarise(report: "Report", seconds: float) -> None:
         out.print(*(f"  {name}: {error}" for name, error in report.failures), sep="\n", markup=False)
     if report.answers:
         out.print(f"tokens: {report.prompt_tokens:,} in prompts, {report.completion_tokens:,} in answers")
+        if report.cached_share:
+            out.print(f"prompt tokens found in the prefix cache: {report.cached_share:.0%}")
         out.print(f"answers: {report.answers}", markup=False)
     out.print(f"index version: {report.version}")
 

@@ -42,6 +42,12 @@ def _is_address(url: str) -> str:
 Address = Annotated[str, AfterValidator(_is_address)]
 
 
+def _names_nobody(url: str | None) -> str | None:
+    if url and "@" in url:
+        raise ValueError("must be http://HOST:PORT or https://HOST, without user and password")
+    return url
+
+
 class Section(BaseModel):
     """Base of every group of settings: fixed once read, and closed to unknown keys."""
 
@@ -167,17 +173,50 @@ class Augment(Section):
         return template
 
 
-class Generate(Section):
-    engine: Literal["extractive", "transformers"] = Field(
-        "extractive", description="extractive: the best matching sentences; transformers: a causal LM"
+class OpenAI(Section):
+    """An OpenAI-compatible API. Its key comes from a variable of the environment alone."""
+
+    base_url: Address | None = Field(None, description="address of the API, as http://HOST:8000/v1; required by openai")
+    api_key_env: str = Field(
+        "OPENAI_API_KEY", min_length=1, description="variable in the workers' environment that holds the key, if any"
     )
-    model: str = Field("Qwen/Qwen2.5-0.5B-Instruct", min_length=1, description="hub id, local folder or s3:// prefix")
+    concurrency: int = Field(32, ge=1, description="requests at once of each actor")
+    timeout_s: float = Field(120, gt=0, description="seconds that the API may go without an answer, retries included")
+
+    _no_user = field_validator("base_url")(_names_nobody)
+
+
+class Generate(Section):
+    engine: Literal["extractive", "transformers", "vllm", "openai"] = Field(
+        "extractive",
+        description="extractive: the best matching sentences; transformers, vllm: a causal LM; openai: an API",
+    )
+    model: str = Field(
+        "Qwen/Qwen2.5-0.5B-Instruct",
+        min_length=1,
+        description="hub id, local folder or s3:// prefix; for openai the API's name for it",
+    )
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     dtype: Dtype = Field("auto", description="auto: bfloat16 on CUDA, the faster one on a CPU")
-    batch_size: int = Field(8, ge=1, description="prompts in one pass of the model")
+    batch_size: int = Field(8, ge=1, description="prompts in one pass of the model, for transformers")
     max_new_tokens: int = Field(256, ge=1, description="tokens of an answer, at most")
     temperature: float = Field(0, ge=0, description="0 is greedy")
+    vllm: dict[str, Any] = Field({}, description="further engine arguments of vLLM, by its own names")
+    max_engine_restarts: int = Field(3, ge=0, description="restarts of a worker that dies of the same prompts")
+    openai: OpenAI = OpenAI()
     pool: GeneratePool = GeneratePool()
+
+    @field_validator("vllm", mode="before")
+    @classmethod
+    def _typed(cls, found: Any) -> Any:
+        """Read what variables and assignments give as text: nothing but vLLM knows its types."""
+        try:
+            found = yaml.safe_load(found) if isinstance(found, str) else found
+            if isinstance(found, dict):
+                return {name: yaml.safe_load(v) if isinstance(v, str) else v for name, v in found.items()}
+        except yaml.YAMLError as error:
+            raise ValueError(f"not a value of YAML: {' '.join(str(error).split())}") from error
+        return found
 
 
 class Models(Section):
@@ -196,6 +235,7 @@ class Cluster(Section):
     cpus: float | None = Field(None, gt=0, description="CPUs it may grow to; what Ray sees by default")
     gpus: float | None = Field(None, ge=0, description="GPUs it may grow to; what Ray sees by default")
     nodes: int | None = Field(None, ge=1, description="nodes it may grow to; what Ray sees by default")
+    gpu_gb: float | None = Field(None, gt=0, description="memory of its smallest GPU in GB, by which vllm is planned")
 
 
 class S3(Section):
@@ -214,12 +254,7 @@ class S3(Section):
     )
     kms_key_id: str | None = Field(None, min_length=1, description="KMS key for aws:kms; the account's own by default")
 
-    @field_validator("endpoint_url")
-    @classmethod
-    def _names_nobody(cls, url: str | None) -> str | None:
-        if url and "@" in url:
-            raise ValueError("must be http://HOST:PORT or https://HOST, without user and password")
-        return url
+    _no_user = field_validator("endpoint_url")(_names_nobody)
 
     @model_validator(mode="after")
     def _key_has_its_mode(self) -> Self:

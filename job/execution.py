@@ -1,22 +1,25 @@
 """Run a list of steps over blocks on Ray Data: pools, progress, and errors of ours out of Ray's."""
 
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from threading import Lock
+from typing import Any, NoReturn, Protocol
 
 import pyarrow as pa
 
 from job import storage
 from job.config import S3, Pool
-from job.errors import DependencyError, RagjobError
+from job.errors import DependencyError, EngineDied, RagjobError
 from job.fit import TASK_CPUS
 from job.progress import Observe
-from job.stages.rows import Cost, costs, count_errors, with_costs
+from job.stages.rows import Cost, cost, costs, with_costs
 
+NO_LAST_WORDS = b"give workers more memory, or lower the batch_size of embed and generate; Ray's logs name the signal"
 BLOCK_RETRIES = 3  # of a block whose worker died, before the job ends: by default Ray goes on for ever
 
 
@@ -30,12 +33,15 @@ class Stage(Protocol):
 class Step:
     """Stages that run in one process after each other: on actors of `pool`, or, without one, as tasks.
 
-    `make` builds the stages, by name, where they run.
+    `make` builds the stages, by name, where they run. An actor has up to `at_once` blocks at once in its stages;
+    a block whose worker died is tried `retries` times more.
     """
 
     names: list[str]
     make: Callable[[], list[Stage]]
     pool: Pool | None = None
+    at_once: int = 1
+    retries: int = BLOCK_RETRIES
 
 
 def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3, observe: Observe) -> list[Cost]:
@@ -56,8 +62,8 @@ def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3, obser
         watch(observe, [" + ".join(step.names) for step in steps], len(blocks))
         try:
             for receipts in _flow(blocks, steps, tasks, s3).iter_batches(batch_size=None, batch_format="pyarrow"):
-                for receipt in receipts.to_pylist():
-                    _count(spent, Cost(**receipt))
+                for more in [Cost(**receipt) for receipt in receipts.to_pylist()]:
+                    spent[more.stage] = spent[more.stage] + more if more.stage in spent else more
         except ray.exceptions.RayError as error:
             raise _ours(error) from error
     return list(spent.values())
@@ -82,21 +88,52 @@ class _Worker:
         storage.configure(s3)
         self._step = step
         self._last = last
+        self._lock = Lock()
+        self._counted = dict.fromkeys(step.names, 0.0)  # until when each stage's seconds are counted
         # Made beside the wait for the first block. An error in it surfaces there: one raised in an
         # actor's constructor would make Ray start the actor again and again.
         self._stages: Future[list[Stage]] = ThreadPoolExecutor(1).submit(step.make)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
+        try:
+            return self._run(rows)
+        except EngineDied as error:
+            _die(error)
+
+    def _run(self, rows: pa.Table) -> pa.Table:
         spent = costs(rows)
         for name, stage in zip(self._step.names, self._stages.result(), strict=True):
             start = time.perf_counter()
             rows = stage(rows)
-            spent.append(Cost(name, rows.num_rows, count_errors(rows), time.perf_counter() - start))
+            spent.append(cost(name, rows, self._seconds(name, start)))
         return _receipts(spent) if self._last else with_costs(rows, spent)
+
+    def _seconds(self, name: str, start: float) -> float:
+        """Seconds since `start`, those that another block of the stage has counted left out."""
+        with self._lock:
+            end = time.perf_counter()
+            seconds = end - max(start, self._counted[name])
+            self._counted[name] = end
+        return seconds
 
 
 def _task(rows: pa.Table, step: Step, last: bool, s3: S3) -> pa.Table:
     return _Worker(step, last, s3)(rows)
+
+
+def _die(error: EngineDied) -> NoReturn:
+    """End this actor: Ray starts it anew, with the blocks it had. The driver finds what it died of."""
+    from ray.experimental.internal_kv import _internal_kv_put
+
+    _internal_kv_put(_last_words(), str(error))
+    os._exit(1)
+
+
+def _last_words() -> str:
+    """The key under which actors of this job leave what they died of."""
+    import ray
+
+    return f"ragjob:last-words:{ray.get_runtime_context().get_job_id()}"
 
 
 def _add(flow: Any, step: Step, tasks: int, s3: S3) -> Any:
@@ -109,23 +146,21 @@ def _add(flow: Any, step: Step, tasks: int, s3: S3) -> Any:
         return flow.map_batches(_task, fn_kwargs={"step": step, "last": last, "s3": s3}, **how)
     pool = step.pool
     how |= {
-        "compute": ray.data.ActorPoolStrategy(min_size=pool.min, max_size=pool.max),
+        "compute": ray.data.ActorPoolStrategy(
+            min_size=pool.min,
+            max_size=pool.max,
+            max_concurrent_calls_per_actor=step.at_once,
+            enable_true_multi_threading=step.at_once > 1,
+        ),
         "num_cpus": pool.num_cpus,
         "num_gpus": pool.num_gpus or None,
-        "max_task_retries": BLOCK_RETRIES,
+        "max_task_retries": step.retries,
     }
     return flow.map_batches(_Worker, fn_constructor_args=(step, last, s3), **how)
 
 
 def _receipts(spent: list[Cost]) -> pa.Table:
     return pa.Table.from_pylist([asdict(cost) for cost in spent])
-
-
-def _count(spent: dict[str, Cost], more: Cost) -> None:
-    so_far = spent.get(more.stage, Cost(more.stage, 0, 0, 0.0))
-    spent[more.stage] = Cost(
-        more.stage, so_far.rows + more.rows, so_far.errors + more.errors, so_far.seconds + more.seconds
-    )
 
 
 def _set_up(context: Any) -> None:
@@ -139,14 +174,15 @@ def _set_up(context: Any) -> None:
 def _ours(error: BaseException) -> RagjobError:
     """The error of ours that a stage raised, or one that tells what ended Ray's work."""
     from ray.exceptions import RayActorError, RayError, WorkerCrashedError
+    from ray.experimental.internal_kv import _internal_kv_get
 
     root = error
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, RayActorError | WorkerCrashedError):
             return DependencyError(
-                f"Ray: the worker of one block died {BLOCK_RETRIES + 1} times: give workers more memory, or lower "
-                "the batch_size of embed and generate; Ray's logs name the signal"
+                "Ray: the worker of one block died each time it was started anew: "
+                + (_internal_kv_get(_last_words()) or NO_LAST_WORDS).decode()
             )
         # Ray's wrapper is an instance of what it wraps, too, but its message is the whole traceback.
         if not isinstance(cause, RayError):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from job.cluster import Resources
 from job.config import JobSettings, Pool
+from job.engines import kv_cache_bytes
 from job.errors import SettingsError
 from job.inputs import Segment
 from job.models import sizes
@@ -67,7 +68,7 @@ def check_memory(
     weights = {
         "embed": sizes.weights_bytes(embed),
         "retrieve": 0,
-        "generate": sizes.weights_bytes(generate or embed),
+        "generate": _generator_bytes(settings, embed, generate),
     }
     vectors = 0 if settings.chroma.url else chunks * (8 * sizes.dimension(embed) + 1000)
     actors = max(
@@ -82,6 +83,14 @@ def check_memory(
             "lower it, take a smaller model, or name a Chroma server elsewhere with chroma.url"
         )
     return need
+
+
+def _generator_bytes(settings: JobSettings, embed: Source, generate: Source | None) -> int:
+    engine = settings.generate.engine
+    if engine == "openai":
+        return 0
+    cache = kv_cache_bytes(settings, 0) if engine == "vllm" and not settings.generate.pool.num_gpus else 0
+    return sizes.weights_bytes(generate or embed) + int(cache or 0)
 
 
 def _actors(settings: JobSettings, flow: str) -> list[Actor]:

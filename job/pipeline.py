@@ -53,6 +53,12 @@ class Report:
     costs: list[Cost] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
 
+    @property
+    def cached_share(self) -> float:
+        """Share of the prompt tokens that this attempt's engine found in its prefix cache."""
+        read = sum(cost.prompt_tokens for cost in self.costs)
+        return sum(cost.cached_tokens for cost in self.costs) / read if read else 0.0
+
 
 def index(settings: JobSettings, observe: Observe = silent) -> Report:
     """Chunk and embed the corpus into a version below `index.uri`; load it where a Chroma server lasts."""
@@ -122,6 +128,8 @@ def answer_steps(task: Task, plan: Plan, manifest: ledger.IndexManifest, target:
             ["generate"],
             lambda: [generate.make(answering, filling.system, embedding, model, dtype, threads["generate"])],
             answering.pool,
+            at_once=generate.blocks_at_once(answering, settings.commit_rows),
+            retries=answering.max_engine_restarts,
         ),
         Step(["write"], lambda: [WriteAnswers(own, schema.answers(columns), provenance)]),
     ]

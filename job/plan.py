@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from job import fit, inputs, ledger, schema, storage
+from job import engines, fit, inputs, ledger, schema, storage
 from job.cluster import Resources, resources
 from job.config import JobSettings, require
 from job.errors import DataError, RagjobError, SettingsError
@@ -51,6 +51,8 @@ class Task:
 
     @property
     def generate_label(self) -> str:
+        if self.settings.generate.engine == "openai":
+            return f"openai:{self.settings.generate.model}"  # which revision it serves, an API doesn't tell
         return self.generate.label if self.generate else f"extractive:{self.embed.label}"
 
     @property
@@ -121,6 +123,7 @@ def check(task: Task) -> Plan:
         )
         _look(plan, "output", lambda: _check_output(task))
         _look(plan, "prompt", lambda: _check_context(task))
+        _look(plan, "engine", lambda: engines.check_engine(settings, task.generate))
     _look(plan, "index", lambda: _check_index(task))
     _look(plan, "pools", lambda: fit.check_pools(settings, task.flows, plan.size))
     _look(plan, "memory", lambda: _check_memory(task, plan))
@@ -138,7 +141,7 @@ def _with_run(
     settings = about[1]
     prompts = _list(settings, "prompts.uri", inputs.PROMPT_FILES)
     generate = None
-    if settings.generate.engine == "transformers":
+    if settings.generate.engine in ("transformers", "vllm"):
         model, revision = settings.generate.model, settings.generate.revision
         generate = resolve(model, revision, "generate.model", settings.models.cache)
     identity = schema.digest(_run_facts(settings, generate), version, _listing(prompts))
@@ -160,14 +163,19 @@ def _index_facts(settings: JobSettings, embed: Source) -> dict[str, Any]:
 
 def _run_facts(settings: JobSettings, generate: Source | None) -> dict[str, Any]:
     """What decides a run's answers beside the index and the prompts."""
-    used = {"max_new_tokens", "temperature"} if generate else set()
-    return {
+    engine = settings.generate.engine
+    used = {"max_new_tokens", "temperature"} if engine != "extractive" else set()
+    facts: dict[str, Any] = {"generate.model": generate.revision if generate else None}
+    if engine == "openai":
+        facts["generate.model"] = settings.generate.model
+    elif engine == "vllm":
+        facts["generate.vllm"] = engines.deciding(settings.generate.vllm)
+    return facts | {
         "format": schema.ANSWER_FORMAT,
         "prompts": settings.prompts.model_dump(exclude={"uri"}),
         "retrieve": settings.retrieve.model_dump(include={"mode", "top_k", "min_score"}),
         "augment": settings.augment.model_dump(),
         "generate": settings.generate.model_dump(include={"engine", *used}),
-        "generate.model": generate.revision if generate else None,
     }
 
 

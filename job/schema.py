@@ -17,7 +17,7 @@ CHUNK_ID, DOCUMENT_ID, URI, CHUNK_INDEX, TEXT = "chunk_id", "document_id", "uri"
 EMBEDDING, ERROR = "embedding", "error"
 PROMPT_ID, PROMPT, ANSWER = "prompt_id", "prompt", "answer"
 # Columns of blocks on their way; never published.
-POSITION, AUGMENTED = "_position", "_augmented"
+POSITION, AUGMENTED, CACHED_TOKENS = "_position", "_augmented", "_cached_tokens"
 
 CHUNKS = pa.schema(
     [
@@ -74,7 +74,7 @@ def answers(passed: pa.Schema) -> pa.Schema:
 
 
 # Names that a pass-through column can't have.
-RESERVED = frozenset([*answers(pa.schema([])).names, POSITION, AUGMENTED, EMBEDDING])
+RESERVED = frozenset([*answers(pa.schema([])).names, POSITION, AUGMENTED, CACHED_TOKENS, EMBEDDING])
 
 
 def digest(*parts: object) -> str:

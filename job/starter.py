@@ -35,7 +35,7 @@ retrieve:
   top_k: 3                # passages for a prompt
 
 generate:
-  engine: extractive      # the best matching sentences; transformers: a causal LM
+  engine: extractive      # the best matching sentences; transformers, vllm: a causal LM; openai: an API
   # model: Qwen/Qwen2.5-0.5B-Instruct
   # max_new_tokens: 256
 

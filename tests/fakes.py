@@ -16,7 +16,7 @@ from transformers import (
 
 from job.models.device import silence_libraries
 from job.models.embedder import Vectors
-from job.models.generation import Completion, Request
+from job.models.generation import Completion, Failure, Request
 from job.store import Hit
 
 CORPUS = Path(__file__).parent.parent / "job" / "sample" / "corpus"
@@ -39,8 +39,8 @@ def tiny_qwen2(folder: Path, *, seed: int = 0) -> Path:
         hidden_size=64,
         intermediate_size=128,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=2,  # of 32 each: vLLM computes no smaller ones on a processor
+        num_key_value_heads=1,
         max_position_embeddings=TINY_CONTEXT,
         # With 0.1 and seed 0 the likeliest token leads by over thirty times the rounding error of
         # float32, so that no batch swaps two; wider weights add more rounding than lead.
@@ -100,6 +100,7 @@ class ScarceDevice:
 
 
 POISON = "poison"
+REFUSED = "refused"
 
 
 def embed_lengths(texts: list[str]) -> Vectors:
@@ -120,9 +121,14 @@ class LengthCollection:
 
 
 class EchoGenerator:
-    """Answers with all that it is given; a batch with `POISON` in it fails."""
+    """Answers with all that it is given but to `REFUSED`; a batch with `POISON` in it fails."""
 
-    def generate(self, requests: list[Request]) -> list[Completion]:
+    def generate(self, requests: list[Request]) -> list[Completion | Failure]:
         if any(request.question == POISON for request in requests):
             raise RuntimeError("the prompt is too long")
-        return [Completion(f"{r.system}|{r.user}|{r.question}|{r.passages}", "stop", len(r.user), 1) for r in requests]
+        return [
+            Completion(f"{r.system}|{r.user}|{r.question}|{r.passages}", "stop", len(r.user), 1)
+            if r.question != REFUSED
+            else Failure("not that")
+            for r in requests
+        ]

@@ -1,4 +1,4 @@
-"""A real S3 server for the tests, and buckets on it. The first of these that there is:
+"""Real servers for the tests: vLLM's, and an S3 server with buckets on it. The first of these that there is:
 
 RAGJOB_TEST_S3_ENDPOINT   address of one that runs, with its keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
 versitygw                 on PATH
@@ -29,6 +29,12 @@ import pytest
 from botocore.config import Config
 
 READY_S = 30.0
+VLLM_READY_S = 240.0  # about a minute on two free cores
+VLLM_ARGUMENTS = [
+    *("--served-model-name", "tiny", "--dtype", "float32", "--kv-cache-memory-bytes", str(1 << 28)),
+    *("--enforce-eager", "--enable-prompt-tokens-details", "--disable-log-stats"),
+]
+VLLM_VARIABLES = {"VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
 # The keys are long enough to be looked for in whatever a job writes.
 ACCESS_KEY, SECRET_KEY = "ragaccess", "ragsecret123"
 BESIDE = Path(__file__).parents[2] / "shared" / "cluster" / "s3-local"
@@ -159,21 +165,59 @@ def _command(folder: Path, port: int) -> list[str]:
     return [found, "--access", ACCESS_KEY, "--secret", SECRET_KEY, "--port", f"127.0.0.1:{port}", "posix", str(folder)]
 
 
+class VLLMServer:
+    """vLLM's own OpenAI-compatible server with the model in a folder, by the name `tiny`.
+
+    It can be killed and started again on its port. `log` is a file for what it says.
+    """
+
+    def __init__(self, model: Path, log: Path) -> None:
+        self._port = free_port()
+        self._model = model
+        self._log = log
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        at = ["--host", "127.0.0.1", "--port", str(self._port), "--model", str(self._model)]
+        command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *at, *VLLM_ARGUMENTS]
+        self._process = _start(command, self._log, f"{self.url}/health", VLLM_READY_S, **VLLM_VARIABLES)
+
+    def kill(self) -> None:
+        """SIGKILL to all its processes."""
+        _kill(self._process)
+
+
 @contextmanager
 def _running(command: list[str], log: Path, endpoint: str) -> Iterator[str]:
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+    process = _start(command, log, endpoint, READY_S)
     try:
-        deadline = time.monotonic() + READY_S
-        while not _answers(endpoint):
-            assert process.poll() is None, f"{command[0]} ended:\n{log.read_text()}"
-            assert time.monotonic() < deadline, f"{command[0]} isn't ready:\n{log.read_text()}"
-            time.sleep(0.05)
         yield endpoint
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        _kill(process)
+
+
+def _start(command: list[str], log: Path, endpoint: str, ready_s: float, **variables: str) -> "subprocess.Popen[bytes]":
+    """Start a server as the leader of a process group, and wait until it answers."""
+    with log.open("ab") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True, env=os.environ | variables)
+    deadline = time.monotonic() + ready_s
+    while not _answers(endpoint):
+        if process.poll() is not None or time.monotonic() > deadline:
+            _kill(process)
+            raise AssertionError(f"{command[0]} ended, or isn't ready:\n{log.read_text()}")
+        time.sleep(0.05)
+    return process
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _answers(url: str) -> bool:

@@ -245,6 +245,7 @@ def test_a_chroma_that_exists_is_used_instead() -> None:
         ({"config": {"chroma": {"url": "http://chroma.other:8000"}}}, [53, 53, 443, 8000]),
         ({"config": {"chroma": {"url": "http://chroma.other"}}}, [53, 53, 443, 80]),
         ({"config": {"s3": {"endpoint_url": "https://s3.other"}}, "networkPolicy": {"egressPorts": []}}, [53, 53, 443]),
+        ({"config": {"generate": {"openai": {"base_url": "http://vllm.models.svc:8001/v1"}}}}, [53, 53, 443, 8001]),
         (
             {"workers": [GPU_GROUP | {"min": 0}], "networkPolicy": {"egressPorts": [9000]}},
             [53, 53, 9000, 443, 6443],

@@ -171,7 +171,7 @@ def test_an_assignment_to_an_unknown_key_is_refused_with_the_nearest_one(key: st
         ("augment.template={context}{prompt}{prompt}", "augment.template: .* each once"),
         ("augment.template={context}{prompt", "augment.template: not a template: .*; write {{ and }} for braces"),
         ("augment.template={}{}", "augment.template: must contain"),
-        ("generate.engine=gpt", "generate.engine: input should be 'extractive' or 'transformers'"),
+        ("generate.engine=gpt", "generate.engine: input should be 'extractive', 'transformers', 'vllm' or 'openai'"),
         ("generate.temperature=-1", "generate.temperature: .* greater than or equal to 0"),
         ("errors.max_rate=10", "errors.max_rate: .* less than or equal to 1"),
         ("cluster.nodes=0", "cluster.nodes: .* greater than or equal to 1"),
@@ -185,6 +185,22 @@ def test_a_value_that_wont_do_is_refused_with_its_key(assignment: str, message: 
 def test_braces_that_stand_for_themselves_are_written_twice() -> None:
     template = 'Answer as {{"answer": ...}}\n{context}\n{prompt}'
     assert load_settings(None, [f"augment.template={template}"]).augment.template == template
+
+
+def test_engine_arguments_have_the_types_that_their_text_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAGJOB__GENERATE__VLLM__ENFORCE_EAGER", "true")
+    assigned = ["generate.vllm.max_num_seqs=8", "generate.vllm.quantization=fp8"]
+    assert load_settings(None, assigned).generate.vllm == {
+        "enforce_eager": True,
+        "max_num_seqs": 8,
+        "quantization": "fp8",
+    }
+
+
+def test_engine_arguments_can_be_given_together() -> None:
+    assert load_settings(None, ["generate.vllm={max_num_seqs: 8}"]).generate.vllm == {"max_num_seqs": 8}
+    with pytest.raises(SettingsError, match=r"^generate.vllm: not a value of YAML: "):
+        load_settings(None, ["generate.vllm={max_num_seqs: 8"])
 
 
 def test_chroma_is_one_server() -> None:

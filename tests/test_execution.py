@@ -1,6 +1,7 @@
 import os
 import time
 from pathlib import Path
+from threading import Barrier
 
 import pyarrow as pa
 import pytest
@@ -9,7 +10,7 @@ import ray.data
 
 from job.cluster import Resources, running
 from job.config import S3, Pool
-from job.errors import DataError, DependencyError
+from job.errors import DataError, DependencyError, EngineDied
 from job.execution import Stage, Step, execute
 from job.progress import Progress, silent
 from job.stages.rows import Cost
@@ -55,10 +56,13 @@ class Dawdle:
 
 
 class Fail:
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception, folder: Path | None = None) -> None:
         self._error = error
+        self._folder = folder
 
     def __call__(self, rows: pa.Table) -> pa.Table:
+        if self._folder:
+            (self._folder / f"{time.monotonic_ns()}").write_text(str(os.getpid()))
         raise self._error
 
 
@@ -71,6 +75,20 @@ class Die:
     def __call__(self, rows: pa.Table) -> pa.Table:
         (self._folder / f"{time.monotonic_ns()}").touch()
         os._exit(1)
+
+
+class Meet:
+    """Lets a block go on once there are `parties` of them, and then pauses."""
+
+    PAUSE_S = 0.5
+
+    def __init__(self, parties: int) -> None:
+        self._barrier = Barrier(parties)
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        self._barrier.wait(60)
+        time.sleep(self.PAUSE_S)
+        return rows
 
 
 def refuse() -> list[Stage]:
@@ -134,9 +152,26 @@ def test_an_error_that_isnt_ours_is_told_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("pool", [None, POOL], ids=["task", "actor"])
 def test_a_block_that_kills_its_worker_is_given_up_in_the_end(tmp_path: Path, pool: Pool | None) -> None:
     steps = [Step(["mark"], lambda: [Die(tmp_path)], pool), Step(["write"], lambda: [Write(tmp_path)])]
-    with pytest.raises(DependencyError, match=r"^Ray: the worker of one block died 4 times: give workers more memory"):
+    with pytest.raises(DependencyError, match=r"^Ray: the worker of one block died .*: give workers"):
         execute(BLOCKS[:1], steps, 1, S3(), silent)
     assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_an_engine_that_died_takes_its_worker_along_and_its_reason_ends_the_flow(tmp_path: Path) -> None:
+    steps = [
+        Step(["mark"], lambda: [Fail(EngineDied("vLLM died of that"), tmp_path)], POOL, retries=1),
+        Step(["write"], lambda: [Write(tmp_path)]),
+    ]
+    with pytest.raises(DependencyError, match=r"^Ray: the worker .* each time it was started anew: vLLM died of that$"):
+        execute(BLOCKS[:1], steps, 1, S3(), silent)
+    assert len({file.read_text() for file in tmp_path.iterdir()}) == 2  # processes
+
+
+def test_an_actor_that_takes_several_blocks_has_them_at_once(tmp_path: Path) -> None:
+    steps = [Step(["meet"], lambda: [Meet(2)], POOL, at_once=2), Step(["write"], lambda: [Write(tmp_path)])]
+    meeting, _ = execute(BLOCKS, steps, 4, S3(), silent)
+    assert (meeting.rows, meeting.errors) == (8, 0)
+    assert meeting.seconds < 8 * Meet.PAUSE_S  # of two at once, each second counts once
 
 
 def test_the_callers_settings_of_ray_data_stay_as_they_are(tmp_path: Path) -> None:

@@ -119,6 +119,11 @@ IN_NEITHER = {
     "retrieve.pool.num_gpus": "0.5",
     "generate.dtype": "float32",
     "generate.batch_size": "9",
+    "generate.max_engine_restarts": "9",
+    "generate.openai.base_url": "http://vllm:8000/v1",
+    "generate.openai.api_key_env": "OTHER_KEY",
+    "generate.openai.concurrency": "9",
+    "generate.openai.timeout_s": "9",
     "generate.pool.min": "1",
     "generate.pool.max": "2",
     "generate.pool.num_cpus": "0.6",
@@ -130,6 +135,7 @@ IN_NEITHER = {
     "cluster.cpus": "9",
     "cluster.gpus": "9",
     "cluster.nodes": "9",
+    "cluster.gpu_gb": "9",
     "s3.endpoint_url": "http://s3:9000",
     "s3.region": "eu-west-1",
     "s3.path_style": "true",
@@ -142,10 +148,11 @@ NAMES = {
     *("run_id", "corpus.uri", "prompts.uri", "index.uri", "index.version", "output.uri", "retrieve.mode"),
     *("embed.model", "embed.revision", "generate.engine", "generate.model", "generate.revision"),
 }
+BY_ITS_KEYS = {"generate.vllm"}
 
 
 def test_of_every_setting_it_is_known_whether_it_decides_an_index_or_a_run() -> None:
-    groups = [IN_THE_INDEX, IN_THE_RUN, IN_THE_RUN_OF_A_MODEL, IN_NEITHER, NAMES]
+    groups = [IN_THE_INDEX, IN_THE_RUN, IN_THE_RUN_OF_A_MODEL, IN_NEITHER, NAMES, BY_ITS_KEYS]
     assert sorted(key for group in groups for key in group) == sorted(keys_of())
 
 
@@ -172,13 +179,34 @@ def test_how_a_job_is_computed_leaves_version_and_run_as_they_are(settings: Sett
     assert ids(settings(**{key: value})) == ids(settings())
 
 
+@pytest.mark.parametrize("engine", ["transformers", "vllm", "openai"])
 @pytest.mark.parametrize(("key", "value"), IN_THE_RUN_OF_A_MODEL.items(), ids=IN_THE_RUN_OF_A_MODEL)
 def test_what_only_a_language_model_uses_decides_its_runs_alone(
-    settings: Settings, model: Path, key: str, value: str
+    settings: Settings, model: Path, key: str, value: str, engine: str
 ) -> None:
-    generating = {"generate.engine": "transformers", "generate.model": model}
+    generating = {"generate.engine": engine, "generate.model": model}
     assert ids(settings(**{key: value})) == ids(settings())
     assert ids(settings(**generating, **{key: value})) != ids(settings(**generating))
+
+
+def test_of_vllms_arguments_those_decide_a_run_that_may_change_answers(settings: Settings, model: Path) -> None:
+    generating = {"generate.engine": "vllm", "generate.model": model}
+    before = ids(settings(**generating))
+    assert ids(settings(**generating, generate__vllm__max_num_seqs=9, generate__vllm__enforce_eager=True)) == before
+    assert ids(settings(**generating, generate__vllm__quantization="fp8")) != before
+    assert ids(settings(generate__vllm__quantization="fp8")) == ids(settings())
+
+
+def test_a_model_behind_an_api_counts_by_its_name(settings: Settings) -> None:
+    asked = identify(settings(generate__engine="openai", generate__model="small"), "run")
+    assert (asked.generate, asked.generate_label) == (None, "openai:small")
+    assert ids(settings(generate__engine="openai", generate__model="large")) != (asked.version, asked.run_id)
+
+
+def test_an_engine_that_cannot_run_is_found_by_its_plan(settings: Settings) -> None:
+    made = check(identify(settings(generate__engine="openai"), "run"))
+    with pytest.raises(SettingsError, match=r"^generate.openai.base_url: required by engine openai"):
+        made.require()
 
 
 def test_an_input_counts_by_its_content_however_it_is_spelled(
@@ -324,6 +352,7 @@ def test_a_plan_tells_in_one_line_each_what_it_found(settings: Settings, tmp_pat
         "prompts": "1 prompts, passing through asked, id",
         "output": f"run {task.run_id} in {tmp_path}/out",
         "prompt": "up to 1500 tokens of passages",
+        "engine": "extractive",
         "index": f"version {task.version}, to be made",
         "pools": "index: 1 of 2 CPUs; answer: 1.6 of 2 CPUs",
         "chroma": "the job's own, data in a temporary folder",
@@ -340,7 +369,7 @@ def test_a_plan_leaves_nothing_behind(settings: Settings, tmp_path: Path) -> Non
 def test_a_plan_looks_at_what_remains_alone(settings: Settings) -> None:
     version = commit(identify(settings(), "index"))
     lines = found(identify(settings(), "answer"))
-    assert [*lines] == ["prompts", "output", "prompt", "index", "pools", "memory", "chroma"]
+    assert [*lines] == ["prompts", "output", "prompt", "engine", "index", "pools", "memory", "chroma"]
     assert lines["index"] == f"version {version}, 1 chunks"
 
 

@@ -5,7 +5,7 @@ import sentencex
 from tokenizers import Tokenizer
 
 from job.models.embedder import Embedder, Vectors
-from job.models.generation import Completion, Request
+from job.models.generation import Completion, Failure, Request
 from job.models.tokenizer import count_tokens
 
 NO_ANSWER = "No passage answers this."
@@ -22,7 +22,7 @@ class ExtractiveGenerator:
         self._embedder = embedder
         self._tokenizer = tokenizer
 
-    def generate(self, requests: list[Request]) -> list[Completion]:
+    def generate(self, requests: list[Request]) -> list[Completion | Failure]:
         """Answer every request, in the order given."""
         sources = [number_sentences(request.passages) for request in requests]
         distinct = list(dict.fromkeys(sentence for source in sources for sentence in source))
@@ -34,7 +34,7 @@ class ExtractiveGenerator:
         ]
         return self._complete(requests, answers)
 
-    def _complete(self, requests: list[Request], answers: list[str]) -> list[Completion]:
+    def _complete(self, requests: list[Request], answers: list[str]) -> list[Completion | Failure]:
         prompt_tokens = count_tokens(self._tokenizer, [request.user for request in requests])
         answer_tokens = count_tokens(self._tokenizer, answers)
         return [

@@ -11,6 +11,8 @@ from job.models.files import CONFIG, Source, weights
 DEFAULT_DIMENSION = 1024
 # As configs of BERT and most others, T5, DistilBERT, GPT-2, and older ones state the width of hidden states.
 _DIMENSION_KEYS = ("hidden_size", "d_model", "dim", "n_embd", "hidden_dim")
+_LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers")
+_HEAD_KEYS = ("num_attention_heads", "n_head", "num_heads")
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions")
 
 
@@ -39,6 +41,21 @@ def max_tokens(source: Source) -> int | None:
 def dimension(source: Source) -> int:
     """Width of the model's hidden states, or `DEFAULT_DIMENSION` when its config doesn't say."""
     return _stated(_json(source, CONFIG), _DIMENSION_KEYS) or DEFAULT_DIMENSION
+
+
+def kv_bytes_a_token(source: Source, bytes_a_number: int) -> int | None:
+    """Bytes that one token takes in a causal LM's KV cache, or None when its config doesn't say.
+
+    Two, for key and value, x layers x KV heads x head dimension x bytes of a number. An upper bound where layers
+    share heads or attend to a window only.
+    """
+    config = _json(source, CONFIG)
+    layers, heads = _stated(config, _LAYER_KEYS), _stated(config, _HEAD_KEYS)
+    width = _stated(config, _DIMENSION_KEYS)
+    if not (layers and heads and width):
+        return None
+    head = _stated(config, ("head_dim",)) or width // heads
+    return 2 * layers * (_stated(config, ("num_key_value_heads",)) or heads) * head * bytes_a_number
 
 
 def _stated(config: dict[str, Any], keys: tuple[str, ...]) -> int | None:

@@ -5,16 +5,17 @@ Beside what a stage states as NEEDS, each but the first needs and keeps `error`:
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from job.errors import RagjobError
-from job.schema import ERROR
+from job.schema import CACHED_TOKENS, ERROR
 
 _COSTS = b"ragjob.costs"
+_TOKENS = {"prompt_tokens": "prompt_tokens", "cached_tokens": CACHED_TOKENS}
 
 Columns = list[pa.Array]
 Compute = Callable[[pa.Table], Columns]
@@ -22,12 +23,22 @@ Compute = Callable[[pa.Table], Columns]
 
 @dataclass(frozen=True)
 class Cost:
-    """What one stage did to one block: rows out, rows with an error, seconds of its worker."""
+    """What one stage did to one block: rows out, rows with an error, seconds of its worker, tokens it read.
+
+    Of the `prompt_tokens`, `cached_tokens` had been computed before, for prompts that begin alike.
+    """
 
     stage: str
     rows: int
     errors: int
     seconds: float
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+    def __add__(self, more: "Cost") -> "Cost":
+        """Both together, of the same stage."""
+        sums = {field.name: getattr(self, field.name) + getattr(more, field.name) for field in fields(Cost)[1:]}
+        return Cost(self.stage, **sums)
 
 
 def add_columns(rows: pa.Table, adds: pa.Schema, compute: Compute) -> pa.Table:
@@ -50,6 +61,22 @@ def add_columns(rows: pa.Table, adds: pa.Schema, compute: Compute) -> pa.Table:
 def count_errors(rows: pa.Table) -> int:
     """Number of rows with an error."""
     return int(rows.num_rows - rows[ERROR].null_count)
+
+
+def move_errors(rows: pa.Table, column: str) -> pa.Table:
+    """Make what stands in `column` the errors of their rows, and drop it."""
+    errors = pc.coalesce(rows[ERROR], rows[column])
+    return rows.set_column(rows.schema.get_field_index(ERROR), ERROR, errors).drop_columns([column])
+
+
+def cost(stage: str, rows: pa.Table, seconds: float) -> Cost:
+    """What `stage` spent to give `rows`."""
+    tokens = {name: _total(rows, column) for name, column in _TOKENS.items()}
+    return Cost(stage, rows.num_rows, count_errors(rows), seconds, **tokens)
+
+
+def _total(rows: pa.Table, column: str) -> int:
+    return pc.sum(rows[column]).as_py() or 0 if column in rows.column_names else 0
 
 
 def costs(rows: pa.Table) -> list[Cost]:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ import torch
 from transformers import AutoTokenizer
 
 from job.models.causal_lm import CausalLM
-from job.models.generation import Completion, Request
+from job.models.generation import Completion, Failure, Request
 from tests.fakes import CORPUS, TINY_CONTEXT, likeliest_tokens, set_generation, tiny_qwen2
 
 TRAM = Request(system="Be brief.", user="Where does the tram stop?", question="", passages=[])
@@ -88,11 +89,12 @@ def test_a_temperature_samples(qwen2: Path) -> None:
     assert model.generate([TRAM]) != first
 
 
-def test_a_prompt_that_leaves_no_room_is_refused_with_both_numbers(qwen2: Path) -> None:
+def test_a_prompt_that_leaves_no_room_fails_alone_with_both_numbers(qwen2: Path) -> None:
     long = Request(system="", user="<|im_start|>" * 600, question="", passages=[])
-    limit = TINY_CONTEXT - 32
-    with pytest.raises(ValueError, match=rf"has 6\d\d tokens, more than the {limit} that .* for 32 new ones"):
-        open_model(qwen2).generate([TRAM, long])
+    first, refused, last = open_model(qwen2).generate([TRAM, long, TRAM])
+    assert isinstance(refused, Failure)
+    assert re.search(rf"has 6\d\d tokens, more than the {TINY_CONTEXT - 32} that .* for 32 new ones", refused.error)
+    assert [first] == [last] == open_model(qwen2).generate([TRAM])
 
 
 def test_without_a_chat_template_the_prompt_is_system_and_user(model_folder: Path) -> None:

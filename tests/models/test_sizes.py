@@ -6,7 +6,7 @@ import pytest
 from job.errors import DataError
 from job.models.files import Source
 from job.models.folder import find_folder
-from job.models.sizes import DEFAULT_DIMENSION, context_tokens, dimension, max_tokens, weights_bytes
+from job.models.sizes import DEFAULT_DIMENSION, context_tokens, dimension, kv_bytes_a_token, max_tokens, weights_bytes
 
 KEY = "embed.model"
 INDEX = "model.safetensors.index.json"
@@ -65,6 +65,14 @@ def test_the_context_is_found_under_the_names_that_configs_give_it(tmp_path: Pat
 def test_a_config_that_states_no_sizes_is_no_error(tmp_path: Path) -> None:
     silent = model(tmp_path, "{}")
     assert (context_tokens(silent), max_tokens(silent), dimension(silent)) == (None, None, DEFAULT_DIMENSION)
+
+
+def test_the_cache_of_a_token_is_two_numbers_for_each_layer_head_and_dimension(tmp_path: Path) -> None:
+    shape = '"num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size": 40'
+    assert kv_bytes_a_token(model(tmp_path, f"{{{shape}}}"), 2) == 2 * 3 * 4 * 10 * 2
+    assert kv_bytes_a_token(model(tmp_path, f'{{{shape}, "num_key_value_heads": 2}}'), 2) == 2 * 3 * 2 * 10 * 2
+    assert kv_bytes_a_token(model(tmp_path, f'{{"text_config": {{{shape}, "head_dim": 7}}}}'), 4) == 2 * 3 * 4 * 7 * 4
+    assert kv_bytes_a_token(model(tmp_path, "{}"), 2) is None
 
 
 def test_a_sentence_models_own_limit_goes_before_its_positions(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from job import schema
 from job.config import Embed, Generate
 from job.errors import DataError
 from job.models.folder import find_folder
-from job.stages.generate import GenerateStage, make
-from tests.fakes import POISON, EchoGenerator, tiny_qwen2
+from job.stages.generate import GenerateStage, blocks_at_once, make
+from tests.fakes import POISON, REFUSED, EchoGenerator, tiny_qwen2
 
 
 def generate(*questions: str, errors: list[str | None] | None = None) -> pa.Table:
@@ -29,7 +29,7 @@ def test_each_prompt_gets_the_answer_to_its_message_question_and_passages() -> N
 
 def test_a_completions_columns_are_added_and_the_message_dropped() -> None:
     rows = generate("a")
-    assert rows.schema.names == ["prompt", "error", "retrieved_texts", *schema.GENERATED.names]
+    assert rows.schema.names == ["prompt", "error", "retrieved_texts", *schema.GENERATED.names, "_cached_tokens"]
     assert rows.select(schema.GENERATED.names).schema == schema.GENERATED
     assert rows.select(["finish_reason", "prompt_tokens", "completion_tokens"]).to_pylist() == [
         {"finish_reason": "stop", "prompt_tokens": 8, "completion_tokens": 1}
@@ -40,6 +40,29 @@ def test_a_prompt_that_the_model_fails_on_is_an_error_while_its_neighbours_stay(
     rows = generate("a", POISON, "c", "d", errors=[None, None, None, "prompt is blank"])
     assert rows["error"].to_pylist() == [None, "RuntimeError: the prompt is too long", None, "prompt is blank"]
     assert rows["answer"].to_pylist() == ["system|asked: a|a|['about a']", None, "system|asked: c|c|['about c']", None]
+
+
+def test_a_prompt_that_the_engine_refuses_is_an_error_and_computed_once() -> None:
+    rows = generate("a", REFUSED, "c")
+    assert rows["error"].to_pylist() == [None, "not that", None]
+    assert rows["answer"].to_pylist() == ["system|asked: a|a|['about a']", None, "system|asked: c|c|['about c']"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows", "blocks"),
+    [
+        (Generate(), 256, 1),
+        (Generate(engine="transformers"), 256, 1),
+        (Generate(engine="vllm"), 256, 2),
+        (Generate(engine="vllm", vllm={"max_num_seqs": 1000}), 256, 5),
+        (Generate(engine="openai"), 256, 2),
+        (Generate(engine="openai"), 10, 5),
+    ],
+)
+def test_an_engine_that_batches_by_itself_has_the_next_block_before_it_runs_empty(
+    settings: Generate, rows: int, blocks: int
+) -> None:
+    assert blocks_at_once(settings, rows) == blocks
 
 
 def test_a_model_that_cant_be_loaded_is_named_with_its_setting(tmp_path: Path) -> None:

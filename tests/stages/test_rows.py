@@ -5,7 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from job.errors import DependencyError
-from job.stages.rows import Columns, Compute, Cost, add_columns, costs, count_errors, describe, with_costs
+from job.stages.rows import (
+    Columns,
+    Compute,
+    Cost,
+    add_columns,
+    cost,
+    costs,
+    count_errors,
+    describe,
+    move_errors,
+    with_costs,
+)
 
 ADDS = pa.schema([("double", pa.int64())])
 POISONS = st.frozensets(st.integers(0, 29))
@@ -78,6 +89,24 @@ def test_a_rows_error_is_one_line_of_at_most_300_characters() -> None:
 
 def test_errors_are_counted() -> None:
     assert count_errors(rows(5, frozenset([1, 4]))) == 2
+
+
+def test_messages_in_a_column_become_the_errors_of_rows_that_have_none() -> None:
+    faulty = rows(3, frozenset([0])).append_column("fault", pa.array(["too late", "refused", None], pa.string()))
+    moved = move_errors(faulty, "fault")
+    assert moved["error"].to_pylist() == [rows(3, frozenset([0]))["error"][0].as_py(), "refused", None]
+    assert moved.schema.names == rows(3).schema.names
+
+
+def test_a_stages_cost_has_the_tokens_that_it_read() -> None:
+    read = rows(3, frozenset([2])).append_column("prompt_tokens", pa.array([10, 20, None]))
+    read = read.append_column("_cached_tokens", pa.array([0, 16, None]))
+    assert cost("generate", read, 0.5) == Cost("generate", 3, 1, 0.5, prompt_tokens=30, cached_tokens=16)
+    assert cost("read", rows(3), 0.5) == Cost("read", 3, 0, 0.5)
+
+
+def test_costs_of_a_stage_add_up() -> None:
+    assert Cost("a", 1, 2, 0.5, 3, 4) + Cost("a", 10, 20, 1.5, 30, 40) == Cost("a", 11, 22, 2.0, 33, 44)
 
 
 def test_costs_travel_with_a_block() -> None:

@@ -35,7 +35,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{/* Ports that head and workers call outside of the release. The API server's is one of two, as a rule. */}}
 {{- define "ragjob.egressPorts" -}}
 {{- $ports := .Values.networkPolicy.egressPorts -}}
-{{- range list (dig "chroma" "url" "" .Values.config) (dig "s3" "endpoint_url" "" .Values.config) | compact -}}
+{{- $api := dig "generate" "openai" "base_url" "" .Values.config -}}
+{{- range list (dig "chroma" "url" "" .Values.config) (dig "s3" "endpoint_url" "" .Values.config) $api | compact -}}
 {{- $url := urlParse . -}}
 {{- $port := regexFind ":[0-9]+$" $url.host | trimPrefix ":" -}}
 {{- $ports = append $ports ($port | default (eq $url.scheme "https" | ternary 443 80)) -}}

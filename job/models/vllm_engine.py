@@ -1,0 +1,144 @@
+"""Generate answers with vLLM, which batches by itself: requests join its batch as others leave it."""
+
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from job.errors import EngineDied
+from job.models.chat import Chat, Generated, Tokens
+from job.models.device import choose_dtype
+from job.models.generation import Completion, Failure, Request
+from job.models.vllm_arguments import engine_arguments
+
+ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_DO_NOT_TRACK": "1",
+    # In this very process, so that it never outlives its actor, and keep a GPU's memory from the next one.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+}
+
+
+class VLLMEngine:
+    """The model in the folder `path`, on the share `gpus` of a GPU, on several whole ones, or on `threads` threads.
+
+    `arguments` are further ones of vLLM. Safe to be used by several threads: all their requests are one batch, and
+    those that begin alike follow one another, so that vLLM computes their beginning once.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        dtype: str,
+        max_new_tokens: int,
+        temperature: float,
+        threads: int,
+        gpus: float,
+        arguments: Mapping[str, Any],
+    ) -> None:
+        os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
+        import torch
+        from vllm import LLM, SamplingParams
+
+        def start() -> LLM:
+            torch.set_num_threads(threads)  # OpenMP's count is that of the thread which sets it
+            precision = dtype if gpus else choose_dtype(dtype, gpus)
+            return LLM(path, **engine_arguments(precision, gpus, arguments))
+
+        self._pump = _Pump(start)
+        self.llm = self._pump.llm
+        self._chat = Chat(path, max_new_tokens, self.llm.llm_engine.model_config.max_model_len)
+        self.sampling = SamplingParams(
+            temperature=temperature,
+            max_tokens=max_new_tokens,
+            stop_token_ids=self._chat.end_tokens,
+            detokenize=False,
+        )
+
+    def generate(self, requests: list[Request]) -> list[Completion | Failure]:
+        """Answer every request, in the order given; one that vLLM won't take fails alone.
+
+        Raises `EngineDied` when there is no engine any more.
+        """
+        return self._chat.answer(requests, self.run)
+
+    def encode(self, requests: list[Request]) -> list[Tokens]:
+        """The tokens that vLLM is given for each request."""
+        return self._chat.encode(requests)
+
+    def run(self, prompts: list[Tokens]) -> list[Generated | Failure]:
+        """Continue every prompt, in the order given."""
+        order = sorted(range(len(prompts)), key=prompts.__getitem__)
+        pending = {row: self._pump.submit(prompts[row], self.sampling) for row in order}
+        return [pending[row].result() for row in range(len(prompts))]
+
+
+class _Pump:
+    """Holds the `llm` that `start` gives on a thread of its own, which alone runs it, while there are requests."""
+
+    def __init__(self, start: Callable[[], Any]) -> None:
+        self._queue: SimpleQueue[tuple[Tokens, Any, Future[Generated | Failure]]] = SimpleQueue()
+        self._running: dict[str, Future[Generated | Failure]] = {}
+        self._death: EngineDied | None = None
+        started: Future[Any] = Future()
+        Thread(target=self._work, args=(start, started), daemon=True).start()
+        self.llm = started.result()
+
+    def submit(self, prompt: Tokens, sampling: Any) -> "Future[Generated | Failure]":
+        """Have `prompt` continued."""
+        future: Future[Generated | Failure] = Future()
+        self._queue.put((prompt, sampling, future))
+        if self._death:  # perhaps too late for the thread to find the request
+            raise self._death
+        return future
+
+    def _work(self, start: Callable[[], Any], started: "Future[Any]") -> None:
+        try:
+            llm = start()
+        except BaseException as error:  # noqa: BLE001 - raised again where the engine is made
+            started.set_exception(error)
+            return
+        started.set_result(llm)
+        try:
+            self._serve(llm.llm_engine)
+        except Exception as error:  # noqa: BLE001 - whatever it is, what the GPU holds can't be trusted any more
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            self._death = EngineDied(f"vLLM died of {reason}; see Ray's logs, or lower what generate.vllm asks for")
+            self._give_up(self._death)
+
+    def _serve(self, engine: Any) -> None:
+        number = 0
+        while True:
+            while not self._running or not self._queue.empty():
+                self._admit(engine, str(number), *self._queue.get())
+                number += 1
+            for output in engine.step():
+                if output.finished:
+                    self._running.pop(output.request_id).set_result(_generated(output))
+
+    def _admit(
+        self, engine: Any, name: str, prompt: Tokens, sampling: Any, future: "Future[Generated | Failure]"
+    ) -> None:
+        self._running[name] = future
+        try:
+            engine.add_request(name, {"prompt_token_ids": prompt}, sampling)
+        except ValueError as error:  # of this prompt; the engine is well
+            reason = " ".join(f"vLLM refused the prompt: {error}".split())[:300]
+            self._running.pop(name).set_result(Failure(reason))
+
+    def _give_up(self, error: EngineDied) -> None:
+        for future in self._running.values():
+            future.set_exception(error)
+        while not self._queue.empty():
+            self._queue.get()[2].set_exception(error)
+
+
+def _generated(output: Any) -> Generated | Failure:
+    (answer,) = output.outputs
+    if answer.finish_reason not in ("stop", "length"):
+        return Failure(f"vLLM ended the answer: {answer.finish_reason}")
+    return Generated(list(answer.token_ids), output.num_cached_tokens or 0)
