@@ -1,8 +1,9 @@
-"""Time the `vllm` engine against a bare `vllm.LLM` and the `transformers` engine, and with the prefix cache off.
+"""Time the `vllm` engine against a bare `vllm.LLM`, against the `transformers` engine, and with its cache off.
 
-Run it with `make bench-vllm`. The model has Qwen2.5-0.5B's shape and random weights; prompts are random words.
-RAGJOB_BENCH_PROMPTS says how many (64), RAGJOB_BENCH_RUNS how many pairs (3), RAGJOB_BENCH_ALONE how many prompts the
-`transformers` engine answers one at a time (8).
+Run it with `make bench-vllm`. The model has Qwen2.5-0.5B's shape and random weights; prompts are random tokens.
+RAGJOB_BENCH_PARTS names what to compare with (bare transformers cache), RAGJOB_BENCH_PROMPTS says how many prompts
+(64), RAGJOB_BENCH_RUNS how many pairs with the bare LLM (3), RAGJOB_BENCH_ALONE how many prompts the `transformers`
+engine answers (8).
 """
 
 import os
@@ -31,19 +32,22 @@ HOW = {"dtype": "auto", "max_new_tokens": NEW_TOKENS, "temperature": 0.0, "threa
 
 def main() -> None:
     """Print each comparison as soon as it is made."""
+    parts = os.environ.get("RAGJOB_BENCH_PARTS", "bare transformers cache").split()
     with tempfile.TemporaryDirectory() as folder:
         model = str(save_random_qwen2(Path(folder)))
         engine = open_engine(model)
-        compare_with_bare(engine)
-        compare_with_transformers(engine, model)
-        compare_with_cache_off(engine, model)
+        bare_answers(engine, random_prompts(2))  # what happens at the first prompt only
+        engine.run(random_prompts(2))
+        for name, compare in COMPARISONS.items():
+            if name in parts:
+                compare(engine, model)
 
 
 def open_engine(model: str, **arguments: object) -> VLLMEngine:
     return VLLMEngine(model, arguments={"max_model_len": 1024, **arguments}, **HOW)
 
 
-def compare_with_bare(engine: VLLMEngine) -> None:
+def compare_with_bare(engine: VLLMEngine, model: str) -> None:
     """The same prompts by the engine and by the LLM that it holds, in turn, nothing cached before either."""
     prompts = random_prompts(PROMPTS)
     ratios, same = [], True
@@ -117,6 +121,8 @@ def count_tokens(answers: list[object]) -> int:
 def spread(ratios: list[float]) -> str:
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
+
+COMPARISONS = {"bare": compare_with_bare, "transformers": compare_with_transformers, "cache": compare_with_cache_off}
 
 if __name__ == "__main__":
     main()

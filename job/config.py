@@ -181,7 +181,9 @@ class OpenAI(Section):
         "OPENAI_API_KEY", min_length=1, description="variable in the workers' environment that holds the key, if any"
     )
     concurrency: int = Field(32, ge=1, description="requests at once of each actor")
-    timeout_s: float = Field(120, gt=0, description="seconds that the API may go without an answer, retries included")
+    timeout_s: float = Field(
+        120, gt=0, description="seconds that the API may go without an answer; one try has half of it"
+    )
 
     _no_user = field_validator("base_url")(_names_nobody)
 
@@ -197,7 +199,7 @@ class Generate(Section):
         description="hub id, local folder or s3:// prefix; for openai the API's name for it",
     )
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
-    dtype: Dtype = Field("auto", description="auto: bfloat16 on CUDA, the faster one on a CPU")
+    dtype: Dtype = Field("auto", description="auto: bfloat16 on CUDA (vllm: the model's own), the faster one on a CPU")
     batch_size: int = Field(8, ge=1, description="prompts in one pass of the model, for transformers")
     max_new_tokens: int = Field(256, ge=1, description="tokens of an answer, at most")
     temperature: float = Field(0, ge=0, description="0 is greedy")

@@ -19,7 +19,6 @@ HOW = frozenset(
         "async_scheduling",
         "block_size",
         "cpu_offload_gb",
-        "data_parallel_size",
         "disable_custom_all_reduce",
         "disable_log_stats",
         "distributed_executor_backend",
@@ -28,12 +27,10 @@ HOW = frozenset(
         "enforce_eager",
         "gpu_memory_utilization",
         "kv_cache_memory_bytes",
-        "load_format",
         "max_model_len",
         "max_num_batched_tokens",
         "max_num_seqs",
         "max_parallel_loading_workers",
-        "pipeline_parallel_size",
     }
 )
 

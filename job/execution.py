@@ -52,6 +52,7 @@ def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3, obser
     """
     import ray
     from ray.data import DataContext
+    from ray.experimental.internal_kv import _internal_kv_del
 
     from job.watch import watch
 
@@ -59,6 +60,7 @@ def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3, obser
     # A copy: the settings of a program that uses this as a library stay as they are.
     with DataContext.current(DataContext.get_current().copy()):
         _set_up(DataContext.get_current())
+        _internal_kv_del(_last_words())
         watch(observe, [" + ".join(step.names) for step in steps], len(blocks))
         try:
             for receipts in _flow(blocks, steps, tasks, s3).iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -125,8 +127,10 @@ def _die(error: EngineDied) -> NoReturn:
     """End this actor: Ray starts it anew, with the blocks it had. The driver finds what it died of."""
     from ray.experimental.internal_kv import _internal_kv_put
 
-    _internal_kv_put(_last_words(), str(error))
-    os._exit(1)
+    try:
+        _internal_kv_put(_last_words(), str(error))
+    finally:
+        os._exit(1)
 
 
 def _last_words() -> str:
@@ -181,7 +185,7 @@ def _ours(error: BaseException) -> RagjobError:
     while cause is not None:
         if isinstance(cause, RayActorError | WorkerCrashedError):
             return DependencyError(
-                "Ray: the worker of one block died each time it was started anew: "
+                "Ray: the worker of one block died whenever it was tried: "
                 + (_internal_kv_get(_last_words()) or NO_LAST_WORDS).decode()
             )
         # Ray's wrapper is an instance of what it wraps, too, but its message is the whole traceback.

@@ -1,4 +1,4 @@
-"""A proxy that harms some of the requests between a client and an S3 or Chroma server, and counts all of them."""
+"""A proxy that harms some of the requests between a client and a server (S3, Chroma, an LLM), and counts them all."""
 
 import re
 import socket

@@ -80,7 +80,7 @@ class Die:
 class Meet:
     """Lets a block go on once there are `parties` of them, and then pauses."""
 
-    PAUSE_S = 0.5
+    PAUSE_S = 1
 
     def __init__(self, parties: int) -> None:
         self._barrier = Barrier(parties)
@@ -162,7 +162,7 @@ def test_an_engine_that_died_takes_its_worker_along_and_its_reason_ends_the_flow
         Step(["mark"], lambda: [Fail(EngineDied("vLLM died of that"), tmp_path)], POOL, retries=1),
         Step(["write"], lambda: [Write(tmp_path)]),
     ]
-    with pytest.raises(DependencyError, match=r"^Ray: the worker .* each time it was started anew: vLLM died of that$"):
+    with pytest.raises(DependencyError, match=r"^Ray: the worker .* whenever it was tried: vLLM died of that$"):
         execute(BLOCKS[:1], steps, 1, S3(), silent)
     assert len({file.read_text() for file in tmp_path.iterdir()}) == 2  # processes
 
@@ -171,7 +171,7 @@ def test_an_actor_that_takes_several_blocks_has_them_at_once(tmp_path: Path) -> 
     steps = [Step(["meet"], lambda: [Meet(2)], POOL, at_once=2), Step(["write"], lambda: [Write(tmp_path)])]
     meeting, _ = execute(BLOCKS, steps, 4, S3(), silent)
     assert (meeting.rows, meeting.errors) == (8, 0)
-    assert meeting.seconds < 8 * Meet.PAUSE_S  # of two at once, each second counts once
+    assert meeting.seconds < 4 * Meet.PAUSE_S  # of two at once, each second counts once
 
 
 def test_the_callers_settings_of_ray_data_stay_as_they_are(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-# Sequences at once of vLLM, where `generate.vllm` doesn't say max_num_seqs (its own default on most GPUs).
+# Sequences at once of vLLM, where `generate.vllm` doesn't say max_num_seqs.
 VLLM_SEQUENCES = 256
 
 

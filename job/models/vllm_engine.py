@@ -1,13 +1,17 @@
 """Generate answers with vLLM, which batches by itself: requests join its batch as others leave it."""
 
+import fcntl
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
 from queue import SimpleQueue
+from tempfile import gettempdir
 from threading import Thread
 from typing import Any
 
-from job.errors import EngineDied
+from job.errors import EngineDied, SettingsError
 from job.models.chat import Chat, Generated, Tokens
 from job.models.device import choose_dtype
 from job.models.generation import Completion, Failure, Request
@@ -40,23 +44,22 @@ class VLLMEngine:
         gpus: float,
         arguments: Mapping[str, Any],
     ) -> None:
-        os.environ.update({name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()})
-        import torch
-        from vllm import LLM, SamplingParams
+        os.environ.update(ENVIRONMENT)
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
 
-        def start() -> LLM:
-            torch.set_num_threads(threads)  # OpenMP's count is that of the thread which sets it
-            precision = dtype if gpus else choose_dtype(dtype, gpus)
-            return LLM(path, **engine_arguments(precision, gpus, arguments))
-
-        self._pump = _Pump(start)
+        precision = dtype if gpus else choose_dtype(dtype, gpus)
+        given = engine_arguments(precision, gpus, arguments)
+        self._pump = _Pump(lambda: _start(path, given, threads, gpus))
         self.llm = self._pump.llm
         self._chat = Chat(path, max_new_tokens, self.llm.llm_engine.model_config.max_model_len)
         self.sampling = SamplingParams(
             temperature=temperature,
             max_tokens=max_new_tokens,
             stop_token_ids=self._chat.end_tokens,
+            ignore_eos=True,  # of the tokenizer; those that the model ends with are given
             detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
     def generate(self, requests: list[Request]) -> list[Completion | Failure]:
@@ -65,10 +68,6 @@ class VLLMEngine:
         Raises `EngineDied` when there is no engine any more.
         """
         return self._chat.answer(requests, self.run)
-
-    def encode(self, requests: list[Request]) -> list[Tokens]:
-        """The tokens that vLLM is given for each request."""
-        return self._chat.encode(requests)
 
     def run(self, prompts: list[Tokens]) -> list[Generated | Failure]:
         """Continue every prompt, in the order given."""
@@ -85,7 +84,7 @@ class _Pump:
         self._running: dict[str, Future[Generated | Failure]] = {}
         self._death: EngineDied | None = None
         started: Future[Any] = Future()
-        Thread(target=self._work, args=(start, started), daemon=True).start()
+        Thread(target=self._work, args=(start, started), name="vllm", daemon=True).start()
         self.llm = started.result()
 
     def submit(self, prompt: Tokens, sampling: Any) -> "Future[Generated | Failure]":
@@ -105,9 +104,10 @@ class _Pump:
         started.set_result(llm)
         try:
             self._serve(llm.llm_engine)
-        except Exception as error:  # noqa: BLE001 - whatever it is, what the GPU holds can't be trusted any more
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            self._death = EngineDied(f"vLLM died of {reason}; see Ray's logs, or lower what generate.vllm asks for")
+        except BaseException as error:  # noqa: BLE001 - whatever it is, what the GPU holds can't be trusted any more
+            self._death = EngineDied(
+                f"vLLM died of {_line(error)}; see Ray's logs, or lower what generate.vllm asks for"
+            )
             self._give_up(self._death)
 
     def _serve(self, engine: Any) -> None:
@@ -117,24 +117,60 @@ class _Pump:
                 self._admit(engine, str(number), *self._queue.get())
                 number += 1
             for output in engine.step():
-                if output.finished:
-                    self._running.pop(output.request_id).set_result(_generated(output))
+                self._running.pop(output.request_id).set_result(_generated(output))
 
     def _admit(
         self, engine: Any, name: str, prompt: Tokens, sampling: Any, future: "Future[Generated | Failure]"
     ) -> None:
+        from vllm.exceptions import VLLMClientError
+
         self._running[name] = future
         try:
-            engine.add_request(name, {"prompt_token_ids": prompt}, sampling)
-        except ValueError as error:  # of this prompt; the engine is well
-            reason = " ".join(f"vLLM refused the prompt: {error}".split())[:300]
-            self._running.pop(name).set_result(Failure(reason))
+            # The engine takes prompts as its renderer writes them.
+            (given,) = engine.renderer.render_cmpl([{"prompt_token_ids": prompt}])
+            engine.add_request(name, given, sampling)
+        except (VLLMClientError, ValueError) as error:  # of this prompt; the engine is well
+            self._running.pop(name).set_result(Failure(f"vLLM refused the prompt: {_line(error)}"))
 
     def _give_up(self, error: EngineDied) -> None:
         for future in self._running.values():
             future.set_exception(error)
         while not self._queue.empty():
             self._queue.get()[2].set_exception(error)
+
+
+def _start(path: str, given: dict[str, Any], threads: int, gpus: float) -> Any:
+    """The LLM, on the thread that will run it. What may pass on a GPU that others use, too, raises `EngineDied`."""
+    import torch
+    from pydantic import ValidationError
+    from vllm import LLM
+
+    torch.set_num_threads(threads)  # OpenMP's count is that of the thread which sets it
+    try:
+        with _alone_on_its_gpu(gpus):
+            return LLM(path, **given)
+    except ValidationError as error:
+        raise SettingsError(f"generate.vllm: vLLM refuses what it is given: {_line(error)}") from error
+    except Exception as error:
+        if not gpus:
+            raise
+        raise EngineDied(f"vLLM didn't start: {_line(error)}; see generate.vllm and generate.pool.num_gpus") from error
+
+
+@contextmanager
+def _alone_on_its_gpu(gpus: float) -> Iterator[None]:
+    """Start after those that start on the same GPU: as it starts, vLLM takes for its own what others allocate."""
+    if not 0 < gpus < 1:
+        yield
+        return
+    name = f"ragjob-vllm-{os.getuid()}-{os.environ.get('CUDA_VISIBLE_DEVICES', '')}"
+    with (Path(gettempdir()) / name).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
 def _generated(output: Any) -> Generated | Failure:

@@ -46,7 +46,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLMServer]:
     running = VLLMServer(model, tmp_path_factory.mktemp("vllm") / "log")
     yield running
-    running.kill()
+    running.stop()
 
 
 @pytest.fixture
@@ -127,6 +127,7 @@ def test_500_prompts_are_answered_once(job_of_500: Job, index: Path, server: VLL
     assert_complete(ended, job_of_500)
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.services
 def test_500_prompts_are_answered_once_with_a_quarter_of_the_requests_refused(
@@ -140,6 +141,7 @@ def test_500_prompts_are_answered_once_with_a_quarter_of_the_requests_refused(
     assert min(busy.done, away.done) > 60
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.services
 def test_500_prompts_are_answered_once_though_the_server_is_killed_in_mid_run(

@@ -189,6 +189,13 @@ def test_an_api_that_is_away_for_a_while_has_all_prompts_answered_afterwards() -
     assert second.asked
 
 
+def test_a_prompt_that_is_not_allowed_fails_alone_where_the_key_was_good_before(api: FakeAPI) -> None:
+    api.reply = lambda asked: refusal(403, "flagged") if asked.user == "b" else echo(asked)
+    a, b, c = ask(api.url, ["a", "b", "c"], concurrency=1)
+    assert [a, c] == echoed(["a", "c"])
+    assert b == Failure("the API answered 403 flagged")
+
+
 def test_a_prompt_that_the_api_refuses_fails_alone_and_is_not_asked_again(api: FakeAPI) -> None:
     words = "too long: " + "word \n" * 100
     api.reply = lambda asked: refusal(400, words) if asked.user == "b" else echo(asked)

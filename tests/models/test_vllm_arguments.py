@@ -79,6 +79,17 @@ def test_an_argument_that_another_setting_says_is_refused(vllm: None, name: str,
         check_arguments({name: "any"}, 1)
 
 
+@pytest.mark.parametrize("name", ["gpu_memory_utilization", "max_num_seqs"])
+def test_what_a_plan_computes_with_is_a_number(vllm: None, name: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^generate.vllm.{name}: must be a number, got '4e9'$"):
+        check_arguments({name: "4e9"}, 1)
+
+
+def test_a_vllm_for_gpus_wants_one(vllm: None) -> None:
+    with pytest.raises(SettingsError, match=r"^generate.pool.num_gpus: 0, but the vllm that is installed needs a GPU"):
+        check_arguments({}, 0)
+
+
 def test_more_of_a_gpu_than_the_actors_share_is_refused(vllm: None) -> None:
     with pytest.raises(
         SettingsError, match=r"gpu_memory_utilization: 0.3 is more than the actor's share of a GPU, 0.25"

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from job.errors import EngineDied
 from job.models.causal_lm import CausalLM
+from job.models.chat import Chat, Generated
 from job.models.generation import Completion, Failure, Request
 from tests.fakes import CORPUS, TINY_CONTEXT, tiny_qwen2
 
@@ -53,10 +53,10 @@ def test_answers_are_those_of_the_transformers_engine(engine: VLLMEngine, model:
     assert {answer.finish_reason for answer in expected if isinstance(answer, Completion)} <= {"stop", "length"}
 
 
-def test_greedy_tokens_are_those_of_a_bare_llm(engine: VLLMEngine, requests: list[Request]) -> None:
+def test_greedy_tokens_are_those_of_a_bare_llm(engine: VLLMEngine, model: str, requests: list[Request]) -> None:
     from vllm import SamplingParams
 
-    prompts = engine.encode(requests)
+    prompts = Chat(model, 24).encode(requests)
     sampling = SamplingParams(temperature=0, max_tokens=24, stop_token_ids=engine.sampling.stop_token_ids)
     bare = engine.llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], sampling, use_tqdm=False)
     assert [found.tokens for found in engine.run(prompts)] == [list(each.outputs[0].token_ids) for each in bare]
@@ -90,13 +90,8 @@ def test_no_requests_get_no_answers(engine: VLLMEngine) -> None:
     assert engine.generate([]) == []
 
 
-def test_an_engine_that_dies_says_so_to_every_request_then_and_later(
-    engine: VLLMEngine, requests: list[Request], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def step() -> None:
-        raise RuntimeError("CUDA error:\n an illegal memory access")
-
-    monkeypatch.setattr(engine.llm.llm_engine, "step", step)
-    for _ in range(2):
-        with pytest.raises(EngineDied, match=r"^vLLM died of RuntimeError: CUDA error: an illegal memory access; see"):
-            engine.generate(requests[:3])
+def test_a_prompt_that_vllm_refuses_fails_alone(engine: VLLMEngine) -> None:
+    first, refused, last = engine.run([[5, 6], [10**9], [7]])
+    assert isinstance(refused, Failure)
+    assert refused.error.startswith("vLLM refused the prompt: ")
+    assert [type(first), type(last)] == [Generated, Generated]
