@@ -88,7 +88,7 @@ from pathlib import Path
 
 class Finder:
     def find_spec(self, name, path, target=None):
-        if name == "job.models.vllm_arguments" and "vllm" in sys.modules:
+        if name == "job.models.vllm_engine":
             sys.meta_path.remove(self)
             from vllm.v1.engine.llm_engine import LLMEngine
             step = LLMEngine.step
