@@ -42,17 +42,9 @@ def assert_complete(job: Job, rows: int) -> None:
     assert set(Counter(answers["prompt_id"].to_pylist()).values()) == {1}
 
 
-def test_48_prompts_are_answered_once_and_the_report_tells_what_the_prefix_cache_saved(
+def test_a_run_whose_engine_is_killed_answers_each_prompt_once_and_tells_what_the_prefix_cache_saved(
     job: Job, index: Path, model: Path
 ) -> None:
-    ended = job("answer", index__uri=index, generate__model=model, **SETTINGS)
-    assert (ended.code, ended.err) == (0, "")
-    assert_complete(job, 48)
-    assert job.answers()["number"].to_pylist() == list(range(48))
-    assert int(re.findall(r"prompt tokens found in the prefix cache: (\d+)%", ended.out)[0]) > 0
-
-
-def test_a_run_goes_on_when_its_engine_is_killed(job: Job, index: Path, model: Path) -> None:
     process = job.start("answer", index__uri=index, generate__model=model, **SETTINGS)
     wait_until(lambda: len(job.staged) >= 2)
     (engine,) = engines(process)
@@ -60,6 +52,8 @@ def test_a_run_goes_on_when_its_engine_is_killed(job: Job, index: Path, model: P
     ended = job.end(process)
     assert (ended.code, ended.err) == (0, "")
     assert_complete(job, 48)
+    assert job.answers()["number"].to_pylist() == list(range(48))
+    assert int(re.findall(r"prompt tokens found in the prefix cache: (\d+)%", ended.out)[0]) > 0
 
 
 def test_an_engine_that_dies_every_time_ends_the_run_with_its_reason_and_keeps_what_is_answered(
