@@ -10,7 +10,6 @@ from job.models.files import Source
 from job.models.generation import VLLM_SEQUENCES
 from job.models.vllm_arguments import CPU_KV_BYTES, MEMORY_MARGIN, check_arguments
 
-NUMBER_BYTES = {"float32": 4}  # of weights and KV cache; other dtypes take 2
 ACTIVATION_BYTES = 1_500_000_000  # what vLLM keeps for a step beside weights and KV cache, about
 QUESTION_TOKENS = 200  # of a question and what stands around it, about
 # Engine arguments of vLLM that decide how fast answers come, and not what they say: a run goes on under others.
@@ -68,8 +67,8 @@ def _check_api(settings: JobSettings) -> str:
 def _check_sequences(settings: JobSettings, model: Source) -> str:
     """How many prompts vLLM's KV cache holds at once, each with its answer. Raises when that is none."""
     pool = settings.generate.pool
-    number_bytes = NUMBER_BYTES.get(settings.generate.dtype, 2)
-    token = sizes.kv_bytes_a_token(model, number_bytes)
+    single = settings.generate.dtype == "float32" or (settings.generate.dtype == "auto" and not pool.num_gpus)
+    token = sizes.kv_bytes_a_token(model, 4 if single else 2)
     if token is None:
         return f"{model.name} doesn't say how large its KV cache is"
     room = kv_cache_bytes(settings, sizes.weights_bytes(model))
