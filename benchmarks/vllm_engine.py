@@ -65,7 +65,8 @@ def compare_with_transformers(engine: VLLMEngine, model: str) -> None:
     """Tokens a second by the engine, and by the `transformers` engine one prompt at a time."""
     from job.models.causal_lm import CausalLM
 
-    requests = [Request("", "".join(random.Random(n).choices("abcdefgh ", k=TOKENS * 6 // 5)), "", []) for n in range(PROMPTS)]
+    texts = ["".join(random.Random(number).choices("abcdefgh ", k=TOKENS * 6 // 5)) for number in range(PROMPTS)]
+    requests = [Request("", text, "", []) for text in texts]
     seconds, answers = timed(engine, lambda: engine.generate(requests))
     together = count_tokens(answers) / seconds
     alone_engine = CausalLM(model, batch_size=1, **HOW)
