@@ -2,15 +2,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VENV_VLLM := .venv-vllm
+VENV_PEERS := .venv-peers
 BUILD ?= docker build
 TARGET ?= cpu
 IMAGE ?= localhost/ragjob:0.1.0-$(TARGET)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak venv-vllm test-vllm lint bench bench-vllm image manifests e2e clean
+.PHONY: help demo test soak venv-vllm test-vllm lint bench bench-scale bench-peers bench-vllm image manifests e2e clean
 
 help:  ## List the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.ready  ## Answer questions about the sample corpus and show the sources
 	$(BIN)/ragjob demo
@@ -32,8 +33,14 @@ lint: $(VENV)/.ready  ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.ready  ## Time `ragjob index` against a plain one-process loop
-	$(BIN)/python benchmarks/index_vs_loop.py
+bench: $(VENV)/.ready  ## Measure each stage against a baseline: a table, and bench.json
+	PYTHONPATH=. $(BIN)/python -m benchmarks
+
+bench-scale: $(VENV)/.ready  ## Measure how cost and memory grow with the work, and long jobs
+	PYTHONPATH=. $(BIN)/python -m benchmarks scale long_jobs --json bench-scale.json
+
+bench-peers: $(VENV)/.ready $(VENV_PEERS)/.ready  ## Time `ragjob index` against LangChain and LlamaIndex
+	PYTHONPATH=. $(BIN)/python -m benchmarks peers --json bench-peers.json
 
 bench-vllm: $(VENV_VLLM)/.ready  ## Time the vllm engine against a bare vllm.LLM and the transformers engine
 	PYTHONPATH=. $(VENV_VLLM)/bin/python benchmarks/vllm_engine.py
@@ -48,7 +55,7 @@ e2e: $(VENV)/.ready  ## Run the tests on the Kubernetes cluster that KUBECONFIG 
 	$(BIN)/pytest -m "e2e and not soak" tests/e2e
 
 clean:  ## Remove the virtual environments and what the demo wrote
-	rm -rf $(VENV) $(VENV_VLLM) ragjob-demo
+	rm -rf $(VENV) $(VENV_VLLM) $(VENV_PEERS) ragjob-demo
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -66,4 +73,9 @@ $(VENV_VLLM)/.ready: pyproject.toml constraints.txt
 	    > $(VENV_VLLM)/requirements.txt
 	$(VENV_VLLM)/bin/pip install --quiet --constraint constraints.txt \
 	    --requirement $(VENV_VLLM)/requirements.txt --editable '.[demo,dev]'
+	@touch $@
+
+$(VENV_PEERS)/.ready: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv $(VENV_PEERS)
+	$(VENV_PEERS)/bin/pip install --quiet --requirement benchmarks/peers/requirements.txt
 	@touch $@

@@ -9,12 +9,13 @@ from sentence_transformers import SentenceTransformer
 
 
 def main(corpus: str, model: str, url: str) -> None:
-    """Index the lines of over 10 characters of `corpus` into the server at `url`."""
+    """Index the lines of over 10 characters of the files in `corpus` into the server at `url`."""
     server = urlsplit(url)
     client = chromadb.HttpClient(server.hostname or "", server.port or 8000)
     collection = client.create_collection("loop", configuration={"hnsw": {"space": "cosine"}})
     encoder = SentenceTransformer(model, device="cpu")
-    lines = [line.strip() for line in Path(corpus).read_text("utf-8").split("\n")]
+    files = sorted(Path(corpus).iterdir())
+    lines = [line.strip() for file in files for line in file.read_text("utf-8").split("\n")]
     lines = [line for line in lines if len(line) > 10]
     for start in range(0, len(lines), 64):
         texts = lines[start : start + 64]

@@ -69,7 +69,7 @@ def compare_with_transformers(engine: VLLMEngine, model: str) -> None:
     requests = [Request("", text, "", []) for text in texts]
     seconds, answers = timed(engine, lambda: engine.generate(requests))
     together = count_tokens(answers) / seconds
-    alone_engine = CausalLM(model, batch_size=1, **HOW)
+    alone_engine = CausalLM(model, batch_size=1, batch_tokens=8192, **HOW)
     seconds, answers = timed(engine, lambda: alone_engine.generate(requests[:ALONE]))
     alone = count_tokens(answers) / seconds
     lengths = [answer.prompt_tokens or 0 for answer in answers if isinstance(answer, Completion)]

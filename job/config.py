@@ -200,7 +200,12 @@ class Generate(Section):
     )
     revision: str | None = Field(None, description="branch, tag or commit of a hub model")
     dtype: Dtype = Field("auto", description="auto: bfloat16 on CUDA (vllm: the model's own), the faster one on a CPU")
-    batch_size: int = Field(8, ge=1, description="prompts in one pass of the model, for transformers")
+    batch_size: int = Field(64, ge=1, description="prompts in one batch, at most, for transformers")
+    batch_tokens: int = Field(
+        32_768,
+        ge=1,
+        description="tokens of prompts and answers in one batch, at most, for transformers; memory grows with it",
+    )
     max_new_tokens: int = Field(256, ge=1, description="tokens of an answer, at most")
     temperature: float = Field(0, ge=0, description="0 is greedy")
     vllm: dict[str, Any] = Field({}, description="further engine arguments of vLLM, by its own names")

@@ -74,7 +74,7 @@ def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3, obser
 def _flow(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3) -> Any:
     import ray.data
 
-    flow = ray.data.from_arrow(blocks)
+    flow = ray.data.from_blocks(blocks)  # from_arrow runs a task for each block, to look at it
     with warnings.catch_warnings():
         # Ray wants named parameters, but has none for retries.
         warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)

@@ -41,9 +41,12 @@ def threads(pool: Pool, size: Resources) -> int:
 
 
 def free_tasks(settings: JobSettings, flow: str, size: Resources) -> int:
-    """How many reads, and as many writes, may run at once beside the flow's pools."""
+    """How many reads, and as many writes, may run at once: one of either for each CPU that the flow's pools leave.
+
+    More would hardly be faster, and each is a process that takes seconds to start.
+    """
     taken = sum(actor.cpus for actor in _actors(settings, flow))
-    return max(1, int((size.cpus - taken) / (2 * TASK_CPUS)))
+    return max(1, int(size.cpus - taken))
 
 
 def check_pools(settings: JobSettings, flows: list[str], size: Resources) -> str:

@@ -91,6 +91,7 @@ def index_steps(task: Task, size: cluster.Resources) -> list[Step]:
             ["embed"],
             lambda: [embed.make_for_chunks(embedding, model, own.settle_dtype, threads)],
             embedding.pool,
+            at_once=embed.blocks_at_once(embedding),
         ),
         Step(["write"], lambda: [WriteChunks(own)]),
     ]
@@ -118,6 +119,7 @@ def answer_steps(task: Task, plan: Plan, manifest: ledger.IndexManifest, target:
             ["embed"],
             lambda: [embed.make_for_prompts(embedding, embedder, dtype, threads["embed"])],
             embedding.pool,
+            at_once=embed.blocks_at_once(embedding),
         ),
         Step(
             ["retrieve", "augment"],

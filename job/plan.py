@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, TypeVar
 
-from job import engines, fit, inputs, ledger, schema, storage
+from job import engines, fit, inputs, ledger, schema, storage, tuning
 from job.cluster import Resources, resources
 from job.config import JobSettings, require
 from job.errors import DataError, RagjobError, SettingsError
@@ -128,6 +129,8 @@ def check(task: Task) -> Plan:
     _look(plan, "pools", lambda: fit.check_pools(settings, task.flows, plan.size))
     _look(plan, "memory", lambda: _check_memory(task, plan))
     _look(plan, "chroma", lambda: _check_chroma(task, plan.size))
+    if task.flows and not any(line.error for line in plan.checks):
+        plan.checks += [Check("proposal", proposal) for proposal in _proposals(task, plan)]
     return plan
 
 
@@ -303,3 +306,17 @@ def _check_chroma(task: Task, size: Resources) -> str:
 
         check_folder(settings.chroma.path)
     return f"the job's own, data in {settings.chroma.path or 'a temporary folder'}"
+
+
+def _proposals(task: Task, plan: Plan) -> list[str]:
+    settings, work = task.settings, {}
+    if "index" in task.flows:
+        chunks = fit.estimate_chunks(settings, plan.segments)
+        work["index"] = tuning.Work(chunks, sum(segment.rows for segment in plan.segments))
+    if plan.prompts:
+        work["answer"] = tuning.Work(plan.prompts.rows, plan.prompts.rows)
+    models = tuning.facts(task.embed), tuning.facts(task.generate) if task.generate else None
+    found = tuning.propose(settings, plan.size, work, *models)
+    reasons = groupby(found, key=lambda each: each.why)
+    lines = [f"{' '.join(f'{each.key}={each.value}' for each in group)} (calculated): {why}" for why, group in reasons]
+    return lines or ["none: by calculation, pools, batches and blocks suit this cluster"]

@@ -1,14 +1,23 @@
 """Which answers are worth another attempt, and what is said about the others."""
 
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
 from threading import Event, Thread
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from job.chroma_session import NotThereError, ServerFailedError, Session
 from job.errors import DependencyError
@@ -132,6 +141,34 @@ def test_a_proxy_in_the_environment_is_passed_by_on_loopback(monkeypatch: pytest
 
     with server([200]) as (session, url):
         assert session.request("get", url).status_code == 200
+
+
+def certificate_of_no_authority(folder: Path) -> Path:
+    """A file with a certificate for 127.0.0.1 that is signed by itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    signed = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file = folder / "server.pem"
+    file.write_bytes(secret + signed.public_bytes(Encoding.PEM))
+    return file
+
+
+def test_a_server_that_nobody_vouches_for_is_refused(tmp_path: Path) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate_of_no_authority(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as http:
+        http.socket = tls.wrap_socket(http.socket, server_side=True)
+        Thread(target=http.serve_forever, args=(0.01,)).start()
+        url = f"https://127.0.0.1:{http.server_port}"
+        with Session(url, 2, 0, httpx.Headers()) as session, pytest.raises(DependencyError, match="CERTIFICATE"):
+            session.request("get", url)
+        http.shutdown()
 
 
 def test_a_server_that_is_busy_but_alive_is_waited_for() -> None:

@@ -1,9 +1,9 @@
 """The one direction of imports, and what may not be imported to answer `ragjob --help`."""
 
 import ast
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -19,7 +19,7 @@ LEVELS = [
     {"execution"},
     {"watch"},
     {"stages"},
-    {"ledger", "fit"},
+    {"ledger", "fit", "tuning"},
     {"engines"},
     {"inputs"},
     {"formats"},
@@ -98,10 +98,12 @@ def test_import_of_the_commands_loads_no_heavy_library() -> None:
 
 
 def seconds_of_help() -> float:
-    start = time.perf_counter()
+    """Seconds of a processor: waiting for one isn't counted."""
+    before = os.times()
     subprocess.run([Path(sys.executable).with_name("ragjob"), "--help"], capture_output=True, check=True)
-    return time.perf_counter() - start
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
 
 
-def test_help_comes_within_half_a_second() -> None:
+def test_help_takes_less_than_half_a_second() -> None:
     assert min(seconds_of_help() for _ in range(5)) < 0.5

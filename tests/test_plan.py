@@ -119,6 +119,7 @@ IN_NEITHER = {
     "retrieve.pool.num_gpus": "0.5",
     "generate.dtype": "float32",
     "generate.batch_size": "9",
+    "generate.batch_tokens": "9",
     "generate.max_engine_restarts": "9",
     "generate.openai.base_url": "http://vllm:8000/v1",
     "generate.openai.api_key_env": "OTHER_KEY",
@@ -356,7 +357,23 @@ def test_a_plan_tells_in_one_line_each_what_it_found(settings: Settings, tmp_pat
         "index": f"version {task.version}, to be made",
         "pools": "index: 1 of 2 CPUs; answer: 1.6 of 2 CPUs",
         "chroma": "the job's own, data in a temporary folder",
+        "proposal": "none: by calculation, pools, batches and blocks suit this cluster",
     }
+
+
+def test_a_plan_proposes_what_would_suit_the_cluster_better(settings: Settings) -> None:
+    lines = found(identify(settings(generate__pool__max=2, generate__pool__num_cpus=0.1), "run"))
+    assert lines["proposal"] == (
+        "generate.pool.max=1 (calculated): one actor of all 2 threads a node; "
+        "1 documents or prompts don't keep one a CPU busy"
+    )
+
+
+def test_a_plan_proposes_nothing_where_something_is_wrong_or_left_to_do(settings: Settings) -> None:
+    commit(identify(settings(), "index"))
+    done = identify(settings(chroma__path="chroma"), "load")
+    refused = identify(settings(prompts__prompt_column="q"), "answer")
+    assert "proposal" not in found(done) | found(refused)
 
 
 def test_a_plan_leaves_nothing_behind(settings: Settings, tmp_path: Path) -> None:
@@ -369,7 +386,7 @@ def test_a_plan_leaves_nothing_behind(settings: Settings, tmp_path: Path) -> Non
 def test_a_plan_looks_at_what_remains_alone(settings: Settings) -> None:
     version = commit(identify(settings(), "index"))
     lines = found(identify(settings(), "answer"))
-    assert [*lines] == ["prompts", "output", "prompt", "engine", "index", "pools", "memory", "chroma"]
+    assert [*lines] == ["prompts", "output", "prompt", "engine", "index", "pools", "memory", "chroma", "proposal"]
     assert lines["index"] == f"version {version}, 1 chunks"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -112,6 +112,18 @@ def test_hits_of_equal_score_are_in_order_of_their_ids(target: Target, expected:
     [hits] = loaded(target, expected, twins).search(VECTORS[:1], top_k=3, min_score=None, batch_size=1)
 
     assert [hit.chunk_id for hit in hits] == ["id-0000", "id-0001", "id-0002"]
+
+
+def test_more_candidates_are_read_only_where_the_last_ones_tie(target: Target, expected: Expected) -> None:
+    loaded(target, expected, np.concatenate([VECTORS[:1]] * 5 + [VECTORS[5:]]))
+
+    with proxy(target.url) as watched:
+        collection = store.open_collection(Target(watched.url, 20), expected)
+        for question in (VECTORS[:1], VECTORS[9:10]):
+            collection.search(question, top_k=3, min_score=None, batch_size=1)
+
+    asked = [json.loads(request.body) for request in watched.seen if request.target.endswith("/query")]
+    assert [body["n_results"] for body in asked] == [4, 7, 4]
 
 
 def test_hits_below_min_score_are_left_out(target: Target, expected: Expected) -> None:
@@ -280,6 +292,26 @@ def test_a_load_has_one_request_under_way_of_few_rows_and_bytes(target: Target, 
     rows = [len(json.loads(body)["ids"]) for body in written]
     assert (sum(rows), max(rows) <= loading.WRITE_ROWS) == (2000, True)
     assert max(map(len, written)) < 40 * 2**20
+
+
+def test_rows_are_read_while_the_server_takes_those_before(target: Target, expected: Expected) -> None:
+    read_ahead, in_time = Event(), []
+
+    def batches() -> Iterator[pa.Table]:
+        rows = table(VECTORS)
+        yield rows.slice(0, 800)
+        yield rows.slice(800, 600)
+        read_ahead.set()
+        yield rows.slice(1400)
+
+    def hold(request: Request, forward: Forward, connection: Connection) -> Answer:
+        in_time.append(read_ahead.wait(10))
+        return forward(request)
+
+    with proxy(target.url, Fault(hold, on="/add")) as watched:
+        store.load(Target(watched.url, 20), expected, batches, ignore)
+
+    assert in_time == [True] * 3
 
 
 def test_a_search_has_several_requests_under_way(target: Target, expected: Expected) -> None:

@@ -3,11 +3,13 @@
 from typing import Any
 
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import AttentionInterface, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from job.models.chat import Chat, Generated, Tokens
-from job.models.device import choose_dtype, pick_device, run_batches, silence_libraries
+from job.models.device import GENERATOR, choose_dtype, pick_device, run_batches, silence_libraries
 from job.models.generation import Completion, Failure, Request
 
 # Any token does: padding is masked before an answer and cut off after it.
@@ -18,8 +20,9 @@ class CausalLM:
     """The model in the folder `path`, on CUDA when `gpus` of one are reserved, else on `threads` threads.
 
     `dtype` is `float32`, `bfloat16`, `float16` or `auto`: bfloat16 on CUDA, else the faster one.
-    `batch_size` counts prompts; a `temperature` of 0 means the likeliest token every time. Of the
-    model's own generation settings only the tokens that end an answer count.
+    A batch has at most `batch_size` prompts, and at most `batch_tokens` tokens of prompts and answers, of which it
+    keeps keys and values. A `temperature` of 0 means the likeliest token every time. Of the model's own generation
+    settings only the tokens that end an answer count.
     """
 
     def __init__(
@@ -28,6 +31,7 @@ class CausalLM:
         *,
         dtype: str,
         batch_size: int,
+        batch_tokens: int,
         max_new_tokens: int,
         temperature: float,
         threads: int,
@@ -38,7 +42,7 @@ class CausalLM:
         self._device = pick_device(gpus)
         self._model = load_model(path, dtype, gpus)
         self._chat = Chat(path, max_new_tokens)
-        self._batch_size = batch_size
+        self._batch_size, self._batch_tokens, self._new = batch_size, batch_tokens, max_new_tokens
         # Replaced whole: generate() would fill what is left open from the model's own penalties and top_p.
         self._model.generation_config = GenerationConfig(
             max_new_tokens=max_new_tokens,
@@ -58,7 +62,7 @@ class CausalLM:
             for row, tokens in zip(rows, self._continue([prompts[row] for row in rows]), strict=True):
                 found[row] = Generated(tokens)
 
-        run_batches(run, [len(prompt) for prompt in prompts], self._batch_size)
+        run_batches(run, [len(prompt) + self._new for prompt in prompts], self._batch_size, self._batch_tokens)
         return found
 
     @torch.inference_mode()
@@ -71,10 +75,36 @@ class CausalLM:
 
 
 def load_model(path: str, dtype: str, gpus: float) -> PreTrainedModel:
-    device = pick_device(gpus)
-    wanted = "bfloat16" if (dtype, device) == ("auto", "cuda") else choose_dtype(dtype, gpus)
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, wanted), local_files_only=True)
-    return model.to(device).eval()
+    AttentionInterface.register("sdpa", attend)
+    precision = getattr(torch, choose_dtype(dtype, gpus, GENERATOR))
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=precision, local_files_only=True)
+    return model.to(pick_device(gpus)).eval()
+
+
+def attend(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **how: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of one new token a row, [rows, heads, 1, size], to keys and values that several heads share.
+
+    transformers' own, which does the rest, copies the whole cache once for every head where prompts are padded: on a
+    processor a batch of 32 spent longer in that than in everything else.
+    """
+    (rows, heads, length, size), shared = query.shape, key.shape[1]
+    if length > 1 or shared == heads or how.get("position_bias") is not None:
+        found: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **how
+        )
+        return found
+    # The heads that share a key stand where a prompt's tokens would.
+    grouped = query.reshape(rows, shared, heads // shared, size)
+    attended = scaled_dot_product_attention(grouped, key, value, attn_mask=attention_mask, scale=scaling)
+    return attended.reshape(rows, 1, heads, -1), None
 
 
 def sampling(temperature: float) -> dict[str, Any]:

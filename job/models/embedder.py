@@ -1,6 +1,7 @@
 """Turn texts into unit vectors with any sentence-transformers model."""
 
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,8 @@ class Embedder:
             path, device=device, local_files_only=True, model_kwargs={"dtype": getattr(torch, exact)}
         ).eval()
         self._batch_size = batch_size
+        # Threads may share the model: one tokenizes its block while the other's is computed.
+        self._tokenizing, self._computing = Lock(), Lock()
         self._prefixes = {"query": query_prefix, "document": document_prefix}
         if max_length is not None:
             self._limit_length(max_length)
@@ -77,12 +80,19 @@ class Embedder:
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         if not texts:
             return vectors
-        features = self._tokenize(texts, task)
+        with self._tokenizing:
+            features = self._tokenize(texts, task)
+        done: list[int] = []
+        found: list[torch.Tensor] = []
 
         def run(rows: list[int]) -> None:
-            vectors[rows] = self._forward(self._pad(features, rows), task)
+            found.append(self._forward(self._pad(features, rows), task))
+            done.extend(rows)
 
-        run_batches(run, [len(tokens) for tokens in features["input_ids"]], self._batch_size)
+        with self._computing:
+            run_batches(run, [len(tokens) for tokens in features["input_ids"]], self._batch_size)
+            # Moved once a block: a GPU computes one batch while the next is padded.
+            vectors[done] = torch.cat(found).cpu().numpy()
         if not np.isfinite(vectors).all():
             raise ValueError("vectors aren't finite: set embed.dtype to bfloat16 or float32")
         return vectors
@@ -99,11 +109,17 @@ class Embedder:
     def _pad(self, features: Mapping[str, Any], rows: list[int]) -> dict[str, Any]:
         per_text = {name: value for name, value in features.items() if isinstance(value, list)}
         batch = {name: [value[row] for row in rows] for name, value in per_text.items()}
-        padded = self._model.tokenizer.pad(batch, return_tensors="pt").to(self._model.device)
-        return {**features, **padded}
+        padded = self._model.tokenizer.pad(batch, return_tensors="pt")
+        return {**features, **{name: move(tensor, self._model.device) for name, tensor in padded.items()}}
 
     @torch.inference_mode()
-    def _forward(self, features: dict[str, Any], task: str) -> Vectors:
+    def _forward(self, features: dict[str, Any], task: str) -> torch.Tensor:
         vectors = self._model(features, task=task)["sentence_embedding"].float()
-        unit: Vectors = torch.nn.functional.normalize(vectors, dim=1).cpu().numpy()
-        return unit
+        return torch.nn.functional.normalize(vectors, dim=1)
+
+
+def move(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`tensor` on `device`; to CUDA from pinned memory, for which the caller doesn't wait."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

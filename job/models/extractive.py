@@ -58,7 +58,8 @@ def split_sentences(text: str) -> list[str]:
     >>> split_sentences("# Depots\\nThe depot has\\nseven tracks. Why? It stands in Net Street.")
     ['The depot has seven tracks.', 'It stands in Net Street.']
     """
-    body = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
+    lines = (line.split() for line in text.splitlines() if not line.lstrip().startswith("#"))
+    body = "\n".join(" ".join(words) for words in lines)  # sentencex panics at some wider spaces
     sentences = [sentence.split() for sentence in sentencex.segment("en", body)]
     return [" ".join(words) for words in sentences if len(words) >= MIN_WORDS]
 

@@ -9,6 +9,7 @@ from job.models.files import CONFIG, Source, weights
 
 # When a config doesn't say: wider than most embedding models, for a rough estimate that is safe.
 DEFAULT_DIMENSION = 1024
+DEFAULT_LAYERS = 24  # of a model about that wide
 # As configs of BERT and most others, T5, DistilBERT, GPT-2, and older ones state the width of hidden states.
 _DIMENSION_KEYS = ("hidden_size", "d_model", "dim", "n_embd", "hidden_dim")
 _LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers")
@@ -41,6 +42,11 @@ def max_tokens(source: Source) -> int | None:
 def dimension(source: Source) -> int:
     """Width of the model's hidden states, or `DEFAULT_DIMENSION` when its config doesn't say."""
     return _stated(_json(source, CONFIG), _DIMENSION_KEYS) or DEFAULT_DIMENSION
+
+
+def layers(source: Source) -> int:
+    """Layers of the model, or `DEFAULT_LAYERS` when its config doesn't say."""
+    return _stated(_json(source, CONFIG), _LAYER_KEYS) or DEFAULT_LAYERS
 
 
 def kv_bytes_a_token(source: Source, bytes_a_number: int) -> int | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from job.errors import EngineDied, SettingsError
 from job.models.chat import Chat, Generated, Tokens
-from job.models.device import choose_dtype
+from job.models.device import GENERATOR, choose_dtype
 from job.models.generation import Completion, Failure, Request
 from job.models.vllm_arguments import engine_arguments
 
@@ -48,7 +48,7 @@ class VLLMEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        precision = dtype if gpus else choose_dtype(dtype, gpus)
+        precision = dtype if gpus else choose_dtype(dtype, gpus, GENERATOR)
         given = engine_arguments(precision, gpus, arguments)
         self._pump = _Pump(lambda: _start(path, given, threads, gpus))
         self.llm = self._pump.llm

@@ -4,12 +4,10 @@ NEEDS  document_id, uri, text, error: string, one row a document
 ADDS   chunk_id: string; chunk_index: int32; one row a chunk, and one with an error for what can't be embedded
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 import pyarrow as pa
-from semantic_text_splitter import TextSplitter
-from tokenizers import Tokenizer
 
 from job import schema
 from job.config import Chunk
@@ -17,6 +15,7 @@ from job.models.files import Source
 from job.models.tokenizer import open_tokenizer
 from job.schema import MAX_TEXT_CHARS
 from job.stages.rows import describe
+from job.stages.splitter import Splitter, WordCounter
 
 NO_TEXT = "no passage of more than"  # begins the error of a document that is empty, or nearly
 # (text, error) of one chunk: one of the two is set.
@@ -25,18 +24,22 @@ Piece = tuple[str | None, str | None]
 
 def make(settings: Chunk, model: Source) -> "ChunkStage":
     """A stage that measures with the tokenizer of `model`."""
-    return ChunkStage(settings, _tokenizer(model) if settings.strategy == "tokens" else None)
+    return ChunkStage(settings, _counter(model) if settings.strategy == "tokens" else None)
 
 
-_tokenizer = lru_cache(maxsize=1)(open_tokenizer)  # a worker makes its stages anew for each block
+@lru_cache(maxsize=1)  # a worker makes its stages anew for each block
+def _counter(model: Source) -> WordCounter:
+    return WordCounter(open_tokenizer(model))
 
 
 class ChunkStage:
     """Cut by `line`, or by `tokens`: at paragraph, sentence or word boundaries within `size` tokens."""
 
-    def __init__(self, settings: Chunk, tokenizer: Tokenizer | None) -> None:
+    def __init__(self, settings: Chunk, counter: WordCounter | None) -> None:
         self._min_chars = settings.min_chars
-        self._cut = _lines if tokenizer is None else _by_tokens(settings, tokenizer)
+        self._split: Callable[[str], Iterable[str]] = _lines
+        if counter:
+            self._split = Splitter(counter, settings.size, settings.overlap).split
 
     def __call__(self, documents: pa.Table) -> pa.Table:
         columns: dict[str, list[object]] = {name: [] for name in schema.CHUNKS.names}
@@ -55,7 +58,7 @@ class ChunkStage:
             yield None, document[schema.ERROR]
             return
         try:
-            texts = [text for text in self._cut(document[schema.TEXT]) if len(text) > self._min_chars]
+            texts = [text for text in self._split(document[schema.TEXT]) if len(text) > self._min_chars]
         except Exception as error:  # noqa: BLE001 - whatever the splitter throws is this document's error
             yield None, describe(error)
             return
@@ -68,8 +71,3 @@ class ChunkStage:
 
 def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.split("\n")]
-
-
-def _by_tokens(settings: Chunk, tokenizer: Tokenizer) -> Callable[[str], list[str]]:
-    splitter = TextSplitter.from_huggingface_tokenizer(tokenizer, settings.size, settings.overlap)
-    return splitter.chunks

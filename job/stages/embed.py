@@ -44,6 +44,11 @@ def make_for_prompts(settings: Embed, model: Source, dtype: str, threads: int) -
     return EmbedStage(embedder.embed_queries, embedder.dimension, schema.PROMPT)
 
 
+def blocks_at_once(settings: Embed) -> int:
+    """Blocks that one actor is to have at once: on a GPU the next is tokenized while one is computed."""
+    return 2 if settings.pool.num_gpus else 1
+
+
 def open_embedder(settings: Embed, model: Source, dtype: str, threads: int, gpus: float) -> "Embedder":
     """Load the embedding model, fetched if need be, for an actor that reserves `gpus` GPUs."""
     from job.models.embedder import Embedder  # imports torch, which the driver never needs

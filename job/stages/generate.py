@@ -5,7 +5,8 @@ ADDS   answer, finish_reason: string; prompt_tokens, completion_tokens, _cached_
 """
 
 import math
-from dataclasses import astuple
+from dataclasses import fields
+from operator import attrgetter
 
 import pyarrow as pa
 
@@ -19,6 +20,7 @@ from job.stages.embed import open_embedder
 from job.stages.rows import add_columns, move_errors
 
 _FAULT = "_fault"
+_values = attrgetter(*(field.name for field in fields(Completion)))
 _ADDS = pa.schema([*schema.GENERATED, (schema.CACHED_TOKENS, pa.int32()), (_FAULT, pa.string())])
 
 
@@ -58,7 +60,7 @@ def _engine(settings: Generate, embed: Embed, model: Source, dtype: str, threads
             return VLLMEngine(folder, arguments=settings.vllm, **how)
         from job.models.causal_lm import CausalLM
 
-        return CausalLM(folder, batch_size=settings.batch_size, **how)
+        return CausalLM(folder, batch_size=settings.batch_size, batch_tokens=settings.batch_tokens, **how)
 
 
 class GenerateStage:
@@ -86,4 +88,4 @@ def _row(answer: Completion | Failure) -> tuple[object, ...]:
     """The values of `_ADDS`."""
     if isinstance(answer, Failure):
         return (*[None] * (len(_ADDS) - 1), answer.error)
-    return (*astuple(answer), None)
+    return (*_values(answer), None)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -111,7 +112,7 @@ def _write(
     step = max(1, -(-expected.count // PROBES))
     done = 0
     max_rows = min(WRITE_ROWS, chroma._client.get_max_batch_size())
-    for table in _requests(batches, expected.dimension, max_rows):
+    for table in _ahead(_requests(batches, expected.dimension, max_rows)):
         ids, vectors = table[CHUNK_ID].to_pylist(), _vectors(table, expected)
         _write_missing(chroma, table, ids, vectors)
         sample |= {ids[row]: vectors[row] for row in range(-done % step, len(ids), step)}
@@ -142,6 +143,15 @@ def _write_missing(chroma: Any, table: pa.Table, ids: list[str], vectors: np.nda
         documents=missing[TEXT].to_pylist(),
         metadatas=missing.select([URI, DOCUMENT_ID, CHUNK_INDEX]).to_pylist(),
     )
+
+
+def _ahead(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The same, each read while the server takes the one before."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, tables, None)
+        while (table := coming.result()) is not None:
+            coming = pool.submit(next, tables, None)
+            yield table
 
 
 def _requests(batches: Iterable[pa.Table], dimension: int, max_rows: int) -> Iterator[pa.Table]:

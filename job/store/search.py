@@ -1,10 +1,8 @@
 """Search a loaded collection."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,13 +11,14 @@ from job.errors import DataError
 from job.schema import URI
 from job.store.collection import REQUEST_BYTES, Expected, Target, find, is_complete
 
-TIES = 4  # candidates beyond top_k, among which rows of equal score are put in order of their ids
-QUERY_THREADS = min(4, os.cpu_count() or 1)  # the server answers the queries of one request one after another
+TIES = 4  # candidates beyond top_k where the last ones are of equal score, and are put in order of their ids
+QUERY_THREADS = 3  # the server answers the queries of one request one after another, on one core
 NUMBER_BYTES = 24  # of a vector in a query, which is text, unlike in a load
 
+_Row = tuple[list[float], list[str], list[dict[str, Any]], list[str]]  # distances, ids, metadatas, texts
 
-@dataclass(frozen=True)
-class Hit:
+
+class Hit(NamedTuple):
     """A passage; `score` is its cosine similarity to the question, in [-1, 1]."""
 
     chunk_id: str
@@ -70,25 +69,37 @@ class Collection:
         return hits
 
     def _ask(self, vectors: np.ndarray, top_k: int, min_score: float | None) -> list[list[Hit]]:
+        rows = self._nearest(vectors, top_k + 1)
+        tied = [number for number, row in enumerate(rows) if _is_tied(row, top_k)]
+        if tied:
+            for number, row in zip(tied, self._nearest(vectors[tied], top_k + TIES), strict=True):
+                rows[number] = row
+        return [_best(row, top_k, min_score) for row in rows]
+
+    def _nearest(self, vectors: np.ndarray, count: int) -> list[_Row]:
         try:
             found = self._chroma.query(
-                query_embeddings=vectors,
-                n_results=top_k + TIES,
-                include=["metadatas", "documents", "distances"],
+                query_embeddings=vectors, n_results=count, include=["distances", "metadatas", "documents"]
             )
         except NotThereError as error:
             raise NotThereError(
                 f"index.collection: {self._chroma.name} went while it was searched: run the same command again, "
                 "which loads it, and let the server keep its data"
             ) from error
-        columns = (found[name] for name in ("ids", "metadatas", "documents", "distances"))
-        return [_best(row, top_k, min_score) for row in zip(*columns, strict=True)]
+        columns = (found[name] for name in ("distances", "ids", "metadatas", "documents"))
+        return list(zip(*columns, strict=True))
 
 
-def _best(row: tuple[Any, ...], top_k: int, min_score: float | None) -> list[Hit]:
-    hits = [
+def _is_tied(row: _Row, top_k: int) -> bool:
+    """Whether what comes after the nearest `top_k` may belong among them."""
+    distances = row[0]
+    return len(distances) > top_k and round(distances[top_k], 5) == round(distances[top_k - 1], 5)
+
+
+def _best(row: _Row, top_k: int, min_score: float | None) -> list[Hit]:
+    ranked = sorted(zip([round(distance, 5) for distance in row[0]], row[1], *row, strict=True))[:top_k]
+    return [
         Hit(chunk_id, fields[URI], text, 1.0 - distance)
-        for chunk_id, fields, text, distance in zip(*row, strict=True)
+        for _, _, distance, chunk_id, fields, text in ranked
         if min_score is None or 1.0 - distance >= min_score
     ]
-    return sorted(hits, key=lambda hit: (-round(hit.score, 5), hit.chunk_id))[:top_k]

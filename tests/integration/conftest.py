@@ -171,7 +171,7 @@ def kill_group(process: "subprocess.Popen[str]") -> None:
     process.communicate(timeout=30)
 
 
-def wait_until(true: Callable[[], object], seconds: float = 90) -> None:
+def wait_until(true: Callable[[], object], seconds: float = 200) -> None:
     """Wait for something to happen. Fails the test when it doesn't."""
     deadline = time.monotonic() + seconds
     while not true():

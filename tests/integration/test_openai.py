@@ -76,7 +76,8 @@ def said(answer: Completion | Failure) -> tuple[str, str, int | None]:
 def test_answers_are_those_of_the_transformers_engine(
     engine: OpenAIClient, model: Path, requests: list[Request]
 ) -> None:
-    how = {"dtype": "float32", "batch_size": 8, "threads": 2, "gpus": 0, "max_new_tokens": NEW, "temperature": 0}
+    batches = {"batch_size": 8, "batch_tokens": 8192}
+    how = {"dtype": "float32", "threads": 2, "gpus": 0, "max_new_tokens": NEW, "temperature": 0, **batches}
     expected = CausalLM(str(model), **how).generate(requests)
     assert list(map(said, engine.generate(requests))) == list(map(said, expected))
 

@@ -1,11 +1,13 @@
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import AutoTokenizer
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from job.models.causal_lm import CausalLM
+from job.models.causal_lm import CausalLM, attend
 from job.models.generation import Completion, Failure, Request
 from tests.fakes import CORPUS, TINY_CONTEXT, likeliest_tokens, set_generation, tiny_qwen2
 
@@ -16,11 +18,19 @@ TRAM_PROMPT = (
 )
 
 
-def open_model(folder: Path, *, batch_size: int = 32, max_new_tokens: int = 32, temperature: float = 0) -> CausalLM:
+def open_model(
+    folder: Path,
+    *,
+    batch_size: int = 32,
+    batch_tokens: int = 8192,
+    max_new_tokens: int = 32,
+    temperature: float = 0,
+) -> CausalLM:
     return CausalLM(
         str(folder),
         dtype="float32",
         batch_size=batch_size,
+        batch_tokens=batch_tokens,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         threads=1,
@@ -44,6 +54,22 @@ def model_folder(tmp_path: Path) -> Path:
 def test_answers_in_batches_are_those_given_one_at_a_time(qwen2: Path, requests: list[Request]) -> None:
     one_at_a_time = open_model(qwen2, batch_size=1).generate(requests)
     assert open_model(qwen2, batch_size=32).generate(requests) == one_at_a_time
+
+
+def test_batches_cut_by_their_tokens_answer_alike(qwen2: Path, requests: list[Request]) -> None:
+    assert open_model(qwen2, batch_tokens=400).generate(requests) == open_model(qwen2).generate(requests)
+
+
+@pytest.mark.parametrize("shared", [1, 2, 6], ids=["one for all heads", "one for three heads", "one a head"])
+@pytest.mark.parametrize("length", [1, 5], ids=["one new token", "a prompt"])
+def test_attention_is_that_of_transformers(shared: int, length: int) -> None:
+    query, cached = torch.randn(3, 6, length, 8), torch.randn(2, 3, shared, 9, 8)
+    mask = torch.ones(3, 1, length, 9, dtype=torch.bool)
+    mask[1, :, :, :4] = False
+    module = SimpleNamespace(num_key_value_groups=6 // shared)
+    for seen in (mask, None):
+        expected, _ = sdpa_attention_forward(module, query, *cached, seen, scaling=0.3, is_causal=False)
+        torch.testing.assert_close(attend(module, query, *cached, seen, scaling=0.3, is_causal=False)[0], expected)
 
 
 def test_each_token_of_an_answer_is_the_likeliest(qwen2: Path) -> None:

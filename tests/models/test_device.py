@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from job.models import device
-from job.models.device import choose_dtype, pick_device, run_batches
+from job.models.device import ENCODER, GENERATOR, Product, choose_dtype, pick_device, run_batches
 from tests.fakes import ScarceDevice
 
 
 def measured(seconds: dict[torch.dtype, Iterator[float]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "product_seconds", lambda dtype: next(seconds[dtype]))
+    monkeypatch.setattr(device, "product_seconds", lambda product, dtype: next(seconds[dtype]))
 
 
 @pytest.mark.parametrize("bfloat16_s", [0.7, 1.0, 1.5])
@@ -52,13 +52,29 @@ def test_a_dtype_asked_for_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) ->
     assert choose_dtype("bfloat16", gpus=0) == "bfloat16"
 
 
+def test_a_generator_weighs_its_prompts_and_its_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    half = {GENERATOR[0]: 1.5, GENERATOR[1]: 0.5}  # slower over many rows, twice as fast over few
+    monkeypatch.setattr(
+        device, "product_seconds", lambda product, dtype: half[product] if dtype == torch.bfloat16 else 1.0
+    )
+    prompts, answers = 400 / 128, 64 / 16
+    gain = (prompts + answers) / (1.5 * prompts + 0.5 * answers)
+    assert device.bfloat16_gain(GENERATOR) == pytest.approx(gain)
+    assert choose_dtype("auto", gpus=0, products=GENERATOR) == "float32"
+
+
+def test_a_generator_takes_bfloat16_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_dtype("auto", gpus=1, products=GENERATOR) == "bfloat16"
+
+
 def test_a_product_takes_a_measurable_time() -> None:
-    assert 0 < device.product_seconds(torch.float32) < 1
+    assert 0 < device.product_seconds(Product(16, 64, 64, 1), torch.float32) < 1
 
 
 def test_measuring_leaves_the_number_of_threads_as_it_was() -> None:
     before = torch.get_num_threads()
-    assert device.bfloat16_gain() > 0
+    assert device.bfloat16_gain(ENCODER) > 0
     assert torch.get_num_threads() == before
 
 
@@ -66,6 +82,18 @@ def test_batches_hold_rows_of_like_length_longest_first() -> None:
     batches: list[list[int]] = []
     run_batches(batches.append, lengths=[5, 9, 1, 7, 3], batch_size=2)
     assert batches == [[1, 3], [0, 4], [2]]
+
+
+def test_batches_hold_as_many_tokens_as_they_may_padding_counted() -> None:
+    batches: list[list[int]] = []
+    run_batches(batches.append, lengths=[5, 9, 1, 7, 3, 1, 1], batch_size=4, batch_tokens=14)
+    assert batches == [[1], [3, 0], [4, 2, 5, 6]]
+
+
+def test_a_row_longer_than_a_batch_may_be_is_one() -> None:
+    batches: list[list[int]] = []
+    run_batches(batches.append, lengths=[20, 3], batch_size=4, batch_tokens=14)
+    assert batches == [[0], [1]]
 
 
 def test_out_of_memory_halves_the_batches_and_loses_no_row() -> None:

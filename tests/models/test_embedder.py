@@ -1,11 +1,13 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
 from job.errors import SettingsError
-from job.models.embedder import Embedder, Vectors
+from job.models.embedder import Embedder, Vectors, move
 
 
 def open_embedder(
@@ -110,7 +112,25 @@ def test_a_max_length_beyond_the_models_positions_is_refused(minilm: str) -> Non
         open_embedder(minilm, max_length=513)
 
 
+def test_threads_that_share_the_model_get_the_vectors_of_their_own_texts(
+    embedder: Embedder, vectors: Vectors, paragraphs: list[str]
+) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(embedder.embed_documents, [paragraphs[at : at + 10] for at in range(0, 50, 10)]))
+    np.testing.assert_allclose(np.concatenate(found), vectors, atol=1e-5)
+
+
+def test_batches_on_their_way_to_a_gpu_are_pinned_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    # No GPU here: `pin_memory` and `to` are watched instead.
+    calls: list[object] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: calls.append("pinned") or tensor)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *where, **how: calls.append((*where, how)) or tensor)
+    move(torch.ones(1), torch.device("cuda"))
+    move(torch.ones(1), torch.device("cpu"))
+    assert calls == ["pinned", (torch.device("cuda"), {"non_blocking": True}), (torch.device("cpu"), {})]
+
+
 def test_vectors_that_arent_finite_are_an_error(minilm: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Embedder, "_forward", lambda *_: np.full((1, 384), np.nan))
+    monkeypatch.setattr(Embedder, "_forward", lambda *_: torch.full((1, 384), torch.nan))
     with pytest.raises(ValueError, match=r"set embed\.dtype to bfloat16 or float32"):
         open_embedder(minilm).embed_documents(["tram"])

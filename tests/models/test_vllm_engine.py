@@ -48,7 +48,7 @@ def uncached(answers: list[Completion | Failure]) -> list[Completion | Failure]:
 
 
 def test_answers_are_those_of_the_transformers_engine(engine: VLLMEngine, model: str, requests: list[Request]) -> None:
-    expected = CausalLM(model, batch_size=8, **HOW).generate(requests)
+    expected = CausalLM(model, batch_size=8, batch_tokens=8192, **HOW).generate(requests)
     assert uncached(engine.generate(requests)) == expected
     assert {answer.finish_reason for answer in expected if isinstance(answer, Completion)} <= {"stop", "length"}
 

