@@ -1,6 +1,6 @@
 """The embedder against `SentenceTransformer.encode`, and against the processor's matrix products.
 
-RAGJOB_BENCH_PASSAGES says how many passages (1,000).
+RAGJOB_BENCH_EMBEDDED says how many passages (256).
 """
 
 import os
@@ -18,7 +18,7 @@ from job.models.embedder import Embedder
 from job.models.folder import find_package
 from job.models.tokenizer import open_tokenizer
 
-PASSAGES = int(os.environ.get("RAGJOB_BENCH_PASSAGES", "1000"))
+PASSAGES = int(os.environ.get("RAGJOB_BENCH_EMBEDDED", "256"))
 THREADS = os.cpu_count() or 1
 # MiniLM-L6: parameters of its layers, layers, width, width within a layer, and tokens of a passage at the most.
 PARAMETERS, LAYERS, HIDDEN, INNER, TOKENS = 10_600_000, 6, 384, 1536, 256

@@ -152,7 +152,7 @@ class Retrieve(Section):
     mode: Literal["dense"] = Field("dense", description="dense: by cosine similarity of embeddings")
     top_k: int = Field(3, ge=1, le=1000, description="passages for a prompt, at most")
     min_score: float | None = Field(None, ge=-1, le=1, description="passages below this similarity are left")
-    batch_size: int = Field(64, ge=1, description="prompts in one request")
+    batch_size: int = Field(256, ge=1, description="prompts in one request")
     pool: RetrievePool = RetrievePool()
 
 

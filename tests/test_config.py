@@ -34,7 +34,7 @@ DESIGNED = {
     "retrieve.mode": "dense",
     "retrieve.top_k": 3,
     "retrieve.min_score": None,
-    "retrieve.batch_size": 64,
+    "retrieve.batch_size": 256,
     "generate.engine": "extractive",
     "generate.model": "Qwen/Qwen2.5-0.5B-Instruct",
     "generate.max_new_tokens": 256,

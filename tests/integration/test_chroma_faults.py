@@ -177,7 +177,7 @@ def assert_load_survives(job: Job, chroma: Chroma, version: Version, kills: list
 
 
 def test_a_load_outlives_three_kills_of_its_server(job: Job, chroma: Chroma) -> None:
-    assert_load_survives(job, chroma, commit(job, 8_000), kills=[512, 2_500, 5_000])
+    assert_load_survives(job, chroma, commit(job, 13_000), kills=[512, 4_000, 8_000])
 
 
 @pytest.mark.soak
