@@ -16,7 +16,7 @@ from job.models import sizes
 from job.models.files import Source
 
 # Embedders of one thread each are together a little faster than one of all threads, which wait for each other
-# (benchmarks/pools.py: by 4 to 8 % on two CPUs). Starting one takes about 6 s of a CPU: what 1,000 chunks win back.
+# (benchmarks/pools.py: by 3 to 8 % on two CPUs). Starting one takes about 6 s of a CPU: what 1,000 chunks win back.
 START_ROWS = 1000
 MEMORY_SHARE = 1 / 3  # of the machine's memory for one pool, at most: another pool and the vectors need some, too
 BLOCKS = 4  # for each actor, at least: then the last to end has at most a quarter more to do than the first
