@@ -369,9 +369,11 @@ def test_a_plan_proposes_what_would_suit_the_cluster_better(settings: Settings) 
     )
 
 
-def test_a_plan_proposes_nothing_where_something_is_wrong_or_left_to_do(settings: Settings) -> None:
+def test_a_plan_proposes_nothing_where_something_is_wrong_or_nothing_is_left_to_do(
+    settings: Settings, tmp_path: Path
+) -> None:
     commit(identify(settings(), "index"))
-    done = identify(settings(chroma__path="chroma"), "load")
+    done = identify(settings(chroma__path=tmp_path / "chroma"), "load")
     refused = identify(settings(prompts__prompt_column="q"), "answer")
     assert "proposal" not in found(done) | found(refused)
 
