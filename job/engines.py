@@ -74,7 +74,7 @@ def _check_sequences(settings: JobSettings, model: Source) -> str:
     room = kv_cache_bytes(settings, sizes.weights_bytes(model))
     if room is None:
         return f"{token:,} bytes of KV cache a token; with cluster.gpu_gb set, a plan says how many prompts fit"
-    tokens = settings.augment.max_context_tokens + QUESTION_TOKENS + settings.generate.max_new_tokens
+    tokens = prompt_tokens(settings)
     fit = int(room / (token * tokens))
     if fit < 1:
         key = "cluster.gpu_gb" if pool.num_gpus else "generate.vllm.kv_cache_memory_bytes"
@@ -85,6 +85,11 @@ def _check_sequences(settings: JobSettings, model: Source) -> str:
         )
     most = settings.generate.vllm.get("max_num_seqs", VLLM_SEQUENCES)
     return f"about {fit:,} prompts of {tokens:,} tokens fit its {room / 1e9:.1f} GB of KV cache; at most {most} at once"
+
+
+def prompt_tokens(settings: JobSettings) -> int:
+    """Tokens of the longest prompt with its answer, about."""
+    return settings.augment.max_context_tokens + QUESTION_TOKENS + settings.generate.max_new_tokens
 
 
 def kv_cache_bytes(settings: JobSettings, weights: int) -> float | None:

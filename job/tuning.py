@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from job import fit
 from job.cluster import Resources
-from job.config import JobSettings
-from job.engines import QUESTION_TOKENS, kv_cache_bytes
+from job.config import JobSettings, Pool
+from job.engines import kv_cache_bytes, prompt_tokens
 from job.errors import SettingsError
 from job.models import sizes
 from job.models.files import Source
@@ -132,11 +132,6 @@ def batch_size(model: Model, tokens: int) -> int:
     return 1 << math.ceil(math.log2(max(1, texts)))
 
 
-def prompt_tokens(settings: JobSettings) -> int:
-    """Tokens of the longest prompt with its answer, about."""
-    return settings.augment.max_context_tokens + QUESTION_TOKENS + settings.generate.max_new_tokens
-
-
 def _places(
     settings: JobSettings, size: Resources, work: Mapping[str, Work], embed: Model, generate: Model | None
 ) -> dict[str, _Place]:
@@ -160,15 +155,21 @@ def _embedders(size: Resources, work: Work, model: Model) -> _Place:
 
 
 def _query_embedders(size: Resources, work: Work) -> _Place:
-    each = max(1, int(size.cpus / size.nodes))
-    why = f"one actor of all {each} threads a node; questions are few and short beside what generates"
-    return _Place(min(size.nodes, work.units), 0, why)
+    return _one_a_node(size, work, "questions are few and short beside what generates")
+
+
+def _one_a_node(size: Resources, work: Work, why: str) -> _Place:
+    actors = min(size.nodes, work.units)
+    return _Place(actors, 0, f"one actor of all {_node_threads(size)} threads a node; {why}")
+
+
+def _node_threads(size: Resources) -> int:
+    return fit.threads(Pool(max=size.nodes), size)
 
 
 def _on_cpus(size: Resources, work: Work, model: Model) -> _Place:
     """An embedder for each CPU, or, where that doesn't pay or fit, for each node."""
-    each = max(1, int(size.cpus / size.nodes))
-    actors = each * size.nodes
+    actors = _node_threads(size) * size.nodes
     memory = actors * (fit.WORKER_BYTES + model.weights)
     if work.units < actors:
         against = f"{work.units:,} documents or prompts don't keep one a CPU busy"
@@ -179,7 +180,7 @@ def _on_cpus(size: Resources, work: Work, model: Model) -> _Place:
     else:
         gain = f"{work.rows:,} texts repay their start and {memory / 1e9:.1f} GB of memory"
         return _Place(actors, 0, f"an actor of one thread for each of {actors} CPUs; {gain}")
-    return _Place(min(size.nodes, work.units), 0, f"one actor of all {each} threads a node; {against}")
+    return _one_a_node(size, work, against)
 
 
 def _generators(settings: JobSettings, size: Resources, work: Work, embed: Model, generate: Model | None) -> _Place:
@@ -195,9 +196,7 @@ def _generators(settings: JobSettings, size: Resources, work: Work, embed: Model
         return _Place(min(gpus, work.units), 1, f"an actor for each of {gpus} GPUs")
     if generate is None:  # extractive embeds the sentences of all passages
         return _on_cpus(size, Work(work.rows * settings.retrieve.top_k, work.units), embed)
-    each = max(1, int(size.cpus / size.nodes))
-    why = f"one actor of all {each} threads a node; it holds its {generate.weights / 1e9:.1f} GB of weights once"
-    return _Place(min(size.nodes, work.units), 0, why)
+    return _one_a_node(size, work, f"it holds its {generate.weights / 1e9:.1f} GB of weights once")
 
 
 def _gpus_an_actor(settings: JobSettings, size: Resources, model: Model) -> int:

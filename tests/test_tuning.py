@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job import fit, tuning
+from job import engines, fit, tuning
 from job.cluster import Resources
 from job.config import JobSettings, keys_of
 from job.engines import kv_cache_bytes
@@ -256,7 +256,7 @@ def gpu_rows() -> Iterator[tuple[object, ...]]:
 def model_rows() -> Iterator[tuple[object, ...]]:
     yield "", "weights", "FLOP", "cache a token", "cache of 1,956 tokens"
     for name, model in LLMS.items():
-        cache = (model.kv_token or 0) * tuning.prompt_tokens(JobSettings())
+        cache = (model.kv_token or 0) * engines.prompt_tokens(JobSettings())
         flops = f"{model.weights / 1e9:.2f} G a token"
         yield name, f"{model.weights / 1e9:.2f} GB", flops, f"{model.kv_token:,} bytes", f"{cache / 1e6:.0f} MB"
     flops = f"{tuning.passage_flops(MINILM, 200) / 1e9:.2f} G a chunk of 200 tokens"
@@ -292,7 +292,7 @@ def generate_rows() -> Iterator[tuple[object, ...]]:
     for gpu in GPUS:
         for name, model in LLMS.items():
             settings = given_settings(generate__engine="vllm", generate__pool__num_gpus=1, cluster__gpu_gb=gpu.gb)
-            total, new = tuning.prompt_tokens(settings), settings.generate.max_new_tokens
+            total, new = engines.prompt_tokens(settings), settings.generate.max_new_tokens
             cache = (model.kv_token or 0) * total
             fitting = int((kv_cache_bytes(settings, model.weights) or 0) / cache)
             batch = min(fitting, VLLM_SEQUENCES)
