@@ -18,10 +18,10 @@ from job.config import JobSettings, Pool
 from job.models.device import choose_dtype
 from job.models.files import Source
 from job.models.source import resolve
-from job.stages.embed import open_embedder
+from job.stages import embed
 
-ROWS = 192
-BLOCK = 48  # rows: a multiple of it goes to each actor
+BLOCK = 128  # rows
+BLOCKS = 2  # for each actor, where there are most
 CHUNKS = 1_000_000  # of the corpus that the plan is for: actors' starts don't count
 
 
@@ -35,13 +35,14 @@ def figures(_: Path) -> Iterator[Figure]:
     ]
     for worker in ours + theirs:
         worker.pipe.recv()
-    texts = passages(ROWS)
-    blocks = [texts[start : start + BLOCK] for start in range(0, ROWS, BLOCK)]
+    rows = BLOCK * BLOCKS * max(proposed, other)
+    texts = passages(rows)
+    blocks = [texts[start : start + BLOCK] for start in range(0, rows, BLOCK)]
     yield compare(
-        f"{ROWS} passages embedded by {proposed} actors",
+        f"{rows} passages embedded by {proposed} actors",
         "s",
-        lambda: seconds(lambda: embed(ours, blocks)),
-        lambda: seconds(lambda: embed(theirs, blocks)),
+        lambda: seconds(lambda: share_out(blocks, ours)),
+        lambda: seconds(lambda: share_out(blocks, theirs)),
         f"by {other} on the same CPUs",
         at_most=1.02,
     )
@@ -62,7 +63,7 @@ def model_of(settings: JobSettings) -> Source:
     return resolve(settings.embed.model, settings.embed.revision, "embed.model", settings.models.cache)
 
 
-def embed(workers: list["Worker"], blocks: list[list[str]]) -> None:
+def share_out(blocks: list[list[str]], workers: list["Worker"]) -> None:
     for number, worker in enumerate(workers):
         worker.pipe.send(blocks[number :: len(workers)])
     for worker in workers:
@@ -86,11 +87,11 @@ class Worker:
 def serve(pipe: Connection, dtype: str, threads: int) -> None:
     """Embed lists of blocks until there is None."""
     settings = JobSettings()
-    embedder = open_embedder(settings.embed, model_of(settings), dtype, threads, 0)
+    embedder = embed.open_embedder(settings.embed, model_of(settings), dtype, threads, 0)
     embedder.embed_documents(passages(BLOCK))  # the first pass is slower
     pipe.send(None)
-    # As in a flow: one block is tokenised while another is computed.
-    with ThreadPoolExecutor(2) as pool:
+    # As in a flow.
+    with ThreadPoolExecutor(embed.BLOCKS_AT_ONCE) as pool:
         for blocks in iter(pipe.recv, None):
             list(pool.map(embedder.embed_documents, blocks))
             pipe.send(None)

@@ -27,7 +27,7 @@ SHARES = (0.1, 0.4, 0.7, 1.0)  # of the most: the points of a line
 LINES = 10  # of a document, each a chunk
 GROUP = 10_000  # rows of a row group
 # What the flows are held to.
-CHUNKS_A_SECOND, OFF_THE_LINE, DRIVER_MB, TOGETHER_MB = 15_000, 0.05, 100, 6_000
+CHUNKS_A_SECOND, PROMPTS_A_SECOND, OFF_THE_LINE, DRIVER_MB, TOGETHER_MB = 15_000, 500, 0.05, 100, 6_000
 LOOK_S = 1.0
 
 
@@ -48,12 +48,12 @@ def figures(folder: Path) -> Iterator[Figure]:
     with LocalChroma(str(folder / "chroma")) as server:
         index(folder, 1000, f"chroma.url={server.url()}")
         ran = [answer(folder, size, f"chroma.url={server.url()}") for size in sizes]
-    yield from grown("answer, prompts", sizes, ran, 1)
+    yield from grown("answer, prompts", sizes, ran, PROMPTS_A_SECOND)
 
 
 def grown(what: str, sizes: list[int], ran: list[Ran], rate: int) -> Iterator[Figure]:
     """The rate by the line through all points, how far off it they are, and how memory grew from first to last."""
-    slope, start = np.polyfit(sizes, [each.seconds for each in ran], 1)
+    slope, start = map(float, np.polyfit(sizes, [each.seconds for each in ran], 1))
     points = ", ".join(f"{size:,} in {each.seconds:.1f} s" for size, each in zip(sizes, ran, strict=True))
     off = max(abs(each.seconds / (slope * size + start) - 1) for size, each in zip(sizes, ran, strict=True))
     grew = ran[-1].driver - ran[0].driver

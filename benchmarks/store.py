@@ -88,12 +88,18 @@ def searching(target: Target, rows: Rows, questions: np.ndarray) -> Figure:
     return compare(
         f"{len(questions):,} top-{TOP_K} queries",
         "queries/s",
-        lambda: len(questions) / seconds(lambda: [stage(each) for each in blocks]),
+        lambda: len(questions) / seconds(lambda: search(stage, blocks)),
         lambda: len(questions) / seconds(lambda: ask_bare(collection, questions, size, threads)),
         f"bare client, {size} at a time in {threads} threads",
         runs=5,
         at_least=0.85,
     )
+
+
+def search(stage: retrieve.RetrieveStage, blocks: list[pa.Table]) -> None:
+    """As an actor of a run does it."""
+    with ThreadPoolExecutor(retrieve.BLOCKS_AT_ONCE) as pool:
+        list(pool.map(stage, blocks))
 
 
 def on_new_server(work: Callable[[Target], None]) -> float:

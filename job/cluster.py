@@ -24,9 +24,9 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
 }
-# Worker processes that a Ray on this machine keeps while they are idle: reads and writes share a CPU, so there are
-# more than the one for each CPU that Ray would keep, and to start one anew takes seconds of a processor.
-KEPT_WORKERS = {"RAY_num_workers_soft_limit": "64"}
+# Idle worker processes that a Ray on this machine keeps for each CPU: reads and writes share one, so there are
+# more than the one for each that Ray would keep, and to start one anew takes seconds of a processor.
+KEPT_WORKERS = 32
 
 # Of cgroups version 2 and 1.
 CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
@@ -98,7 +98,8 @@ def _ask_ray() -> Resources:
 
 
 def _connect(local: Resources | None, mark: dict[str, str]) -> None:
-    own = QUIET | (KEPT_WORKERS if local else {})
+    kept = {"RAY_num_workers_soft_limit": f"{KEPT_WORKERS * local.cpus:.0f}"} if local else {}
+    own = QUIET | kept
     os.environ.update({name: os.environ.get(name, value) for name, value in own.items()})
     import ray
 
@@ -112,8 +113,10 @@ def _connect(local: Resources | None, mark: dict[str, str]) -> None:
         }
     stop = signal.getsignal(signal.SIGTERM)
     os.environ.update(mark)
-    # Takes seconds, in which Ray's processes start.
-    threading.Thread(target=importlib.import_module, args=("ray.data",)).start()
+    # Takes seconds, in which the processes of a Ray on this machine start.
+    loading = threading.Thread(target=importlib.import_module, args=("ray.data",))
+    if local:
+        loading.start()
     try:
         ray.init(**options)
         if threading.current_thread() is threading.main_thread():
@@ -125,6 +128,8 @@ def _connect(local: Resources | None, mark: dict[str, str]) -> None:
     except SystemExit as stopped:  # the handler for SIGTERM that Ray has meanwhile put in
         raise KeyboardInterrupt from stopped
     finally:
+        if local:
+            loading.join()  # it reads the environment
         for name in mark:
             del os.environ[name]
 

@@ -152,7 +152,7 @@ class Retrieve(Section):
     mode: Literal["dense"] = Field("dense", description="dense: by cosine similarity of embeddings")
     top_k: int = Field(3, ge=1, le=1000, description="passages for a prompt, at most")
     min_score: float | None = Field(None, ge=-1, le=1, description="passages below this similarity are left")
-    batch_size: int = Field(256, ge=1, description="prompts in one request")
+    batch_size: int = Field(256, ge=1, description="prompts in one request, at most")
     pool: RetrievePool = RetrievePool()
 
 
@@ -242,7 +242,7 @@ class Cluster(Section):
     cpus: float | None = Field(None, gt=0, description="CPUs it may grow to; what Ray sees by default")
     gpus: float | None = Field(None, ge=0, description="GPUs it may grow to; what Ray sees by default")
     nodes: int | None = Field(None, ge=1, description="nodes it may grow to; what Ray sees by default")
-    gpu_gb: float | None = Field(None, gt=0, description="memory of its smallest GPU in GB, by which vllm is planned")
+    gpu_gb: float | None = Field(None, gt=0, description="memory of its smallest GPU in GB, by which GPUs are planned")
 
 
 class S3(Section):

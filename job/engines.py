@@ -11,6 +11,9 @@ from job.models.generation import VLLM_SEQUENCES
 from job.models.vllm_arguments import CPU_KV_BYTES, MEMORY_MARGIN, check_arguments
 
 ACTIVATION_BYTES = 1_500_000_000  # what vLLM keeps for a step beside weights and KV cache, about
+# Numbers of a model's width that one pass holds for each token: three of an MLP five times as wide, queries, keys,
+# values, what goes in and what comes out.
+ACTIVATIONS = 24
 QUESTION_TOKENS = 200  # of a question and what stands around it, about
 # Engine arguments of vLLM that decide how fast answers come, and not what they say: a run goes on under others.
 HOW = frozenset(
@@ -74,7 +77,7 @@ def _check_sequences(settings: JobSettings, model: Source) -> str:
     room = kv_cache_bytes(settings, sizes.weights_bytes(model))
     if room is None:
         return f"{token:,} bytes of KV cache a token; with cluster.gpu_gb set, a plan says how many prompts fit"
-    tokens = prompt_tokens(settings)
+    tokens = sequence_tokens(settings)
     fit = int(room / (token * tokens))
     if fit < 1:
         key = "cluster.gpu_gb" if pool.num_gpus else "generate.vllm.kv_cache_memory_bytes"
@@ -87,9 +90,16 @@ def _check_sequences(settings: JobSettings, model: Source) -> str:
     return f"about {fit:,} prompts of {tokens:,} tokens fit its {room / 1e9:.1f} GB of KV cache; at most {most} at once"
 
 
-def prompt_tokens(settings: JobSettings) -> int:
+def sequence_tokens(settings: JobSettings) -> int:
     """Tokens of the longest prompt with its answer, about."""
     return settings.augment.max_context_tokens + QUESTION_TOKENS + settings.generate.max_new_tokens
+
+
+def batch_bytes(settings: JobSettings, model: Source) -> int:
+    """Bytes that a batch of the `transformers` engine takes on a processor, at most, in single precision."""
+    generate = settings.generate
+    tokens = min(generate.batch_tokens, generate.batch_size * sequence_tokens(settings))
+    return tokens * (4 * ACTIVATIONS * sizes.dimension(model) + (sizes.kv_bytes_a_token(model, 4) or 0))
 
 
 def kv_cache_bytes(settings: JobSettings, weights: int) -> float | None:

@@ -19,7 +19,9 @@ from job.fit import TASK_CPUS
 from job.progress import Observe
 from job.stages.rows import Cost, cost, costs, with_costs
 
-NO_LAST_WORDS = b"give workers more memory, or lower the batch_size of embed and generate; Ray's logs name the signal"
+NO_LAST_WORDS = (
+    b"give workers more memory, or lower embed.batch_size or generate.batch_tokens; Ray's logs name the signal"
+)
 BLOCK_RETRIES = 3  # of a block whose worker died, before the job ends: by default Ray goes on for ever
 
 

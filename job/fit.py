@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from job.cluster import Resources
 from job.config import JobSettings, Pool
-from job.engines import kv_cache_bytes
+from job.engines import batch_bytes, kv_cache_bytes
 from job.errors import SettingsError
 from job.inputs import Segment
 from job.models import sizes
@@ -43,7 +43,7 @@ def threads(pool: Pool, size: Resources) -> int:
 def free_tasks(settings: JobSettings, flow: str, size: Resources) -> int:
     """How many reads, and as many writes, may run at once: one of either for each CPU that the flow's pools leave.
 
-    More would hardly be faster, and each is a process that takes seconds to start.
+    More were hardly faster on a local disk, and each is a process that takes seconds to start.
     """
     taken = sum(actor.cpus for actor in _actors(settings, flow))
     return max(1, int(size.cpus - taken))
@@ -81,19 +81,24 @@ def check_memory(
     need = f"about {(actors + vectors) / 1e9:.1f} GB for models and vectors"
     if size.memory and actors + vectors > size.memory:
         largest = max(weights, key=lambda name: pool(settings, name).max * (WORKER_BYTES + weights[name]))
+        lower = "lower it or generate.batch_tokens" if largest == "generate" else "lower it"
         raise SettingsError(
             f"{largest}.pool.max: {need}, this machine has {size.memory / 1e9:.1f} GB; "
-            "lower it, take a smaller model, or name a Chroma server elsewhere with chroma.url"
+            f"{lower}, take a smaller model, or name a Chroma server elsewhere with chroma.url"
         )
     return need
 
 
 def _generator_bytes(settings: JobSettings, embed: Source, generate: Source | None) -> int:
-    engine = settings.generate.engine
+    engine, gpus = settings.generate.engine, settings.generate.pool.num_gpus
     if engine == "openai":
         return 0
-    cache = kv_cache_bytes(settings, 0) if engine == "vllm" and not settings.generate.pool.num_gpus else 0
-    return sizes.weights_bytes(generate or embed) + int(cache or 0)
+    held = sizes.weights_bytes(generate or embed)
+    if engine == "vllm" and not gpus:
+        held += int(kv_cache_bytes(settings, 0) or 0)
+    if engine == "transformers" and generate and not gpus:
+        held += batch_bytes(settings, generate)
+    return held
 
 
 def _actors(settings: JobSettings, flow: str) -> list[Actor]:

@@ -91,7 +91,7 @@ def index_steps(task: Task, size: cluster.Resources) -> list[Step]:
             ["embed"],
             lambda: [embed.make_for_chunks(embedding, model, own.settle_dtype, threads)],
             embedding.pool,
-            at_once=embed.blocks_at_once(embedding),
+            at_once=embed.BLOCKS_AT_ONCE,
         ),
         Step(["write"], lambda: [WriteChunks(own)]),
     ]
@@ -119,12 +119,13 @@ def answer_steps(task: Task, plan: Plan, manifest: ledger.IndexManifest, target:
             ["embed"],
             lambda: [embed.make_for_prompts(embedding, embedder, dtype, threads["embed"])],
             embedding.pool,
-            at_once=embed.blocks_at_once(embedding),
+            at_once=embed.BLOCKS_AT_ONCE,
         ),
         Step(
             ["retrieve", "augment"],
             lambda: [retrieve.make(search, target, expected), augment.make(filling, model)],
             search.pool,
+            at_once=retrieve.BLOCKS_AT_ONCE,
         ),
         Step(
             ["generate"],

@@ -10,22 +10,18 @@ from dataclasses import dataclass
 from job import fit
 from job.cluster import Resources
 from job.config import JobSettings, Pool
-from job.engines import kv_cache_bytes, prompt_tokens
+from job.engines import ACTIVATIONS, kv_cache_bytes, sequence_tokens
 from job.errors import SettingsError
 from job.models import sizes
 from job.models.files import Source
 
-# Embedders of one thread each are together a little faster than one of all threads, which wait for each other
-# (benchmarks/pools.py: by 3 to 8 % on two CPUs). Starting one takes about 6 s of a CPU: what 1,000 chunks win back.
-START_ROWS = 1000
-MEMORY_SHARE = 1 / 3  # of the machine's memory for one pool, at most: another pool and the vectors need some, too
 BLOCKS = 4  # for each actor, at least: then the last to end has at most a quarter more to do than the first
 FEWEST_ROWS = 64  # of a block: with fewer, batches get small
 STEP = 0.05  # shares of a CPU or GPU are multiples of it
 
-ACTIVATIONS = 16  # numbers of the model's width that a layer holds for each token: MLP, queries, keys, values
 HALF = 2  # bytes of a number in half precision
 CUDA_BYTES = 500_000_000  # CUDA's context of one process, about
+GPU_FILLED = 0.9  # of an actor's share, at most: what is freed leaves gaps
 GPU_SHARE = 0.2  # of a GPU for an embedder beside a generator, where cluster.gpu_gb isn't set
 # A batch should keep the fastest GPU busy for as long as a processor needs to hand it the kernels of one pass.
 LAYER_LAUNCH_S = 150e-6
@@ -92,7 +88,7 @@ def propose(
         *_reservations(settings, size, work, places),
         *_embed_batch(settings, places, embed),
         *_generate_batch(settings, places, generate),
-        *_blocks(settings, work, places),
+        *_blocks(settings, work, places, embed),
     ]
     return [proposal for proposal in found if proposal.value != current(settings, proposal.key)]
 
@@ -136,78 +132,58 @@ def _places(
     settings: JobSettings, size: Resources, work: Mapping[str, Work], embed: Model, generate: Model | None
 ) -> dict[str, _Place]:
     if "answer" not in work:
-        return {"embed": _embedders(size, work["index"], embed)}
-    answering = _generators(settings, size, work["answer"], embed, generate)
+        return {"embed": _embedders(size, work["index"])}
+    answering = _generators(settings, size, work["answer"], generate)
     if not answering.gpus:
-        indexing = _embedders(size, work["index"], embed) if "index" in work else _query_embedders(size, work["answer"])
+        indexing = _embedders(size, work["index"]) if "index" in work else _one_a_node(size, work["answer"])
         return {"embed": indexing, "generate": answering}
-    if "index" not in work:
-        return {"embed": _query_embedders(size, work["answer"]), "generate": answering}
+    if "index" not in work:  # questions are few and short beside what generates
+        return {"embed": _one_a_node(size, work["answer"]), "generate": answering}
     return _sharing(settings, size, work, embed, answering)
 
 
-def _embedders(size: Resources, work: Work, model: Model) -> _Place:
+def _embedders(size: Resources, work: Work) -> _Place:
     """Where chunks are embedded."""
     if size.gpus >= 1:
         actors = min(int(size.gpus), work.units)
         return _Place(actors, 1, f"an actor for each of {size.gpus:g} GPUs")
-    return _on_cpus(size, work, model)
+    return _one_a_node(size, work)
 
 
-def _query_embedders(size: Resources, work: Work) -> _Place:
-    return _one_a_node(size, work, "questions are few and short beside what generates")
+def _one_a_node(size: Resources, work: Work) -> _Place:
+    """Actors on CPUs: more than one on a node would hold the weights more than once, and be no faster."""
+    threads = fit.threads(Pool(max=size.nodes), size)
+    return _Place(min(size.nodes, work.units), 0, f"an actor a node, of all its {threads} threads")
 
 
-def _one_a_node(size: Resources, work: Work, why: str) -> _Place:
-    actors = min(size.nodes, work.units)
-    return _Place(actors, 0, f"one actor of all {_node_threads(size)} threads a node; {why}")
-
-
-def _node_threads(size: Resources) -> int:
-    return fit.threads(Pool(max=size.nodes), size)
-
-
-def _on_cpus(size: Resources, work: Work, model: Model) -> _Place:
-    """An embedder for each CPU, or, where that doesn't pay or fit, for each node."""
-    actors = _node_threads(size) * size.nodes
-    memory = actors * (fit.WORKER_BYTES + model.weights)
-    if work.units < actors:
-        against = f"{work.units:,} documents or prompts don't keep one a CPU busy"
-    elif work.rows < START_ROWS * actors:
-        against = f"{work.rows:,} texts don't repay the start of one a CPU"
-    elif size.memory and memory > MEMORY_SHARE * size.memory:
-        against = f"one a CPU takes {memory / 1e9:.1f} of {size.memory / 1e9:.1f} GB"
-    else:
-        gain = f"{work.rows:,} texts repay their start and {memory / 1e9:.1f} GB of memory"
-        return _Place(actors, 0, f"an actor of one thread for each of {actors} CPUs; {gain}")
-    return _one_a_node(size, work, against)
-
-
-def _generators(settings: JobSettings, size: Resources, work: Work, embed: Model, generate: Model | None) -> _Place:
+def _generators(settings: JobSettings, size: Resources, work: Work, generate: Model | None) -> _Place:
     if settings.generate.engine == "openai":
         requests = settings.generate.openai.concurrency
         return _Place(1, 0, f"one actor: it waits for the API, with {requests} requests at once")
     gpus = int(size.gpus)
     if gpus and generate and settings.generate.engine == "vllm":
         whole = _gpus_an_actor(settings, size, generate)
+        actors = min(gpus // whole, _gpus_a_node(size) // whole * size.nodes) or 1
         why = f"{whole} of {gpus} GPUs for each actor: {generate.weights / 1e9:.1f} GB of weights"
-        return _Place(min(gpus // whole, work.units), whole, why)
+        return _Place(min(actors, work.units), whole, why)
     if gpus:
         return _Place(min(gpus, work.units), 1, f"an actor for each of {gpus} GPUs")
-    if generate is None:  # extractive embeds the sentences of all passages
-        return _on_cpus(size, Work(work.rows * settings.retrieve.top_k, work.units), embed)
-    return _one_a_node(size, work, f"it holds its {generate.weights / 1e9:.1f} GB of weights once")
+    return _one_a_node(size, work)
 
 
 def _gpus_an_actor(settings: JobSettings, size: Resources, model: Model) -> int:
-    """The fewest GPUs of one node that hold the weights and some prompts; one where that isn't known."""
-    most = max(1, int(size.gpus / size.nodes))
-    counts = [1 << power for power in range(most.bit_length())]
-    need = FEWEST_PROMPTS * prompt_tokens(settings) * (model.kv_token or 0)
+    """The fewest GPUs of one node that hold the weights and some prompts, else those set; one where it isn't known."""
+    counts = [1 << power for power in range(_gpus_a_node(size).bit_length())]
+    need = FEWEST_PROMPTS * sequence_tokens(settings) * (model.kv_token or 0)
     rooms = {
         count: kv_cache_bytes(_placed(settings, {"generate": _Place(1, count, "")}), model.weights) for count in counts
     }
-    return next((count for count, room in rooms.items() if room is None or room >= need), counts[-1])
+    stated = max(1, int(settings.generate.pool.num_gpus))
+    return next((count for count, room in rooms.items() if room is None or room >= need), stated)
+
+
+def _gpus_a_node(size: Resources) -> int:
+    return max(1, int(size.gpus / size.nodes))
 
 
 def _sharing(
@@ -215,14 +191,14 @@ def _sharing(
 ) -> dict[str, _Place]:
     """Embedders and generators on the same GPUs; where one of those takes several, embedders stay on CPUs."""
     if answering.gpus > 1:
-        embedders = _on_cpus(size, work["index"], embed)
+        embedders = _one_a_node(size, work["index"])
         why = f"{embedders.why}; for GPUs, index by itself first"
         return {"embed": _Place(embedders.actors, 0, why), "generate": answering}
     share, why = _embedder_share(settings, embed)
-    if size.gpus > size.nodes:
-        why += "; Ray puts such shares of a node on one GPU first: `ragjob index` by itself can have them whole"
-    actors = min(int(size.gpus), work["index"].units)
-    rest = f"what an embedder leaves of each of {size.gpus:g} GPUs"
+    actors = min(int(size.gpus), size.nodes, work["index"].units)
+    if size.gpus > size.nodes:  # Ray would put the shares of a node on one GPU, and then a generator has no place
+        why += "; one a node: `ragjob index` by itself can have all GPUs whole"
+    rest = f"what an embedder leaves of a GPU, on {size.gpus:g} GPUs"
     return {"embed": _Place(actors, share, why), "generate": _Place(answering.actors, round(1 - share, 2), rest)}
 
 
@@ -273,7 +249,7 @@ def _placed(settings: JobSettings, places: Mapping[str, _Place]) -> JobSettings:
 
 def _embed_batch(settings: JobSettings, places: Mapping[str, _Place], model: Model) -> list[Proposal]:
     tokens = settings.chunk.size
-    wanted = batch_size(model, tokens)
+    wanted = _embed_rows(settings, model)
     if not places["embed"].gpus or settings.embed.batch_size >= wanted:
         return []
     flops = passage_flops(model, tokens)
@@ -283,26 +259,34 @@ def _embed_batch(settings: JobSettings, places: Mapping[str, _Place], model: Mod
     return [Proposal("embed.batch_size", wanted, why)]
 
 
+def _embed_rows(settings: JobSettings, model: Model) -> int:
+    """Chunks of a batch on a GPU, which is cut from one block."""
+    return min(batch_size(model, settings.chunk.size), settings.commit_rows)
+
+
 def _generate_batch(settings: JobSettings, places: Mapping[str, _Place], model: Model | None) -> list[Proposal]:
     """Tokens of a batch that fill what a GPU's memory has beside the weights; for transformers, others do it alone."""
     place = places.get("generate")
     if not (place and place.gpus and model and model.kv_token and settings.generate.engine == "transformers"):
         return []
-    room = kv_cache_bytes(_placed(settings, {"generate": place}), model.weights)
-    if room is None:
+    if settings.cluster.gpu_gb is None:
         return []
-    most = max(1, int(room / token_bytes(model)))
-    wanted = min(most, settings.generate.batch_size * prompt_tokens(settings))
-    if wanted / 2 <= settings.generate.batch_tokens <= most:
+    room = place.gpus * GPU_FILLED * settings.cluster.gpu_gb * 1e9 - CUDA_BYTES - model.weights
+    most = int(room / token_bytes(model))
+    wanted = min(most, settings.generate.batch_size * sequence_tokens(settings))
+    if most < sequence_tokens(settings) or wanted / 2 <= settings.generate.batch_tokens <= most:
         return []
-    why = f"{token_bytes(model):,} bytes a token; {max(room, 0) / 1e9:.1f} GB beside the weights hold {most:,}"
+    why = f"{token_bytes(model):,} bytes a token; {room / 1e9:.1f} GB beside the weights hold {most:,}"
     return [Proposal("generate.batch_tokens", wanted, why)]
 
 
-def _blocks(settings: JobSettings, work: Mapping[str, Work], places: Mapping[str, _Place]) -> list[Proposal]:
+def _blocks(
+    settings: JobSettings, work: Mapping[str, Work], places: Mapping[str, _Place], embed: Model
+) -> list[Proposal]:
     """Rows of a block: enough blocks that all actors are busy to the last."""
     actors = {"index": places["embed"].actors, "answer": max(place.actors for place in places.values())}
-    wanted = min(max(FEWEST_ROWS, each.rows // (BLOCKS * actors[flow])) for flow, each in work.items())
+    fewest = max(FEWEST_ROWS, _embed_rows(settings, embed)) if places["embed"].gpus else FEWEST_ROWS
+    wanted = min(max(fewest, each.rows // (BLOCKS * actors[flow])) for flow, each in work.items())
     if max(actors[flow] for flow in work) == 1 or wanted >= settings.commit_rows:
         return []
     return [Proposal("commit_rows", wanted, f"at least {BLOCKS} blocks for each actor, so that all end together")]

@@ -155,6 +155,15 @@ def test_models_that_memory_cant_hold_are_refused(model: Source) -> None:
         fit.check_memory(pools(generate={"max": 3}), ["answer"], memory(4 * GB), model, model, 0)
 
 
+def test_a_batch_of_transformers_is_added_on_a_processor(model: Source) -> None:
+    how = {"engine": "transformers", "batch_size": 2, "max_new_tokens": 300}
+    flow = (["answer"], memory(None), model, model, 0)
+    assert fit.check_memory(JobSettings(generate=how), *flow).startswith("about 4.3 GB")  # 4,000 tokens of 48,000 bytes
+    fewer = how | {"batch_tokens": 400}
+    assert fit.check_memory(JobSettings(generate=fewer), *flow).startswith("about 4.1 GB")
+    assert fit.check_memory(JobSettings(generate=how | {"pool": {"num_gpus": 1}}), *flow).startswith("about 4.1 GB")
+
+
 def test_vectors_in_a_chroma_elsewhere_take_no_memory_here(model: Source) -> None:
     settings = JobSettings(chroma={"url": "http://chroma:8000"})
     found = fit.check_memory(settings, ["index"], memory(2 * GB), model, None, 10**9)

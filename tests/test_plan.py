@@ -363,10 +363,7 @@ def test_a_plan_tells_in_one_line_each_what_it_found(settings: Settings, tmp_pat
 
 def test_a_plan_proposes_what_would_suit_the_cluster_better(settings: Settings) -> None:
     lines = found(identify(settings(generate__pool__max=2, generate__pool__num_cpus=0.1), "run"))
-    assert lines["proposal"] == (
-        "generate.pool.max=1 (calculated): one actor of all 2 threads a node; "
-        "1 documents or prompts don't keep one a CPU busy"
-    )
+    assert lines["proposal"] == "generate.pool.max=1 (calculated): an actor a node, of all its 2 threads"
 
 
 def test_a_plan_proposes_nothing_where_something_is_wrong_or_nothing_is_left_to_do(

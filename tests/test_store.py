@@ -22,7 +22,7 @@ import pytest
 from job import store
 from job.chroma_server import LocalChroma
 from job.errors import DataError, DependencyError
-from job.store import Expected, Target, loading, search
+from job.store import Expected, Target, loading
 from job.store.collection import connect, find
 from tests.faults import Answer, Connection, Fault, Forward, Request, proxy
 
@@ -320,13 +320,15 @@ def test_rows_are_read_while_the_server_takes_those_before(
     assert in_time == [True] * 3
 
 
-def test_a_search_has_several_requests_under_way(target: Target, expected: Expected) -> None:
+def test_blocks_are_searched_beside_each_other(target: Target, expected: Expected) -> None:
     loaded(target, expected)
     in_flight = InFlight()
-    with proxy(target.url, Fault(in_flight, on="/query")) as watched:
-        store.open_collection(Target(watched.url, 20), expected).search(VECTORS, 3, None, batch_size=64)
+    with proxy(target.url, Fault(in_flight, on="/query")) as watched, ThreadPoolExecutor(4) as pool:
+        collection = store.open_collection(Target(watched.url, 20), expected)
+        beside = pool.map(lambda block: collection.search(block, 3, None, 64), np.split(VECTORS, 4))
+        assert [hits for block in beside for hits in block] == collection.search(VECTORS, 3, None, 64)
 
-    assert in_flight.most == search.QUERY_THREADS
+    assert in_flight.most == 4
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ def main(corpus: str, model: str, url: str) -> None:
     store = ChromaVectorStore(chroma_collection=client.create_collection("peer"))
     lines = Path(corpus).read_text("utf-8").split("\n")
     VectorStoreIndex(
-        [TextNode(text=line, metadata={"source": corpus}) for line in lines],
+        # Its default would embed the source before each line.
+        [TextNode(text=line, metadata={"source": corpus}, excluded_embed_metadata_keys=["source"]) for line in lines],
         storage_context=StorageContext.from_defaults(vector_store=store),
         embed_model=HuggingFaceEmbedding(model_name=model, device="cpu"),
     )

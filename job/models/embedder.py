@@ -1,6 +1,8 @@
 """Turn texts into unit vectors with any sentence-transformers model."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from threading import Lock
 from typing import Any
 
@@ -10,16 +12,22 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from job.errors import SettingsError
-from job.models.device import pick_device, run_batches, silence_libraries
+from job.models.device import cut_batches, keep_memory, pick_device, run_batches, silence_libraries
 
 Vectors = npt.NDArray[np.float32]
 
 # Texts are tokenised all at once and padded batch by batch: without padding they come as lists.
 UNPADDED = {"text": {"padding": False}, "common": {"return_tensors": None}}
 
+# Of a batch on a processor: what a layer computes of it then stays in the processor's caches.
+CACHED_TOKENS = 1024
+
 
 class Embedder:
     """The model in the folder `path`, on CUDA when `gpus` of one are reserved, else on `threads` threads.
+
+    On a processor each thread has batches of its own, of at most `CACHED_TOKENS` tokens: threads that share one wait
+    for each other at every product.
 
     `dtype` is `float32`, `bfloat16` or `float16`, which is for CUDA: a processor does it in float32.
     `batch_size` counts texts, `max_length` tokens. A prefix of `None`, and a `max_length` of `None`, is the
@@ -39,16 +47,19 @@ class Embedder:
         gpus: float,
     ) -> None:
         silence_libraries()
-        torch.set_num_threads(threads)
         device = pick_device(gpus)
         # An index made on CUDA is one of float16, over which a processor takes four times as long as over float32.
         exact = "float32" if (dtype, device) == ("float16", "cpu") else dtype
         self._model = SentenceTransformer(
             path, device=device, local_files_only=True, model_kwargs={"dtype": getattr(torch, exact)}
         ).eval()
+        keep_memory(device)
         self._batch_size = batch_size
         # Threads may share the model: one tokenizes its block while the other's is computed.
         self._tokenizing, self._computing = Lock(), Lock()
+        self._threads = (
+            None if device == "cuda" else ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+        )
         self._prefixes = {"query": query_prefix, "document": document_prefix}
         if max_length is not None:
             self._limit_length(max_length)
@@ -82,17 +93,20 @@ class Embedder:
             return vectors
         with self._tokenizing:
             features = self._tokenize(texts, task)
-        done: list[int] = []
-        found: list[torch.Tensor] = []
+        found: list[tuple[list[int], torch.Tensor]] = []
 
         def run(rows: list[int]) -> None:
-            found.append(self._forward(self._pad(features, rows), task))
-            done.extend(rows)
+            found.append((rows, self._forward(self._pad(features, rows), task)))
 
-        with self._computing:
-            run_batches(run, [len(tokens) for tokens in features["input_ids"]], self._batch_size)
-            # Moved once a block: a GPU computes one batch while the next is padded.
-            vectors[done] = torch.cat(found).cpu().numpy()
+        lengths = [len(tokens) for tokens in features["input_ids"]]
+        if self._threads:
+            list(self._threads.map(run, cut_batches(lengths, self._batch_size, CACHED_TOKENS)))
+        else:
+            with self._computing:
+                run_batches(run, lengths, self._batch_size)
+        done, computed = zip(*found, strict=True)
+        # Moved once a block: a GPU computes one batch while the next is padded.
+        vectors[list(chain.from_iterable(done))] = torch.cat(computed).cpu().numpy()
         if not np.isfinite(vectors).all():
             raise ValueError("vectors aren't finite: set embed.dtype to bfloat16 or float32")
         return vectors

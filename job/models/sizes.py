@@ -12,7 +12,7 @@ DEFAULT_DIMENSION = 1024
 DEFAULT_LAYERS = 24  # of a model about that wide
 # As configs of BERT and most others, T5, DistilBERT, GPT-2, and older ones state the width of hidden states.
 _DIMENSION_KEYS = ("hidden_size", "d_model", "dim", "n_embd", "hidden_dim")
-_LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers")
+_LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 _HEAD_KEYS = ("num_attention_heads", "n_head", "num_heads")
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions")
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Vectors = npt.NDArray[np.float32]
 
+# For one actor: one is tokenized while the other is computed, and a processor's threads never wait for a block's last.
+BLOCKS_AT_ONCE = 2
+
 
 def make_for_chunks(
     settings: Embed, model: Source, dtype: Callable[[Callable[[], str]], str], threads: int
@@ -42,11 +45,6 @@ def make_for_prompts(settings: Embed, model: Source, dtype: str, threads: int) -
     """A stage that embeds prompts in the dtype of their index."""
     embedder = open_embedder(settings, model, dtype, threads, settings.pool.num_gpus)
     return EmbedStage(embedder.embed_queries, embedder.dimension, schema.PROMPT)
-
-
-def blocks_at_once(settings: Embed) -> int:
-    """Blocks that one actor is to have at once: on a GPU the next is tokenized while one is computed."""
-    return 2 if settings.pool.num_gpus else 1
 
 
 def open_embedder(settings: Embed, model: Source, dtype: str, threads: int, gpus: float) -> "Embedder":

@@ -15,6 +15,9 @@ from job.stages.rows import add_columns
 if TYPE_CHECKING:
     from job.store import Collection, Expected, Target
 
+# For one actor. Chroma computes a request on one core, so that as many of them are busy.
+BLOCKS_AT_ONCE = 4
+
 
 def make(settings: Retrieve, target: "Target", expected: "Expected") -> "RetrieveStage":
     """A stage that searches the collection `expected`, once that is known to be whole and the right one."""

@@ -1,7 +1,5 @@
 """Search a loaded collection."""
 
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,7 +10,6 @@ from job.schema import URI
 from job.store.collection import REQUEST_BYTES, Expected, Target, find, is_complete
 
 TIES = 4  # candidates beyond top_k where the last ones are of equal score, and are put in order of their ids
-QUERY_THREADS = 3  # the server answers the queries of one request one after another, on one core
 NUMBER_BYTES = 24  # of a vector in a query, which is text, unlike in a load
 
 _Row = tuple[list[float], list[str], list[dict[str, Any]], list[str]]  # distances, ids, metadatas, texts
@@ -56,17 +53,9 @@ class Collection:
 
         Raises `DependencyError` when the server doesn't answer in time or has lost the collection.
         """
-        most = REQUEST_BYTES // (NUMBER_BYTES * vectors.shape[1])
-        size = max(1, min(batch_size, -(-len(vectors) // QUERY_THREADS), most))
+        size = max(1, min(batch_size, REQUEST_BYTES // (NUMBER_BYTES * vectors.shape[1])))
         parts = [vectors[start : start + size] for start in range(0, len(vectors), size)]
-        ask = partial(self._ask, top_k=top_k, min_score=min_score)
-        hits: list[list[Hit]] = []
-        with ThreadPoolExecutor(QUERY_THREADS) as pool:
-            # In rounds: behind a request that failed by its deadline, no other must wait for its own.
-            for start in range(0, len(parts), QUERY_THREADS):
-                for answered in pool.map(ask, parts[start : start + QUERY_THREADS]):
-                    hits += answered
-        return hits
+        return [hits for part in parts for hits in self._ask(part, top_k, min_score)]
 
     def _ask(self, vectors: np.ndarray, top_k: int, min_score: float | None) -> list[list[Hit]]:
         rows = self._nearest(vectors, top_k + 1)

@@ -1,16 +1,17 @@
 from collections.abc import Iterator
 from itertools import cycle, repeat
+from resource import RUSAGE_SELF, getrusage
 
 import pytest
 import torch
 
 from job.models import device
-from job.models.device import ENCODER, GENERATOR, Product, choose_dtype, pick_device, run_batches
+from job.models.device import ENCODER, GENERATOR, choose_dtype, pick_device, run_batches
 from tests.fakes import ScarceDevice
 
 
 def measured(seconds: dict[torch.dtype, Iterator[float]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "product_seconds", lambda product, dtype: next(seconds[dtype]))
+    monkeypatch.setattr(device, "product_seconds", lambda tokens, weights: next(seconds[tokens.dtype]))
 
 
 @pytest.mark.parametrize("bfloat16_s", [0.7, 1.0, 1.5])
@@ -53,23 +54,23 @@ def test_a_dtype_asked_for_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_generator_weighs_its_prompts_and_its_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    half = {GENERATOR[0]: 1.5, GENERATOR[1]: 0.5}  # slower over many rows, twice as fast over few
+    half = {128: 1.5, 16: 0.5}  # slower over many rows, twice as fast over few
     monkeypatch.setattr(
-        device, "product_seconds", lambda product, dtype: half[product] if dtype == torch.bfloat16 else 1.0
+        device, "product_seconds", lambda tokens, weights: half[len(tokens)] if tokens.dtype == torch.bfloat16 else 1.0
     )
     prompts, answers = 400 / 128, 64 / 16
     gain = (prompts + answers) / (1.5 * prompts + 0.5 * answers)
     assert device.bfloat16_gain(GENERATOR) == pytest.approx(gain)
-    assert choose_dtype("auto", gpus=0, products=GENERATOR) == "float32"
+    assert choose_dtype("auto", gpus=0, work=GENERATOR) == "float32"
 
 
 def test_a_generator_takes_bfloat16_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_dtype("auto", gpus=1, products=GENERATOR) == "bfloat16"
+    assert choose_dtype("auto", gpus=1, work=GENERATOR) == "bfloat16"
 
 
 def test_a_product_takes_a_measurable_time() -> None:
-    assert 0 < device.product_seconds(Product(16, 64, 64, 1), torch.float32) < 1
+    assert 0 < device.product_seconds(torch.ones(16, 64), torch.ones(64, 64)) < 1
 
 
 def test_measuring_leaves_the_number_of_threads_as_it_was() -> None:
@@ -105,3 +106,13 @@ def test_out_of_memory_halves_the_batches_and_loses_no_row() -> None:
 def test_one_row_that_is_too_much_for_memory_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         run_batches(ScarceDevice(rows=0).run, lengths=[1, 1], batch_size=2)
+
+
+def test_memory_that_a_batch_frees_is_kept_for_the_next() -> None:
+    device.keep_memory("cpu")
+    faults = []
+    for _ in range(20):  # the heap grows by a few of them first
+        before = getrusage(RUSAGE_SELF).ru_minflt
+        torch.ones(2**24)  # 64 MB, 16,384 pages
+        faults.append(getrusage(RUSAGE_SELF).ru_minflt - before)
+    assert faults[-1] < 1000

@@ -17,6 +17,7 @@ def open_embedder(
     max_length: int | None = None,
     query_prefix: str | None = None,
     document_prefix: str | None = None,
+    threads: int = 2,
 ) -> Embedder:
     return Embedder(
         str(path),
@@ -25,7 +26,7 @@ def open_embedder(
         max_length=max_length,
         query_prefix=query_prefix,
         document_prefix=document_prefix,
-        threads=2,
+        threads=threads,
         gpus=0,
     )
 
@@ -110,6 +111,10 @@ def test_max_length_is_the_models_own_by_default(embedder: Embedder) -> None:
 def test_a_max_length_beyond_the_models_positions_is_refused(minilm: str) -> None:
     with pytest.raises(SettingsError, match=r"embed\.max_length: 513 is more than the model's 512 tokens"):
         open_embedder(minilm, max_length=513)
+
+
+def test_vectors_are_the_same_on_any_number_of_threads(minilm: str, vectors: Vectors, paragraphs: list[str]) -> None:
+    np.testing.assert_array_equal(open_embedder(minilm, threads=1).embed_documents(paragraphs), vectors)
 
 
 def test_threads_that_share_the_model_get_the_vectors_of_their_own_texts(
