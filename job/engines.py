@@ -14,6 +14,7 @@ ACTIVATION_BYTES = 1_500_000_000  # what vLLM keeps for a step beside weights an
 # Numbers of a model's width that one pass holds for each token: three of an MLP five times as wide, queries, keys,
 # values, what goes in and what comes out.
 ACTIVATIONS = 24
+SINGLE, HALF = 4, 2  # bytes of a number in single and half precision
 QUESTION_TOKENS = 200  # of a question and what stands around it, about
 # Engine arguments of vLLM that decide how fast answers come, and not what they say: a run goes on under others.
 HOW = frozenset(
@@ -71,7 +72,7 @@ def _check_sequences(settings: JobSettings, model: Source) -> str:
     """How many prompts vLLM's KV cache holds at once, each with its answer. Raises when that is none."""
     pool = settings.generate.pool
     single = settings.generate.dtype == "float32" or (settings.generate.dtype == "auto" and not pool.num_gpus)
-    token = sizes.kv_bytes_a_token(model, 4 if single else 2)
+    token = sizes.kv_bytes_a_token(model, SINGLE if single else HALF)
     if token is None:
         return f"{model.name} doesn't say how large its KV cache is"
     room = kv_cache_bytes(settings, sizes.weights_bytes(model))
@@ -99,7 +100,12 @@ def batch_bytes(settings: JobSettings, model: Source) -> int:
     """Bytes that a batch of the `transformers` engine takes on a processor, at most, in single precision."""
     generate = settings.generate
     tokens = min(generate.batch_tokens, generate.batch_size * sequence_tokens(settings))
-    return tokens * (4 * ACTIVATIONS * sizes.dimension(model) + (sizes.kv_bytes_a_token(model, 4) or 0))
+    return tokens * token_bytes(sizes.dimension(model), SINGLE, sizes.kv_bytes_a_token(model, SINGLE))
+
+
+def token_bytes(width: int, number: int, cached: int | None) -> int:
+    """Memory that a token of a batch takes in one pass of a model, whose numbers have `number` bytes."""
+    return ACTIVATIONS * width * number + (cached or 0)
 
 
 def kv_cache_bytes(settings: JobSettings, weights: int) -> float | None:

@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from job import fit
+from job import engines, fit
 from job.cluster import Resources
 from job.config import JobSettings, Pool
-from job.engines import ACTIVATIONS, kv_cache_bytes, sequence_tokens
+from job.engines import HALF, kv_cache_bytes, sequence_tokens
 from job.errors import SettingsError
 from job.models import sizes
 from job.models.files import Source
@@ -19,7 +19,6 @@ BLOCKS = 4  # for each actor, at least: then the last to end has at most a quart
 FEWEST_ROWS = 64  # of a block: with fewer, batches get small
 STEP = 0.05  # shares of a CPU or GPU are multiples of it
 
-HALF = 2  # bytes of a number in half precision
 CUDA_BYTES = 500_000_000  # CUDA's context of one process, about
 GPU_FILLED = 0.9  # of an actor's share, at most: what is freed leaves gaps
 GPU_SHARE = 0.2  # of a GPU for an embedder beside a generator, where cluster.gpu_gb isn't set
@@ -114,7 +113,7 @@ def passage_flops(model: Model, tokens: int) -> float:
 
 def token_bytes(model: Model) -> int:
     """GPU memory that a token of a batch takes in one pass of a model, in half precision."""
-    return ACTIVATIONS * model.width * HALF + (model.kv_token or 0)
+    return engines.token_bytes(model.width, HALF, model.kv_token)
 
 
 def embedder_bytes(model: Model, tokens: int) -> int:

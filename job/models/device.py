@@ -26,17 +26,17 @@ class Product:
 
 
 @dataclass(frozen=True)
-class Work:
-    """The products that a kind of model spends its time on, and its dtype on CUDA."""
+class Kind:
+    """A kind of model: the products that it spends its time on, and its dtype on CUDA."""
 
     products: tuple[Product, ...]
     cuda: str
 
 
-ENCODER = Work((Product(128, 384, 1536, 1),), "float16")
+ENCODER = Kind((Product(128, 384, 1536, 1),), "float16")
 # Of a prompt of 400 tokens, and of an answer of 64, a step of which is one row for each of 16 prompts: with so few,
 # reading the weights, too many for a processor's caches, takes as long as the product.
-GENERATOR = Work((Product(128, 1024, 4096, 400), Product(16, 1024, 16384, 64)), "bfloat16")
+GENERATOR = Kind((Product(128, 1024, 4096, 400), Product(16, 1024, 16384, 64)), "bfloat16")
 
 
 def pick_device(gpus: float) -> str:
@@ -64,27 +64,27 @@ def silence_libraries() -> None:
     logging.disable_progress_bar()
 
 
-def choose_dtype(wanted: str, gpus: float, work: Work = ENCODER) -> str:
+def choose_dtype(wanted: str, gpus: float, kind: Kind = ENCODER) -> str:
     """`wanted`, or for `auto` the dtype that is fastest here, with `gpus` of a GPU reserved.
 
-    On CUDA that is the one of `work`. On a processor it is float32, unless its products in bfloat16, measured, are at
+    On CUDA that is the one of `kind`. On a processor it is float32, unless its products in bfloat16, measured, are at
     least `BFLOAT16_GAIN` times as fast.
     """
     if wanted != "auto":
         return wanted
     if pick_device(gpus) == "cuda":
-        return work.cuda
-    return "bfloat16" if bfloat16_gain(work) >= BFLOAT16_GAIN else "float32"
+        return kind.cuda
+    return "bfloat16" if bfloat16_gain(kind) >= BFLOAT16_GAIN else "float32"
 
 
-def bfloat16_gain(work: Work) -> float:
-    """How many times as fast as in float32 a model with this `work` is in bfloat16.
+def bfloat16_gain(kind: Kind) -> float:
+    """How many times as fast as in float32 a model of this `kind` is in bfloat16.
 
     One thread measures: several would wait for each other on busy cores.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    seconds = [(product, fastest_seconds(product)) for product in work.products]
+    seconds = [(product, fastest_seconds(product)) for product in kind.products]
     torch.set_num_threads(threads)
     single, half = (
         sum(product.share / product.rows * fastest[dtype] for product, fastest in seconds)

@@ -61,12 +61,12 @@ def test_a_generator_weighs_its_prompts_and_its_answers(monkeypatch: pytest.Monk
     prompts, answers = 400 / 128, 64 / 16
     gain = (prompts + answers) / (1.5 * prompts + 0.5 * answers)
     assert device.bfloat16_gain(GENERATOR) == pytest.approx(gain)
-    assert choose_dtype("auto", gpus=0, work=GENERATOR) == "float32"
+    assert choose_dtype("auto", gpus=0, kind=GENERATOR) == "float32"
 
 
 def test_a_generator_takes_bfloat16_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert choose_dtype("auto", gpus=1, work=GENERATOR) == "bfloat16"
+    assert choose_dtype("auto", gpus=1, kind=GENERATOR) == "bfloat16"
 
 
 def test_a_product_takes_a_measurable_time() -> None:
