@@ -91,7 +91,7 @@ def searching(target: Target, rows: Rows, questions: np.ndarray) -> Figure:
         lambda: len(questions) / seconds(lambda: search(stage, blocks)),
         lambda: len(questions) / seconds(lambda: ask_bare(collection, questions, size, threads)),
         f"bare client, {size} at a time in {threads} threads",
-        runs=5,
+        runs=11,
         at_least=0.85,
     )
 

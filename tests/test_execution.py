@@ -1,3 +1,4 @@
+import gc
 import os
 import time
 from pathlib import Path
@@ -55,6 +56,18 @@ class Dawdle:
         return rows
 
 
+class NoteCollecting:
+    """Notes whether garbage is collected where it is made, and where it runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._note = folder / "notes"
+        self._made = gc.isenabled()
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        self._note.write_text(f"{self._made} {gc.isenabled()}")
+        return rows
+
+
 class Fail:
     def __init__(self, error: Exception, folder: Path | None = None) -> None:
         self._error = error
@@ -101,6 +114,11 @@ def test_each_block_goes_through_every_step_and_the_costs_come_back(tmp_path: Pa
     spent = execute(BLOCKS, steps, 1, S3(), silent)
     assert sorted(file.read_text() for file in tmp_path.iterdir()) == ["[0, 1]", "[2, 3]", "[4, 5]", "[6, 7]"]
     assert [(cost.stage, cost.rows, cost.errors) for cost in spent] == [("read", 8, 1), ("mark", 8, 1), ("write", 8, 1)]
+
+
+def test_garbage_is_collected_where_stages_run_not_while_they_are_made(tmp_path: Path) -> None:
+    execute(BLOCKS, [Step(["write"], lambda: [NoteCollecting(tmp_path)], POOL)], 1, S3(), silent)
+    assert (tmp_path / "notes").read_text() == "False True"
 
 
 def test_progress_ends_with_all_rows_of_each_stage(tmp_path: Path) -> None:
