@@ -6,9 +6,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,20 +68,25 @@ def is_remote() -> bool:
 
 
 @contextmanager
-def running(size: Resources) -> Iterator[None]:
-    """Ray, joined or started for the time of the block; one that runs in this process already is used as it is."""
-    if _is_joined():
-        yield
-        return
-    guard: AbstractContextManager[dict[str, str]] = nullcontext({}) if is_remote() else ended_with_this_process()
-    with guard as mark:
-        _connect(None if is_remote() else size, mark)
-        try:
-            yield
-        finally:
-            import ray
+def running(size: Resources) -> Iterator[Callable[[], object]]:
+    """Ray, joined or started for the time of the block; one that runs in this process already is used as it is.
 
-            ray.shutdown()
+    Gives a function to call once the rest of the block doesn't need it: to stop Ray takes seconds, and begins then.
+    """
+    if _is_joined():
+        yield lambda: None
+        return
+    with ThreadPoolExecutor(1) as aside, ExitStack() as started:
+        mark = {} if is_remote() else started.enter_context(ended_with_this_process())
+        _connect(None if is_remote() else size, mark)
+        import ray
+
+        started.callback(ray.shutdown)
+        stop = cache(lambda: aside.submit(started.close))
+        try:
+            yield stop
+        finally:
+            stop().result()
 
 
 def _is_joined() -> bool:

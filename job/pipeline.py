@@ -158,7 +158,7 @@ def _do(task: Task, observe: Observe) -> Report:
 def _carry_out(task: Task, plan: Plan, observe: Observe) -> Report:
     with (
         serving(task.settings.chroma, own=task.run is not None) as target,
-        cluster.running(plan.size) if task.flows else nullcontext(),
+        cluster.running(plan.size) if task.flows else nullcontext(lambda: None) as stop_ray,
     ):
         report = Report(task.command, task.version, 0, 0)
         manifest = task.manifest
@@ -166,6 +166,8 @@ def _carry_out(task: Task, plan: Plan, observe: Observe) -> Report:
             manifest, report = _index(task, plan, observe, report)
         elif task.command == "index":
             report = _indexed(task, manifest, report)
+        if task.run is None:
+            stop_ray()
         if target:
             report = _load(task, manifest, target(), observe, report)
         if task.command != "answer":

@@ -42,6 +42,7 @@ class FakeRay(SimpleNamespace):
 def use(monkeypatch: pytest.MonkeyPatch, on_init: Callable[[], object] = lambda: None) -> FakeRay:
     ray = FakeRay(on_init)
     monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.data", SimpleNamespace())
     return ray
 
 
@@ -138,6 +139,17 @@ def test_a_ray_is_ended_also_when_the_job_fails(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(DependencyError), running(TWO_CPUS):
         raise DependencyError("S3: gone")
     assert ray.stopped
+
+
+def test_a_ray_is_stopped_once_while_what_needs_none_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = use(monkeypatch)
+    stopped = threading.Semaphore(0)
+    ray.shutdown = stopped.release
+    with running(TWO_CPUS) as stop:
+        stop()
+        assert stopped.acquire(timeout=10)
+        stop()
+    assert not stopped.acquire(blocking=False)
 
 
 def test_a_cluster_is_joined_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ def stage_then(ending: BaseException, execute: Execute = answering) -> Execute:
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[Execute], None]:
     """Compute flows by another function from now on."""
-    monkeypatch.setattr("job.cluster.running", lambda size: nullcontext())
+    monkeypatch.setattr("job.cluster.running", lambda size: nullcontext(lambda: None))
     return lambda execute: monkeypatch.setattr("job.pipeline.execute", execute)
 
 
@@ -118,7 +118,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, corpus: Path, chroma: str) ->
     """An index that is made, and loaded into a server."""
     settings = of_index(corpus, tmp_path_factory.mktemp("made"), chroma={"url": chroma})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("job.cluster.running", lambda size: nullcontext())
+        patch.setattr("job.cluster.running", lambda size: nullcontext(lambda: None))
         patch.setattr("job.pipeline.execute", here)
         pipeline.index(settings)
     return settings

@@ -114,7 +114,8 @@ def test_connections_are_kept_for_the_next_requests(api: FakeAPI) -> None:
 
 
 def in_a_moment() -> str:
-    return format_datetime(datetime.now(UTC) + timedelta(seconds=2), usegmt=True)
+    """A second from now at least: dates are in whole seconds, and the request takes a while to come."""
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
 
 
 @pytest.mark.parametrize("asked", [lambda: "1", in_a_moment], ids=["seconds", "date"])
