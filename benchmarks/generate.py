@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.figures import Figure, seconds
+from benchmarks.figures import Figure, as_a_generator, seconds
 from benchmarks.random_qwen2 import save_random_qwen2
 from job.config import Generate
 from job.models.causal_lm import CausalLM, load_model
@@ -28,6 +28,11 @@ PREFILLED = 2  # prompts prefilled one by one, before and after
 
 def figures(folder: Path) -> Iterator[Figure]:
     """Seconds a prompt, and tokens a second, of a model of 0.5B parameters with random weights."""
+    yield from as_a_generator(measured, folder)
+
+
+def measured(folder: Path) -> list[Figure]:
+    """The figures, in this process."""
     silence_libraries()
     model = str(save_random_qwen2(folder / "model"))
     requests = [random_request(number) for number in range(PROMPTS)]
@@ -42,8 +47,10 @@ def figures(folder: Path) -> Iterator[Figure]:
     prefill.append(floor(requests[-PREFILLED:]))
     alone.append(answer(engine, requests[-1:])[1])
 
-    yield figure("s a prompt", spent / PROMPTS, prefill, "prefilled one by one", at_most=1.5)
-    yield figure("tokens/s", ours, alone, "one at a time", at_least=3)
+    return [
+        figure("s a prompt", spent / PROMPTS, prefill, "prefilled one by one", at_most=1.5),
+        figure("tokens/s", ours, alone, "one at a time", at_least=3),
+    ]
 
 
 class Prefill:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.figures import as_a_generator
 from benchmarks.random_qwen2 import save_random_qwen2
 from job.models.chat import Generated, Tokens
 from job.models.generation import Completion, Request
@@ -126,4 +127,4 @@ def spread(ratios: list[float]) -> str:
 COMPARISONS = {"bare": compare_with_bare, "transformers": compare_with_transformers, "cache": compare_with_cache_off}
 
 if __name__ == "__main__":
-    main()
+    as_a_generator(main)

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from threading import Lock
 from typing import Any, NoReturn, Protocol
 
@@ -37,7 +37,7 @@ class Step:
     """Stages that run in one process after each other: on actors of `pool`, or, without one, as tasks.
 
     `make` builds the stages, by name, where they run. An actor has up to `at_once` blocks at once in its stages;
-    a block whose worker died is tried `retries` times more.
+    a block whose worker died is tried `retries` times more. Their processes start with the variables of `environment`.
     """
 
     names: list[str]
@@ -45,6 +45,7 @@ class Step:
     pool: Pool | None = None
     at_once: int = 1
     retries: int = BLOCK_RETRIES
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3, observe: Observe) -> list[Cost]:
@@ -172,6 +173,8 @@ def _add(flow: Any, step: Step, tasks: int, s3: S3) -> Any:
         "num_gpus": pool.num_gpus or None,
         "max_task_retries": step.retries,
     }
+    if step.environment:  # such a process is never one that Ray keeps ready
+        how["runtime_env"] = {"env_vars": step.environment}
     return flow.map_batches(_Worker, fn_constructor_args=(step, last, s3), **how)
 
 

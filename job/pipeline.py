@@ -133,6 +133,7 @@ def answer_steps(task: Task, plan: Plan, manifest: ledger.IndexManifest, target:
             answering.pool,
             at_once=generate.blocks_at_once(answering, settings.commit_rows),
             retries=answering.max_engine_restarts,
+            environment=generate.environment(answering),
         ),
         Step(["write"], lambda: [WriteAnswers(own, schema.answers(columns), provenance)]),
     ]

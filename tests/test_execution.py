@@ -68,6 +68,17 @@ class NoteCollecting:
         return rows
 
 
+class NoteVariable:
+    """Notes what a variable of its process's environment says."""
+
+    def __init__(self, folder: Path) -> None:
+        self._note = folder / "variable"
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        self._note.write_text(os.environ.get("RAGJOB_TEST_VARIABLE", ""))
+        return rows
+
+
 class Fail:
     def __init__(self, error: Exception, folder: Path | None = None) -> None:
         self._error = error
@@ -119,6 +130,12 @@ def test_each_block_goes_through_every_step_and_the_costs_come_back(tmp_path: Pa
 def test_garbage_is_collected_where_stages_run_not_while_they_are_made(tmp_path: Path) -> None:
     execute(BLOCKS, [Step(["write"], lambda: [NoteCollecting(tmp_path)], POOL)], 1, S3(), silent)
     assert (tmp_path / "notes").read_text() == "False True"
+
+
+def test_the_processes_of_a_pool_start_with_their_steps_environment(tmp_path: Path) -> None:
+    steps = [Step(["write"], lambda: [NoteVariable(tmp_path)], POOL, environment={"RAGJOB_TEST_VARIABLE": "there"})]
+    execute(BLOCKS, steps, 1, S3(), silent)
+    assert (tmp_path / "variable").read_text() == "there"
 
 
 def test_progress_ends_with_all_rows_of_each_stage(tmp_path: Path) -> None:

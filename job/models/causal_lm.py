@@ -9,7 +9,7 @@ from transformers import AttentionInterface, AutoModelForCausalLM, GenerationCon
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from job.models.chat import Chat, Generated, Tokens
-from job.models.device import GENERATOR, choose_dtype, keep_memory, pick_device, run_batches, silence_libraries
+from job.models.device import GENERATOR, choose_dtype, pick_device, run_batches, silence_libraries
 from job.models.generation import Completion, Failure, Request
 
 # Any token does: padding is masked before an answer and cut off after it.
@@ -41,7 +41,6 @@ class CausalLM:
         torch.set_num_threads(threads)
         self._device = pick_device(gpus)
         self._model = load_model(path, dtype, gpus)
-        keep_memory(self._device)
         self._chat = Chat(path, max_new_tokens)
         self._batch_size, self._batch_tokens, self._new = batch_size, batch_tokens, max_new_tokens
         # Replaced whole: generate() would fill what is left open from the model's own penalties and top_p.

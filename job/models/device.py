@@ -1,6 +1,5 @@
 """What the machine gives a model: its device, its fastest dtype, and batches that fit its memory."""
 
-import ctypes
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,6 @@ import torch
 # machine must not choose differently.
 BFLOAT16_GAIN = 1.5
 MEASURE_S = 0.3  # for each kind of product
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 @dataclass(frozen=True)
@@ -42,18 +40,6 @@ GENERATOR = Kind((Product(128, 1024, 4096, 400), Product(16, 1024, 16384, 64)), 
 def pick_device(gpus: float) -> str:
     """`cuda` for an actor that reserves a share of a GPU. Ray doesn't always hide the GPUs from one that doesn't."""
     return "cuda" if gpus and torch.cuda.is_available() else "cpu"
-
-
-def keep_memory(device: str) -> None:
-    """Let this process keep the memory that one batch on a processor frees for the next, once its model is loaded.
-
-    By itself glibc returns large blocks to the system at once, and has them cleared anew: a fifth of the time of a
-    large batch of prompts.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
-    if device == "cpu" and mallopt:
-        mallopt(M_MMAP_MAX, 0)
-        mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def silence_libraries() -> None:

@@ -12,7 +12,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from job.errors import SettingsError
-from job.models.device import cut_batches, keep_memory, pick_device, run_batches, silence_libraries
+from job.models.device import cut_batches, pick_device, run_batches, silence_libraries
 
 Vectors = npt.NDArray[np.float32]
 
@@ -53,7 +53,6 @@ class Embedder:
         self._model = SentenceTransformer(
             path, device=device, local_files_only=True, model_kwargs={"dtype": getattr(torch, exact)}
         ).eval()
-        keep_memory(device)
         self._batch_size = batch_size
         # Threads may share the model: one tokenizes its block while the other's is computed.
         self._tokenizing, self._computing = Lock(), Lock()

@@ -13,7 +13,7 @@ from typing import Any
 
 from job.errors import EngineDied, SettingsError
 from job.models.chat import Chat, Generated, Tokens
-from job.models.device import GENERATOR, choose_dtype, keep_memory, pick_device
+from job.models.device import GENERATOR, choose_dtype
 from job.models.generation import Completion, Failure, Request
 from job.models.vllm_arguments import engine_arguments
 
@@ -148,15 +148,13 @@ def _start(path: str, given: dict[str, Any], threads: int, gpus: float) -> Any:
     torch.set_num_threads(threads)  # OpenMP's count is that of the thread which sets it
     try:
         with _alone_on_its_gpu(gpus):
-            llm = LLM(path, **given)
+            return LLM(path, **given)
     except ValidationError as error:
         raise SettingsError(f"generate.vllm: vLLM refuses what it is given: {_line(error)}") from error
     except Exception as error:
         if not gpus:
             raise
         raise EngineDied(f"vLLM didn't start: {_line(error)}; see generate.vllm and generate.pool.num_gpus") from error
-    keep_memory(pick_device(gpus))
-    return llm
 
 
 @contextmanager
