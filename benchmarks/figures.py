@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 from job.stages.generate import KEEP_MEMORY
 
+GPUS = float(os.environ.get("RAGJOB_BENCH_GPUS", "0"))  # of which the models get so much
 Found = TypeVar("Found")
 
 

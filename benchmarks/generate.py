@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.figures import Figure, as_a_generator, seconds
+from benchmarks.figures import GPUS, Figure, as_a_generator, seconds
 from benchmarks.random_qwen2 import save_random_qwen2
 from job.config import Generate
 from job.models.causal_lm import CausalLM, load_model
@@ -38,7 +38,7 @@ def measured(folder: Path) -> list[Figure]:
     requests = [random_request(number) for number in range(PROMPTS)]
     floor = Prefill(model)
     settings = Generate().model_dump(include={"batch_size", "batch_tokens", "dtype", "temperature"})
-    engine = CausalLM(model, max_new_tokens=NEW_TOKENS, threads=os.cpu_count() or 1, gpus=0, **settings)
+    engine = CausalLM(model, max_new_tokens=NEW_TOKENS, threads=os.cpu_count() or 1, gpus=GPUS, **settings)
     floor(requests[:1])  # what the first pass alone has to do
 
     prefill = [floor(requests[:PREFILLED])]
@@ -57,14 +57,16 @@ class Prefill:
     """The model in the folder `path`, called on one prompt after the other."""
 
     def __init__(self, path: str) -> None:
-        self._model = load_model(path, "auto", 0)
+        self._model = load_model(path, "auto", GPUS)
         self._chat = Chat(path, NEW_TOKENS)
 
     @torch.inference_mode()
     def __call__(self, requests: list[Request]) -> float:
         """Seconds a prompt."""
-        prompts = [torch.tensor([prompt]) for prompt in self._chat.encode(requests)]
-        return seconds(lambda: [self._model(prompt, logits_to_keep=1) for prompt in prompts]) / len(prompts)
+        prompts = [torch.tensor([prompt], device=self._model.device) for prompt in self._chat.encode(requests)]
+        return seconds(lambda: [self._model(prompt, logits_to_keep=1).logits.cpu() for prompt in prompts]) / len(
+            prompts
+        )
 
 
 def answer(engine: CausalLM, requests: list[Request]) -> tuple[float, float]:

@@ -3,7 +3,9 @@
 Run it with `make bench-vllm`. The model has Qwen2.5-0.5B's shape and random weights; prompts are random tokens.
 RAGJOB_BENCH_PARTS names what to compare with (bare transformers cache), RAGJOB_BENCH_PROMPTS says how many prompts
 (64), RAGJOB_BENCH_RUNS how many pairs with the bare LLM (3), RAGJOB_BENCH_ALONE how many prompts the `transformers`
-engine answers (8).
+engine answers (8), RAGJOB_BENCH_GPUS what share of a GPU the engines get (0). For the part `bare` there are also
+RAGJOB_BENCH_TOKENS of a prompt (400) and of an answer, RAGJOB_BENCH_NEW (64), and RAGJOB_BENCH_SHAPE (0.5B, or 7B,
+whose weights vLLM makes up).
 """
 
 import os
@@ -14,29 +16,35 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.figures import as_a_generator
-from benchmarks.random_qwen2 import save_random_qwen2
+from benchmarks.figures import GPUS, as_a_generator
+from benchmarks.random_qwen2 import save_random_qwen2, save_shape
 from job.models.chat import Generated, Tokens
 from job.models.generation import Completion, Request
 from job.models.vllm_engine import VLLMEngine
 
-PROMPTS, RUNS, ALONE = (
+PROMPTS, RUNS, ALONE, TOKENS, NEW_TOKENS = (
     int(os.environ.get(f"RAGJOB_BENCH_{name}", default))
-    for name, default in (("PROMPTS", 64), ("RUNS", 3), ("ALONE", 8))
+    for name, default in (("PROMPTS", 64), ("RUNS", 3), ("ALONE", 8), ("TOKENS", 400), ("NEW", 64))
 )
-NEW_TOKENS = 64
-TOKENS = 400  # of a prompt
+SHAPE = os.environ.get("RAGJOB_BENCH_SHAPE", "0.5B")
 GROUPS, SHARED_TOKENS = 8, 350
 TINY_VOCABULARY = 500  # the tokenizer's plain tokens begin after its three special ones
-HOW = {"dtype": "auto", "max_new_tokens": NEW_TOKENS, "temperature": 0.0, "threads": os.cpu_count() or 1, "gpus": 0.0}
+HOW = {"dtype": "auto", "max_new_tokens": NEW_TOKENS, "temperature": 0.0, "threads": os.cpu_count() or 1, "gpus": GPUS}
 
 
 def main() -> None:
     """Print each comparison as soon as it is made."""
     parts = os.environ.get("RAGJOB_BENCH_PARTS", "bare transformers cache").split()
     with tempfile.TemporaryDirectory() as folder:
-        model = str(save_random_qwen2(Path(folder)))
-        engine = open_engine(model)
+        model = folder
+        if SHAPE == "0.5B":
+            save_random_qwen2(Path(folder))
+            engine = open_engine(model)
+        else:
+            save_shape(Path(folder), SHAPE)
+            engine = open_engine(model, load_format="dummy")
+        cache = engine.llm.llm_engine.vllm_config.cache_config
+        print(f"the KV cache has room for {cache.num_gpu_blocks * cache.block_size:,} tokens", flush=True)
         bare_answers(engine, random_prompts(2))  # what happens at the first prompt only
         engine.run(random_prompts(2))
         for name, compare in COMPARISONS.items():
@@ -45,7 +53,7 @@ def main() -> None:
 
 
 def open_engine(model: str, **arguments: object) -> VLLMEngine:
-    return VLLMEngine(model, arguments={"max_model_len": 1024, **arguments}, **HOW)
+    return VLLMEngine(model, arguments={"max_model_len": max(1024, TOKENS + NEW_TOKENS), **arguments}, **HOW)
 
 
 def compare_with_bare(engine: VLLMEngine, model: str) -> None:

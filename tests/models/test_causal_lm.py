@@ -25,16 +25,18 @@ def open_model(
     batch_tokens: int = 8192,
     max_new_tokens: int = 32,
     temperature: float = 0,
+    dtype: str = "float32",
+    gpus: float = 0,
 ) -> CausalLM:
     return CausalLM(
         str(folder),
-        dtype="float32",
+        dtype=dtype,
         batch_size=batch_size,
         batch_tokens=batch_tokens,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         threads=1,
-        gpus=0,
+        gpus=gpus,
     )
 
 

@@ -18,16 +18,18 @@ def open_embedder(
     query_prefix: str | None = None,
     document_prefix: str | None = None,
     threads: int = 2,
+    batch_size: int = 16,
+    gpus: float = 0,
 ) -> Embedder:
     return Embedder(
         str(path),
         dtype=dtype,
-        batch_size=16,
+        batch_size=batch_size,
         max_length=max_length,
         query_prefix=query_prefix,
         document_prefix=document_prefix,
         threads=threads,
-        gpus=0,
+        gpus=gpus,
     )
 
 

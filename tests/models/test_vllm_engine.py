@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+import torch
 
 from job.models.causal_lm import CausalLM
 from job.models.chat import Chat, Generated
@@ -22,7 +23,7 @@ pytestmark = [
 
 WORDS = " ".join(file.read_text() for file in sorted(CORPUS.glob("*.md"))).split()
 LENGTHS = {"max_new_tokens": 24, "temperature": 0.0}
-HOW = {"dtype": "float32", "threads": 2, "gpus": 0.0, **LENGTHS}
+HOW = {"dtype": "float32", "threads": 2, "gpus": 0.5 * torch.cuda.is_available(), **LENGTHS}
 
 
 @pytest.fixture(scope="module")
