@@ -175,7 +175,8 @@ def _add(flow: Any, step: Step, tasks: int, s3: S3) -> Any:
     }
     if step.environment:  # such a process is never one that Ray keeps ready
         how["runtime_env"] = {"env_vars": step.environment}
-    return flow.map_batches(_Worker, fn_constructor_args=(step, last, s3), **how)
+    # `map_batches` refuses whole blocks on GPUs; stages cut a block into batches for their models themselves.
+    return flow.map_batches_internal(_Worker, fn_constructor_args=(step, last, s3), **how)
 
 
 def _receipts(spent: list[Cost]) -> pa.Table:

@@ -24,7 +24,7 @@ BLOCKS = [pa.table({"number": [n, n + 1], "error": pa.array([None, None], pa.str
 
 @pytest.fixture(scope="module", autouse=True)
 def started() -> object:
-    with running(Resources(2, 0, 1, None)):
+    with running(Resources(2, 1, 1, None)):  # one GPU, which is pretended: Ray only counts it
         yield
 
 
@@ -76,6 +76,17 @@ class NoteVariable:
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         self._note.write_text(os.environ.get("RAGJOB_TEST_VARIABLE", ""))
+        return rows
+
+
+class NoteGpus:
+    """Notes how much of a GPU is reserved for its process."""
+
+    def __init__(self, folder: Path) -> None:
+        self._note = folder / "gpus"
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        self._note.write_text(f"{ray.get_runtime_context().get_assigned_resources().get('GPU', 0):g}")
         return rows
 
 
@@ -136,6 +147,16 @@ def test_the_processes_of_a_pool_start_with_their_steps_environment(tmp_path: Pa
     steps = [Step(["write"], lambda: [NoteVariable(tmp_path)], POOL, environment={"RAGJOB_TEST_VARIABLE": "there"})]
     execute(BLOCKS, steps, 1, S3(), silent)
     assert (tmp_path / "variable").read_text() == "there"
+
+
+@pytest.mark.parametrize("gpus", [0, 0.25, 1])
+def test_an_actor_gets_whole_blocks_and_its_share_of_a_gpu(tmp_path: Path, gpus: float) -> None:
+    mark = Step(["mark"], lambda: [NoteGpus(tmp_path)], Pool(num_cpus=0.1, num_gpus=gpus))
+    execute(BLOCKS, [mark, Step(["write"], lambda: [Write(tmp_path)])], 1, S3(), silent)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {
+        "gpus": f"{gpus:g}",
+        **{str(n): f"[{n}, {n + 1}]" for n in range(0, 8, 2)},
+    }
 
 
 def test_progress_ends_with_all_rows_of_each_stage(tmp_path: Path) -> None:
