@@ -19,14 +19,13 @@ VLLM_FOR_CUDA = [
 ]
 
 
-@pytest.mark.parametrize("engine", ["extractive", "transformers", pytest.param("vllm", marks=VLLM_FOR_CUDA)])
+@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=VLLM_FOR_CUDA)])
 def test_48_prompts_are_answered_on_shares_of_a_gpu_from_the_passages_that_a_processor_finds(
     job: Job, undisturbed: pa.Table, engine: str, tmp_path: Path
 ) -> None:
-    model = {} if engine == "extractive" else {"generate__model": tiny_qwen2(tmp_path / "model")}
-    lengths = {"generate__max_new_tokens": 8, "augment__max_context_tokens": 300}
+    model = {"generate__model": tiny_qwen2(tmp_path / "model"), "generate__max_new_tokens": 8}
     shares = {"cluster__gpus": 1, "embed__pool__num_gpus": 0.25, "generate__pool__num_gpus": 0.5}
-    ended = job("run", generate__engine=engine, embed__dtype="auto", **model, **lengths, **shares)
+    ended = job("run", generate__engine=engine, embed__dtype="auto", augment__max_context_tokens=300, **model, **shares)
     assert (ended.code, ended.err) == (0, "")
     answers = job.answers()
     assert (answers.num_rows, answers["error"].null_count) == (48, 48)
