@@ -64,9 +64,8 @@ class Prefill:
     def __call__(self, requests: list[Request]) -> float:
         """Seconds a prompt."""
         prompts = [torch.tensor([prompt], device=self._model.device) for prompt in self._chat.encode(requests)]
-        return seconds(lambda: [self._model(prompt, logits_to_keep=1).logits.cpu() for prompt in prompts]) / len(
-            prompts
-        )
+        spent = seconds(lambda: [self._model(prompt, logits_to_keep=1).logits.cpu() for prompt in prompts])
+        return spent / len(prompts)
 
 
 def answer(engine: CausalLM, requests: list[Request]) -> tuple[float, float]:

@@ -35,13 +35,12 @@ HOW = {"dtype": "auto", "max_new_tokens": NEW_TOKENS, "temperature": 0.0, "threa
 def main() -> None:
     """Print each comparison as soon as it is made."""
     parts = os.environ.get("RAGJOB_BENCH_PARTS", "bare transformers cache").split()
-    with tempfile.TemporaryDirectory() as folder:
-        model = folder
+    with tempfile.TemporaryDirectory() as model:
         if SHAPE == "0.5B":
-            save_random_qwen2(Path(folder))
+            save_random_qwen2(Path(model))
             engine = open_engine(model)
         else:
-            save_shape(Path(folder), SHAPE)
+            save_shape(Path(model), SHAPE)
             engine = open_engine(model, load_format="dummy")
         cache = engine.llm.llm_engine.vllm_config.cache_config
         print(f"the KV cache has room for {cache.num_gpu_blocks * cache.block_size:,} tokens", flush=True)

@@ -25,12 +25,11 @@ def open_model(
     batch_tokens: int = 8192,
     max_new_tokens: int = 32,
     temperature: float = 0,
-    dtype: str = "float32",
     gpus: float = 0,
 ) -> CausalLM:
     return CausalLM(
         str(folder),
-        dtype=dtype,
+        dtype="float32",
         batch_size=batch_size,
         batch_tokens=batch_tokens,
         max_new_tokens=max_new_tokens,
