@@ -36,12 +36,13 @@ CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/
 
 @dataclass(frozen=True)
 class Resources:
-    """What a cluster has, or may grow to; memory in bytes, where known."""
+    """What a cluster has, or may grow to; where known, memory in bytes, and the GPUs of the node with most."""
 
     cpus: float
     gpus: float
     nodes: int
     memory: int | None
+    node_gpus: float | None = None
 
 
 def resources(cluster: Cluster) -> Resources:
@@ -54,12 +55,13 @@ def resources(cluster: Cluster) -> Resources:
     if is_remote() or _is_joined():
         seen = Resources(0, 0, 1, None) if None not in stated else _ask_ray()
     else:
-        seen = Resources(_local_cpus(), _local_gpus(), 1, _local_memory())
+        present = _local_gpus()
+        seen = Resources(_local_cpus(), present, 1, _local_memory(), present)
     cpus, gpus, nodes = (
         given if given is not None else found
         for given, found in zip(stated, (seen.cpus, seen.gpus, seen.nodes), strict=True)
     )
-    return Resources(cpus, gpus, int(nodes), seen.memory)
+    return Resources(cpus, gpus, int(nodes), seen.memory, seen.node_gpus if cluster.gpus is None else None)
 
 
 def is_remote() -> bool:
@@ -101,7 +103,8 @@ def _ask_ray() -> Resources:
         alive = [node for node in ray.nodes() if node["Alive"]]
         workers = [node for node in alive if node["Resources"].get("CPU")]
         total = ray.cluster_resources()
-    return Resources(total.get("CPU", 0), total.get("GPU", 0), len(workers), None)
+    node_gpus = max(node["Resources"].get("GPU", 0) for node in alive)
+    return Resources(total.get("CPU", 0), total.get("GPU", 0), len(workers), None, node_gpus)
 
 
 def _connect(local: Resources | None, mark: dict[str, str]) -> None:

@@ -3,7 +3,7 @@
     RagjobError
     ├── SettingsError    2  a setting is wrong, or doesn't fit the machine or the other settings
     ├── DependencyError  3  storage, Chroma, Ray, Kubernetes or a model can't be used
-    │   └── EngineDied      an engine that generates has died: its worker is to end, another takes its prompts
+    │   └── EngineDied      an engine, or its GPU, has died: its worker is to end, another takes its rows
     ├── DataError        4  an input is missing or malformed, or an index doesn't fit the settings
     ├── TooManyFailures  5  more rows failed than `errors.max_rate` allows
     └── Stopped        130  the job was asked to stop; what is staged stays

@@ -23,6 +23,9 @@ from job.stages.rows import Cost, cost, costs, with_costs
 NO_LAST_WORDS = (
     b"give workers more memory, or lower embed.batch_size or generate.batch_tokens; Ray's logs name the signal"
 )
+# A flow that doesn't move for so long is given up. By default Ray waits half an hour, which nodes that are still to
+# come and models that are still to load may take, or one block of a slow model.
+NO_PROGRESS_S = 4 * 3600.0
 BLOCK_RETRIES = 3  # of a block whose worker died, before the job ends: by default Ray goes on for ever
 
 
@@ -56,6 +59,7 @@ def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3, obser
     """
     import ray
     from ray.data import DataContext
+    from ray.data.exceptions import ExecutionTimeoutError
     from ray.experimental.internal_kv import _internal_kv_del
 
     from job.watch import watch
@@ -70,7 +74,7 @@ def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3, obser
             for receipts in _flow(blocks, steps, tasks, s3).iter_batches(batch_size=None, batch_format="pyarrow"):
                 for more in [Cost(**receipt) for receipt in receipts.to_pylist()]:
                     spent[more.stage] = spent[more.stage] + more if more.stage in spent else more
-        except ray.exceptions.RayError as error:
+        except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
             raise _ours(error) from error
     return list(spent.values())
 
@@ -187,6 +191,7 @@ def _set_up(context: Any) -> None:
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what it says of errors, ours say in one line
     context.target_max_block_size = None  # a block stays whole from its read to its part
     context.raise_original_map_exception = True
+    context.execution_no_progress_timeout_s = NO_PROGRESS_S
     context.enable_progress_bars = False
     context.print_on_execution_start = False
 

@@ -116,7 +116,7 @@ def _check_flow(flow: str, actors: list[Actor], size: Resources) -> str:
             f"but the cluster has {size.cpus:g}; lower {key}.max or {key}.num_cpus"
         )
     _check_nodes(flow, actors, size)
-    return f"{flow}: {cpus:g} of {size.cpus:g} CPUs{_pack(flow, actors, int(size.gpus))}"
+    return f"{flow}: {cpus:g} of {size.cpus:g} CPUs{_pack(flow, actors, size)}"
 
 
 def _check_nodes(flow: str, actors: list[Actor], size: Resources) -> None:
@@ -136,8 +136,9 @@ def _check_nodes(flow: str, actors: list[Actor], size: Resources) -> None:
         free[places[0]] -= actor.cpus
 
 
-def _pack(flow: str, actors: list[Actor], gpus: int) -> str:
+def _pack(flow: str, actors: list[Actor], size: Resources) -> str:
     """Place the GPU shares, largest first, each on the first GPU with room."""
+    gpus = int(size.gpus)
     free = [1.0] * gpus
     for actor in sorted((a for a in actors if a.gpus), key=lambda a: -a.gpus):
         key, share = f"{actor.key}.num_gpus", actor.gpus
@@ -145,6 +146,8 @@ def _pack(flow: str, actors: list[Actor], gpus: int) -> str:
             raise SettingsError(f"{key}: {share:g} can't be placed: above one GPU, take whole ones")
         if not gpus:
             raise SettingsError(f"{key}: {share:g} of a GPU, but the cluster has none; set it to 0")
+        if size.node_gpus is not None and share > max(1, size.node_gpus):
+            raise SettingsError(f"{key}: {share:g} for one actor, but no node has over {size.node_gpus:g}; lower it")
         whole = max(1, int(share))
         places = [at for at, room in enumerate(free) if room + 1e-9 >= share / whole][:whole]
         if len(places) < whole:

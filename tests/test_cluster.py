@@ -205,12 +205,13 @@ def test_a_ray_that_cant_be_reached_is_named_in_one_line(
 
 @pytest.mark.ray
 def test_a_ray_that_runs_in_this_process_is_asked_and_used_and_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    with running(Resources(3, 0, 1, None)):
+    with running(Resources(3, 2, 1, None)):
         import ray
 
-        size = resources(Cluster(gpus=1))
+        size, stated = resources(Cluster()), resources(Cluster(gpus=1))
         with running(TWO_CPUS):
             assert ray.cluster_resources()["CPU"] == 3
         assert ray.is_initialized()
-    assert size == Resources(3, 1, 1, None)
+    assert size == Resources(3, 2, 1, None, 2)
+    assert stated == Resources(3, 1, 1, None)
     assert not ray.is_initialized()

@@ -205,6 +205,13 @@ def test_an_error_that_isnt_ours_is_told_in_one_line(tmp_path: Path) -> None:
         execute(BLOCKS, steps, 1, S3(), silent)
 
 
+def test_a_flow_that_doesnt_move_is_given_up_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("job.execution.NO_PROGRESS_S", 0.2)
+    steps = [Step(["dawdle"], lambda: [Dawdle()], POOL), Step(["write"], lambda: [Write(tmp_path)])]
+    with pytest.raises(DependencyError, match=r"^Ray: ExecutionTimeoutError: .* made no progress .*; its traceback"):
+        execute(BLOCKS, steps, 1, S3(), silent)
+
+
 @pytest.mark.parametrize("pool", [None, POOL], ids=["task", "actor"])
 def test_a_block_that_kills_its_worker_is_given_up_in_the_end(tmp_path: Path, pool: Pool | None) -> None:
     steps = [Step(["mark"], lambda: [Die(tmp_path)], pool), Step(["write"], lambda: [Write(tmp_path)])]

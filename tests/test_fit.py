@@ -82,6 +82,13 @@ def test_gpu_shares_that_cant_be_placed_together_are_refused(settings: JobSettin
         fit.check_pools(settings, BOTH, gpus(1))
 
 
+def test_an_actor_of_more_gpus_than_a_node_has_is_refused() -> None:
+    two_nodes = Resources(16, 2, 2, None, node_gpus=1)
+    assert fit.check_pools(pools(generate={"max": 2, "num_gpus": 1}), ["answer"], two_nodes).endswith("2 of 2 GPUs")
+    with pytest.raises(SettingsError, match=r"^generate.pool.num_gpus: 2 for one actor, but no node has over 1; lower"):
+        fit.check_pools(pools(generate={"num_gpus": 2}), ["answer"], two_nodes)
+
+
 def test_a_gpu_share_without_a_gpu_is_refused() -> None:
     with pytest.raises(
         SettingsError, match=r"^embed.pool.num_gpus: 0.25 of a GPU, but the cluster has none; set it to"

@@ -9,7 +9,7 @@ from transformers import AttentionInterface, AutoModelForCausalLM, GenerationCon
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from job.models.chat import Chat, Generated, Tokens
-from job.models.device import GENERATOR, choose_dtype, pick_device, run_batches, silence_libraries
+from job.models.device import GENERATOR, choose_dtype, ending_with_gpu, pick_device, run_batches, silence_libraries
 from job.models.generation import Completion, Failure, Request
 
 # Any token does: padding is masked before an answer and cut off after it.
@@ -55,6 +55,7 @@ class CausalLM:
         """Answer every request, in the order given; a prompt that leaves no room for its answer fails alone."""
         return self._chat.answer(requests, self._run)
 
+    @ending_with_gpu()
     def _run(self, prompts: list[Tokens]) -> list[Generated | Failure]:
         found: list[Generated | Failure] = [Generated([]) for _ in prompts]
 

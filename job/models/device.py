@@ -3,14 +3,19 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+
+from job.errors import DependencyError, EngineDied
 
 # bfloat16 changes vectors slightly, so it has to pay; and where it is hardly faster, two runs on one
 # machine must not choose differently.
 BFLOAT16_GAIN = 1.5
 MEASURE_S = 0.3  # for each kind of product
+DEVICES = Path("/dev")
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,41 @@ GENERATOR = Kind((Product(128, 1024, 4096, 400), Product(16, 1024, 16384, 64)), 
 
 
 def pick_device(gpus: float) -> str:
-    """`cuda` for an actor that reserves a share of a GPU. Ray doesn't always hide the GPUs from one that doesn't."""
-    return "cuda" if gpus and torch.cuda.is_available() else "cpu"
+    """`cuda` for an actor that reserves a share of a GPU. Ray doesn't always hide the GPUs from one that doesn't.
+
+    Raises `DependencyError` when the node has a GPU that PyTorch can't use.
+    """
+    if not gpus:
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if any(DEVICES.glob("nvidia[0-9]*")):
+        raise DependencyError(
+            f"num_gpus: PyTorch can't use the GPU of this node ({_why_not()}): update NVIDIA's driver there, take a "
+            "build of PyTorch for it, or set the pool's num_gpus to 0"
+        )
+    return "cpu"
+
+
+def _why_not() -> str:
+    try:
+        torch.empty(0, device="cuda")
+    except Exception as error:  # noqa: BLE001 - only for the reason
+        return _first_line(error)
+    return "it finds none"
+
+
+@contextmanager
+def ending_with_gpu() -> Iterator[None]:
+    """Raise `EngineDied` for an error of the GPU itself, after which nothing in this process can use it."""
+    try:
+        yield
+    except torch.AcceleratorError as error:
+        raise EngineDied(f"the GPU failed: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200]
 
 
 def silence_libraries() -> None:

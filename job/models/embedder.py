@@ -12,7 +12,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from job.errors import SettingsError
-from job.models.device import cut_batches, pick_device, run_batches, silence_libraries
+from job.models.device import cut_batches, ending_with_gpu, pick_device, run_batches, silence_libraries
 
 Vectors = npt.NDArray[np.float32]
 
@@ -86,6 +86,7 @@ class Embedder:
         rows = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         return self._embed(list(rows), task)[[rows[text] for text in texts]]
 
+    @ending_with_gpu()
     def _embed(self, texts: list[str], task: str) -> Vectors:
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         if not texts:

@@ -23,6 +23,8 @@ ENVIRONMENT = {
     # In this very process, so that it never outlives its actor, and keep a GPU's memory from the next one.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_LOGGING_LEVEL": "WARNING",
+    # For top_k and top_p, which aren't asked for; it would be compiled at the start, by an nvcc that the image lacks.
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
 }
 
 

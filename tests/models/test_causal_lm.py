@@ -7,6 +7,7 @@ import torch
 from transformers import AutoTokenizer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from job.errors import EngineDied
 from job.models.causal_lm import CausalLM, attend
 from job.models.generation import Completion, Failure, Request
 from tests.fakes import CORPUS, TINY_CONTEXT, likeliest_tokens, set_generation, tiny_qwen2
@@ -140,3 +141,12 @@ def test_an_empty_system_prompt_is_no_message(qwen2: Path) -> None:
 
 def test_no_requests_get_no_answers(qwen2: Path) -> None:
     assert open_model(qwen2).generate([]) == []
+
+
+def test_a_gpu_that_fails_ends_its_worker(qwen2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access\nSearch for it")
+
+    monkeypatch.setattr(CausalLM, "_continue", fail)
+    with pytest.raises(EngineDied, match=r"^the GPU failed: CUDA error: an illegal memory access$"):
+        open_model(qwen2).generate([TRAM])

@@ -1,9 +1,11 @@
 from collections.abc import Iterator
 from itertools import cycle, repeat
+from pathlib import Path
 
 import pytest
 import torch
 
+from job.errors import DependencyError
 from job.models import device
 from job.models.device import ENCODER, GENERATOR, choose_dtype, pick_device, run_batches
 from tests.fakes import ScarceDevice
@@ -43,8 +45,19 @@ def test_a_gpu_in_sight_is_used_only_by_whom_it_is_reserved_for(monkeypatch: pyt
     assert choose_dtype("auto", gpus=0) == "float32"
 
 
-def test_a_gpu_that_is_reserved_and_isnt_there_is_done_without() -> None:
-    assert pick_device(gpus=1) == ("cuda" if torch.cuda.is_available() else "cpu")
+def test_a_gpu_that_is_reserved_and_isnt_there_is_done_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(device, "DEVICES", tmp_path)
+    assert pick_device(gpus=1) == "cpu"
+
+
+def test_a_gpu_that_is_there_and_cant_be_used_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(device, "DEVICES", tmp_path)
+    (tmp_path / "nvidia0").touch()
+    with pytest.raises(DependencyError, match=r"^num_gpus: PyTorch can't use the GPU of this node \(.+\): update"):
+        pick_device(gpus=0.5)
+    assert pick_device(gpus=0) == "cpu"
 
 
 def test_a_dtype_asked_for_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

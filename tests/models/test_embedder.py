@@ -6,7 +6,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from job.errors import SettingsError
+from job.errors import EngineDied, SettingsError
 from job.models.embedder import Embedder, Vectors, move
 
 
@@ -140,4 +140,13 @@ def test_batches_on_their_way_to_a_gpu_are_pinned_and_not_waited_for(monkeypatch
 def test_vectors_that_arent_finite_are_an_error(minilm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Embedder, "_forward", lambda *_: torch.full((1, 384), torch.nan))
     with pytest.raises(ValueError, match=r"set embed\.dtype to bfloat16 or float32"):
+        open_embedder(minilm).embed_documents(["tram"])
+
+
+def test_a_gpu_that_fails_ends_its_worker(minilm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access\nSearch for it")
+
+    monkeypatch.setattr(Embedder, "_forward", fail)
+    with pytest.raises(EngineDied, match=r"^the GPU failed: CUDA error: an illegal memory access$"):
         open_embedder(minilm).embed_documents(["tram"])
