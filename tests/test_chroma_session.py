@@ -40,25 +40,25 @@ class Quiet(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(handler: type[Quiet], patience_s: float = 0) -> Iterator[tuple[Session, str]]:
-    """A server, a session for it that waits two seconds, and the server's url."""
+def serving(handler: type[Quiet], patience_s: float = 0, timeout_s: float = 2) -> Iterator[tuple[Session, str]]:
+    """A server, a session for it, and the server's url."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
         Thread(target=http.serve_forever, args=(0.01,)).start()
         url = f"http://me:secret@127.0.0.1:{http.server_port}"
-        with Session(url, timeout_s=2, patience_s=patience_s, headers=httpx.Headers()) as session:
+        with Session(url, timeout_s, patience_s, httpx.Headers()) as session:
             yield session, url
         http.shutdown()
 
 
 @contextmanager
-def server(statuses: list[int], kind: str = "application/json") -> Iterator[tuple[Session, str]]:
+def server(statuses: list[int], kind: str = "application/json", timeout_s: float = 2) -> Iterator[tuple[Session, str]]:
     """A server that answers with one status after another, the last one for ever, and a session for it."""
 
     class Handler(Quiet):
         def do_GET(self) -> None:
             self.answer(statuses.pop(0) if len(statuses) > 1 else statuses[0], kind)
 
-    with serving(Handler) as (session, url):
+    with serving(Handler, timeout_s=timeout_s) as (session, url):
         yield session, f"{url}/api/v2/heartbeat"
 
 
@@ -96,13 +96,13 @@ def dying(times: int) -> Iterator[tuple[Session, str]]:
             else:
                 self.answer(200)
 
-    with serving(Handler) as (session, url):
+    with serving(Handler, timeout_s=20) as (session, url):
         yield session, f"{url}/api/v2/collections/query"
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_server_that_is_in_trouble_is_asked_again(status: int) -> None:
-    with server([status, status, 200]) as (session, url):
+    with server([status, status, 200], timeout_s=20) as (session, url):
         assert session.request("get", url).status_code == 200
 
 
