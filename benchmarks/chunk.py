@@ -16,12 +16,12 @@ from tokenizers import Tokenizer
 
 from benchmarks.figures import Figure, compare, seconds
 from benchmarks.jobs import MODEL, novel
-from job import schema
-from job.config import Chunk
-from job.models.folder import find_package
-from job.models.tokenizer import count_tokens, open_tokenizer
-from job.stages.chunk import ChunkStage
-from job.stages.splitter import WordCounter
+from ragjob import schema
+from ragjob.documents.chunking import WordCounter
+from ragjob.documents.settings import Chunk
+from ragjob.models.folder import find_package
+from ragjob.models.tokenizer import count_tokens, open_tokenizer
+from ragjob.stages.chunk import ChunkStage
 
 LIBRARY = "semantic_text_splitter"
 LIBRARY_CHARS = 50_000

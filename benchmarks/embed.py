@@ -14,12 +14,13 @@ from sentence_transformers import SentenceTransformer
 
 from benchmarks.figures import GPUS, Figure, compare, seconds
 from benchmarks.passages import passages
-from job import tuning
-from job.models.device import ENCODER, bfloat16_gain, choose_dtype, pick_device
-from job.models.embedder import Embedder
-from job.models.files import Source
-from job.models.folder import find_package
-from job.models.tokenizer import open_tokenizer
+from ragjob.models import sizes
+from ragjob.models.capacity import HALF, token_bytes
+from ragjob.models.device import ENCODER, bfloat16_gain, choose_dtype, pick_device
+from ragjob.models.embedder import Embedder
+from ragjob.models.files import Source
+from ragjob.models.folder import find_package
+from ragjob.models.tokenizer import open_tokenizer
 
 PASSAGES = int(os.environ.get("RAGJOB_BENCH_EMBEDDED", "256"))
 THREADS = os.cpu_count() or 1
@@ -101,5 +102,5 @@ def memory(embedder: Embedder, source: Source) -> Figure:
     torch.cuda.reset_peak_memory_stats()
     embedder.embed_documents(texts)
     taken = (torch.cuda.max_memory_allocated() - held) / (len(texts) * TOKENS)
-    planned = tuning.token_bytes(tuning.facts(source))
+    planned = token_bytes(sizes.dimension(source), HALF, None)
     return Figure("memory of a batch", "bytes a token", taken, planned, "what a plan counts", [taken / planned], 1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 from unittest.mock import patch
 
-from job.stages.generate import KEEP_MEMORY
+from ragjob.engines.causal_lm import KEEP_MEMORY
 
 GPUS = float(os.environ.get("RAGJOB_BENCH_GPUS", "0"))  # of which the models get so much
 Found = TypeVar("Found")

@@ -11,25 +11,24 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from job import pipeline, schema
-from job.config import load_settings
-from job.execution import Stage, Step
-from job.models.generation import Completion, Request
-from job.stages.embed import EmbedStage
-from job.stages.generate import GenerateStage
+from ragjob.commands import answering, api, indexing
+from ragjob.config import load_settings
+from ragjob.engines.base import Completion, Request
+from ragjob.runtime.flow import Step
+from ragjob.stages.columns import Stage
+from ragjob.stages.embed import EmbedChunks, EmbedPrompts
+from ragjob.stages.generate import GenerateStage
 
 DIMENSION = 384
-Make = Callable[[], list[Stage]]
 
 
 def main(command: str, *assignments: str) -> None:
     """Carry out `command` and print the seconds of each stage."""
     settings = load_settings(None, list(assignments))
-    free: dict[str, Make] = {"generate": lambda: [GenerateStage(Echo(), "")]}
-    index_steps, answer_steps = pipeline.index_steps, pipeline.answer_steps
-    pipeline.index_steps = lambda *args: _with(free | _embed(schema.TEXT), index_steps(*args))
-    pipeline.answer_steps = lambda *args: _with(free | _embed(schema.PROMPT), answer_steps(*args))
-    report = {"index": pipeline.index, "answer": pipeline.answer}[command](settings)
+    index_steps, answer_steps = indexing.index_steps, answering.answer_steps
+    indexing.index_steps = lambda *args: _with_free_models(index_steps(*args))
+    answering.answer_steps = lambda *args: _with_free_models(answer_steps(*args))
+    report = {"index": api.index, "answer": api.answer}[command](settings)
     print(report.rows, {cost.stage: round(cost.seconds, 1) for cost in report.costs})
 
 
@@ -48,12 +47,15 @@ class Echo:
         return [Completion(request.question, "stop", len(request.user), len(request.question)) for request in requests]
 
 
-def _embed(column: str) -> dict[str, Make]:
-    return {"embed": lambda: [EmbedStage(hash_vectors, DIMENSION, column)]}
+FREE: dict[type[Stage], Callable[[], list[Stage]]] = {
+    EmbedChunks: lambda: [EmbedChunks(hash_vectors, DIMENSION)],
+    EmbedPrompts: lambda: [EmbedPrompts(hash_vectors, DIMENSION)],
+    GenerateStage: lambda: [GenerateStage(Echo(), "")],
+}
 
 
-def _with(free: dict[str, Make], steps: list[Step]) -> list[Step]:
-    return [replace(step, make=free.get(step.names[0], step.make)) for step in steps]
+def _with_free_models(steps: list[Step]) -> list[Step]:
+    return [replace(step, make=FREE.get(step.stages[0], step.make)) for step in steps]
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ import torch
 
 from benchmarks.figures import GPUS, Figure, as_a_generator, seconds
 from benchmarks.random_qwen2 import save_random_qwen2
-from job.config import Generate
-from job.models.causal_lm import CausalLM, load_model
-from job.models.chat import Chat
-from job.models.device import silence_libraries
-from job.models.generation import Completion, Failure, Request
+from ragjob.config import Generate
+from ragjob.engines.base import Completion, Failure, Request
+from ragjob.engines.chat import Chat
+from ragjob.engines.transformers.generator import CausalLM, load_model
+from ragjob.models.device import silence_libraries
 
 PROMPTS, GOAL_PROMPTS = int(os.environ.get("RAGJOB_BENCH_PROMPTS", "12")), 64
 CHARS = range(456, 506)  # of a prompt: 400 tokens with those around it, give or take 20

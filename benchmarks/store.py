@@ -24,12 +24,14 @@ import pyarrow as pa
 
 from benchmarks.figures import Figure, compare, seconds
 from benchmarks.passages import passages
-from job import schema
-from job.chroma_server import LocalChroma
-from job.config import JobSettings, Retrieve
-from job.stages import retrieve
-from job.store import Expected, Target, load
-from job.store.collection import HNSW
+from ragjob import schema
+from ragjob.config import JobSettings, Retrieve
+from ragjob.retrieval.chroma.collection import HNSW
+from ragjob.retrieval.chroma.expected import Expected, Target
+from ragjob.retrieval.chroma.loading import load
+from ragjob.retrieval.chroma.server import LocalChroma
+from ragjob.retrieval.dense import Dense
+from ragjob.stages import retrieve
 
 DIMENSION = 384
 TOP_K = 3
@@ -79,7 +81,7 @@ def loading(rows: Rows) -> Figure:
 
 def searching(target: Target, rows: Rows, questions: np.ndarray) -> Figure:
     """Ours, as a stage of a run, against the batch size and threads of the bare client that are best."""
-    stage = retrieve.make(Retrieve(top_k=TOP_K), target, expected(rows))
+    stage = retrieve.make(Dense(Retrieve(top_k=TOP_K)), target, expected(rows))
     blocks = [block(questions[start : start + BLOCK_ROWS]) for start in range(0, len(questions), BLOCK_ROWS)]
     collection = client(target).get_collection(NAME, embedding_function=None)
     ask = partial(ask_bare, collection, questions[:TRIAL_QUERIES])
@@ -169,8 +171,9 @@ def draw(count: int, rows: int, seed: int) -> np.ndarray:
 
 def block(questions: np.ndarray) -> pa.Table:
     """Prompts as the stage gets them."""
-    columns = {schema.ERROR: pa.nulls(len(questions), pa.string()), schema.EMBEDDING: fixed_size_lists(questions)}
-    return pa.table(columns)
+    count = len(questions)
+    columns = {schema.PROMPT: pa.array(["What?"] * count), schema.ERROR: pa.nulls(count, pa.string())}
+    return pa.table(columns | {schema.EMBEDDING: fixed_size_lists(questions)})
 
 
 def fixed_size_lists(vectors: np.ndarray) -> pa.Array:

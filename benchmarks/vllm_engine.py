@@ -18,9 +18,9 @@ from pathlib import Path
 
 from benchmarks.figures import GPUS, as_a_generator
 from benchmarks.random_qwen2 import save_random_qwen2, save_shape
-from job.models.chat import Generated, Tokens
-from job.models.generation import Completion, Request
-from job.models.vllm_engine import VLLMEngine
+from ragjob.engines.base import Completion, Request
+from ragjob.engines.chat import Generated, Tokens
+from ragjob.engines.vllm.generator import VLLMEngine
 
 PROMPTS, RUNS, ALONE, TOKENS, NEW_TOKENS = (
     int(os.environ.get(f"RAGJOB_BENCH_{name}", default))
@@ -71,7 +71,7 @@ def compare_with_bare(engine: VLLMEngine, model: str) -> None:
 
 def compare_with_transformers(engine: VLLMEngine, model: str) -> None:
     """Tokens a second by the engine, and by the `transformers` engine one prompt at a time."""
-    from job.models.causal_lm import CausalLM
+    from ragjob.engines.transformers.generator import CausalLM
 
     texts = ["".join(random.Random(number).choices("abcdefgh ", k=TOKENS * 6 // 5)) for number in range(PROMPTS)]
     requests = [Request("", text, "", []) for text in texts]

@@ -8,7 +8,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from job.config import JobSettings
+from ragjob.config import JobSettings
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "helm/ragjob"

@@ -12,16 +12,17 @@ import pytest
 from hypothesis import settings
 from tokenizers import Tokenizer
 
-from job.inputs import DOCUMENT_FILES
-from job.models.files import Source
-from job.models.folder import find_package
-from job.models.tokenizer import open_tokenizer
-from job.storage import Entry, list_inputs
-from tests.services import bucket, s3_choice, s3_server
+from ragjob.documents.readers import DOCUMENTS
+from ragjob.models.files import Source
+from ragjob.models.folder import find_package
+from ragjob.models.tokenizer import open_tokenizer
+from ragjob.storage import list_inputs
+from ragjob.storage.names import Entry
+from tests.services import bucket, joined_ray, ray_here, s3_choice, s3_server, shared_chroma, shared_ray
 
-__all__ = ["bucket", "s3_server"]  # fixtures
+__all__ = ["bucket", "joined_ray", "ray_here", "s3_server", "shared_chroma", "shared_ray"]  # fixtures
 
-settings.register_profile("files", deadline=None)  # how long a disk takes is no property
+settings.register_profile("files", deadline=None, max_examples=50)  # how long a disk takes is no property
 settings.load_profile("files")
 
 WriteFiles = Callable[[dict[str, bytes]], list[Entry]]
@@ -35,8 +36,8 @@ def pytest_report_header() -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole jobs run one at a time, beside tests of everything else: two at once starve each other."""
     for item in items:
-        needs_index = "index" in getattr(item, "fixturenames", ())
-        if needs_index or item.get_closest_marker("ray") or item.nodeid.startswith("job/__init__"):
+        needs_run = "done" in getattr(item, "fixturenames", ())
+        if needs_run or item.get_closest_marker("ray") or item.nodeid.startswith("job/ragjob/__init__"):
             item.add_marker(pytest.mark.xdist_group("jobs"))
 
 
@@ -77,7 +78,7 @@ def write_files(tmp_path: Path) -> WriteFiles:
         folder.mkdir()
         for name, content in files.items():
             (folder / name).write_bytes(content)
-        return list_inputs(str(folder), DOCUMENT_FILES, "prompts.uri")
+        return list_inputs(str(folder), tuple(DOCUMENTS), "prompts.uri")
 
     return write
 

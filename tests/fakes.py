@@ -14,12 +14,12 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from job.models.device import silence_libraries
-from job.models.embedder import Vectors
-from job.models.generation import Completion, Failure, Request
-from job.store import Hit
+from ragjob.engines.base import Completion, Failure, Request
+from ragjob.models.device import silence_libraries
+from ragjob.models.embedder import Vectors
+from ragjob.retrieval.base import Hit
 
-CORPUS = Path(__file__).parent.parent / "job" / "sample" / "corpus"
+CORPUS = Path(__file__).parent.parent / "job" / "ragjob" / "cli" / "sample" / "corpus"
 TINY_CONTEXT = 512
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"

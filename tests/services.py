@@ -1,4 +1,4 @@
-"""Real servers for the tests: vLLM's, and an S3 server with buckets on it. The first of these that there is:
+"""Real servers for the tests: Ray, Chroma, vLLM's, and an S3 server with buckets on it, the first that there is of
 
 RAGJOB_TEST_S3_ENDPOINT   address of one that runs, with its keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY
 versitygw                 on PATH
@@ -28,6 +28,10 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from ragjob.models.capacity import Resources
+from ragjob.retrieval.chroma.server import LocalChroma
+from ragjob.runtime.cluster import running
+
 READY_S = 30.0
 VLLM_READY_S = 240.0  # about a minute on two free cores
 VLLM_ARGUMENTS = [
@@ -37,7 +41,15 @@ VLLM_ARGUMENTS = [
 VLLM_VARIABLES = {"VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
 # The keys are long enough to be looked for in whatever a job writes.
 ACCESS_KEY, SECRET_KEY = "ragaccess", "ragsecret123"
-BESIDE = Path(__file__).parents[2] / "shared" / "cluster" / "s3-local"
+HEAD = """
+import sys, ray
+ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+"""
+RAY_VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_num_workers_soft_limit": "64", "RAY_AUTH_MODE": "disabled"}
+ROOT = Path(__file__).parents[1]
+BESIDE = ROOT.parent / "shared" / "cluster" / "s3-local"
 
 
 @dataclass(frozen=True)
@@ -143,6 +155,40 @@ def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     found = Bucket(f"test-{uuid4().hex}", s3_server)
     s3_server.client().create_bucket(Bucket=found.name)
     return found
+
+
+@pytest.fixture(scope="session")
+def shared_ray() -> Iterator[str]:
+    """The address of a Ray for all tests here that don't kill it: 2 CPUs, and a GPU that it only counts."""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    variables = RAY_VARIABLES | {"PYTHONPATH": str(ROOT)}  # its workers can import stages and stand-ins from the tests
+    with subprocess.Popen([sys.executable, "-c", HEAD], text=True, env=os.environ | variables, **pipes) as head:
+        assert head.stdout
+        address = head.stdout.readline().strip()
+        assert address, "Ray hasn't started"
+        yield address
+
+
+@pytest.fixture
+def joined_ray(shared_ray: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This test's jobs join the shared Ray."""
+    monkeypatch.setenv("RAY_ADDRESS", shared_ray)
+
+
+@pytest.fixture(scope="module")
+def ray_here(shared_ray: str) -> Iterator[None]:
+    """This process has joined the shared Ray."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", shared_ray)
+        with running(Resources(2, 1, 1, None)):
+            yield
+
+
+@pytest.fixture(scope="session")
+def shared_chroma() -> Iterator[str]:
+    """The address of a Chroma server for all tests here that don't kill it."""
+    with LocalChroma(None) as server:
+        yield server.url()
 
 
 def free_port() -> int:

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from helm import render as made
-from job import fit
-from job.cluster import Resources
-from job.config import JobSettings, load_settings
+from ragjob.config import JobSettings, load_settings
+from ragjob.models.capacity import Resources
+from ragjob.planning import packing as fit
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "helm/ragjob"

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from job.config import JobSettings, keys_of, load_settings, require
-from job.errors import SettingsError
+from ragjob.config import JobSettings, keys_of, load_settings, require
+from ragjob.errors import SettingsError
 
 Load = Callable[..., JobSettings]
 NUMBERS = {"commit_rows": 256, "chunk.size": 200, "embed.pool.max": 1, "retrieve.top_k": 3}

@@ -20,8 +20,8 @@ import chromadb
 from benchmarks.figures import Figure, seconds
 from benchmarks.jobs import MODEL, Index, call
 from benchmarks.passages import passages
-from job.chroma_server import LocalChroma
-from job.models.folder import find_package
+from ragjob.models.folder import find_package
+from ragjob.retrieval.chroma.server import LocalChroma
 
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".venv-peers" / "bin" / "python"

@@ -2,13 +2,18 @@
 
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
+
+from tests.services import Bucket
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm/ragjob"
@@ -77,3 +82,18 @@ def standing(namespace: Namespace, values: dict[str, Any]) -> str:
     (head,) = namespace.pods("head")
     name: str = head["metadata"]["name"]
     return name
+
+
+def submit(namespace: Namespace, values: dict[str, Any], folder: Path) -> "subprocess.Popen[str]":
+    """Start `ragjob submit` of release `answers`, with the chart."""
+    file = folder / "values.yaml"
+    file.write_text(json.dumps(values))
+    options = ["--chart", CHART, "--release", "answers", "--namespace", namespace.name]
+    command = [sys.executable, "-m", "ragjob", "submit", file, *options]
+    return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def published(bucket: Bucket) -> list[pa.Table]:
+    """All published answers in the bucket, a table a run."""
+    keys = [key for key in bucket.keys("answers/") if key.endswith("/answers.parquet")]
+    return [pq.read_table(pa.BufferReader(bucket.read(key))) for key in keys]

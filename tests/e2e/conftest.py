@@ -3,7 +3,6 @@
 KUBECONFIG          names the cluster; without it these tests are skipped
 RAGJOB_E2E_IMAGE    the image, localhost/ragjob:0.1.0-cpu by default
 RAGJOB_E2E_LOAD     a command that puts it into the cluster, as `kind load docker-image`; the image's name is added
-RAGJOB_E2E_DATA     a folder with around.txt and prompts.parquet, ../shared/data by default
 """
 
 import os
@@ -12,18 +11,20 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from ragjob.cli.sample import CORPUS, PROMPTS
 from tests.e2e.cluster import ROOT, Namespace, wait_until
 from tests.services import Bucket, S3Server
 
 IMAGE = os.environ.get("RAGJOB_E2E_IMAGE", "localhost/ragjob:0.1.0-cpu")
-DATA = Path(os.environ.get("RAGJOB_E2E_DATA", ROOT.parent / "shared/data"))
 KEYS = {"AWS_ACCESS_KEY_ID": "ragjob", "AWS_SECRET_ACCESS_KEY": "for-trying-out"}
 
 
@@ -43,12 +44,6 @@ def image() -> str:
     if load := os.environ.get("RAGJOB_E2E_LOAD"):
         subprocess.run([*shlex.split(load), IMAGE], check=True, capture_output=True)
     return IMAGE
-
-
-@pytest.fixture
-def namespace() -> Iterator[Namespace]:
-    with restricted() as found:
-        yield found
 
 
 @pytest.fixture(scope="session")
@@ -71,33 +66,65 @@ class InCluster(S3Server):
         return f"http://s3.{self.name}.svc:7070"
 
 
+@dataclass(frozen=True)
+class Place:
+    """A namespace with the keys for S3, a bucket with the sample's corpus and prompts, and values for a job on them."""
+
+    namespace: Namespace
+    bucket: Bucket
+    values: dict[str, Any]
+
+
+Places = Callable[[], AbstractContextManager[Place]]
+
+
+@pytest.fixture(scope="session")
+def places(s3: InCluster, image: str) -> Places:
+    """Make a place for the time of a block."""
+    return partial(make_place, s3, image)
+
+
 @pytest.fixture
-def bucket(s3: InCluster) -> Bucket:
-    """A bucket with the book as corpus and the questions about it."""
-    if not DATA.is_dir():
-        pytest.skip(f"{DATA} isn't there: RAGJOB_E2E_DATA names a folder with around.txt and prompts.parquet")
-    made = Bucket(f"test-{uuid4().hex[:12]}", s3)
-    client = s3.client()
-    client.create_bucket(Bucket=made.name)
-    client.upload_file(str(DATA / "around.txt"), made.name, "corpus/around.txt")
-    client.upload_file(str(DATA / "prompts.parquet"), made.name, "prompts.parquet")
-    return made
-
-
-Values = Callable[..., dict[str, Any]]
+def place(places: Places) -> Iterator[Place]:
+    with places() as made:
+        yield made
 
 
 @pytest.fixture
-def values(bucket: Bucket, s3: InCluster, image: str, namespace: Namespace) -> dict[str, Any]:
-    """Values for this cluster, small enough for 2 CPUs; the namespace has the keys for S3."""
-    secret = ["kubectl", "create", "secret", "generic", "s3-credentials"]
-    namespace.run(*secret, *(f"--from-literal={name}={value}" for name, value in KEYS.items()))
+def namespace(place: Place) -> Namespace:
+    return place.namespace
+
+
+@pytest.fixture
+def bucket(place: Place) -> Bucket:
+    return place.bucket
+
+
+@pytest.fixture
+def values(place: Place) -> dict[str, Any]:
+    return place.values
+
+
+@contextmanager
+def make_place(s3: InCluster, image: str) -> Iterator[Place]:
+    with restricted() as namespace:
+        bucket = Bucket(f"test-{uuid4().hex[:12]}", s3)
+        s3.client().create_bucket(Bucket=bucket.name)
+        bucket.fill("corpus", CORPUS)
+        bucket.write("prompts.jsonl", PROMPTS.read_bytes())
+        secret = ["kubectl", "create", "secret", "generic", "s3-credentials"]
+        namespace.run(*secret, *(f"--from-literal={name}={value}" for name, value in KEYS.items()))
+        yield Place(namespace, bucket, small_values(bucket, s3, image))
+
+
+def small_values(bucket: Bucket, s3: InCluster, image: str) -> dict[str, Any]:
+    """Values for this cluster, small enough for 2 CPUs."""
     repository, tag = image.rsplit(":", 1)
     small = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"cpu": "2", "memory": "3Gi"}}
     return {
         "config": {
             "corpus": {"uri": f"{bucket.uri}/corpus/"},
-            "prompts": {"uri": f"{bucket.uri}/prompts.parquet"},
+            "prompts": {"uri": f"{bucket.uri}/prompts.jsonl"},
             "index": {"uri": f"{bucket.uri}/index"},
             "output": {"uri": f"{bucket.uri}/answers"},
             "embed": {"dtype": "float32"},
@@ -121,8 +148,10 @@ def restricted() -> Iterator[Namespace]:
     subprocess.run(["kubectl", "create", "namespace", made.name], check=True, capture_output=True)
     label = "pod-security.kubernetes.io/enforce=restricted"
     subprocess.run(["kubectl", "label", "namespace", made.name, label], check=True, capture_output=True)
-    yield made
-    subprocess.run(["kubectl", "delete", "namespace", made.name, "--wait=false"], check=True, capture_output=True)
+    try:
+        yield made
+    finally:
+        subprocess.run(["kubectl", "delete", "namespace", made.name, "--wait=false"], check=True, capture_output=True)
 
 
 @contextmanager

@@ -1,11 +1,13 @@
-"""Groups with GPUs, on a node that only advertises them: pods are placed, and Ray shares the GPUs out."""
+"""A standing Ray cluster whose GPUs a node only advertises: placed, shared out, and submitted to by `ray job`."""
 
 import json
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.cluster import Namespace, standing
+from tests.e2e.cluster import published, standing
+from tests.e2e.conftest import Place, Places
+from tests.e2e.ray_job import ENTRYPOINT, reached
 
 # Prints how many GPUs Ray sees at first, and on how many sit four actors of 0.1 and two of 0.15, then four of 0.25.
 SHARE = """
@@ -24,7 +26,7 @@ print(json.dumps([ray.cluster_resources().get("GPU", 0), place([0.1] * 4 + [0.15
 """
 GPU = {
     "name": "gpu",
-    "min": 1,
+    "min": 0,
     "max": 1,
     "cpus": 2,
     "gpus": 1,
@@ -33,31 +35,35 @@ GPU = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _gpus(namespace: Namespace) -> None:
-    nodes = namespace.get("nodes")
-    if not any(int(node["status"]["allocatable"].get("nvidia.com/gpu", 0)) for node in nodes):
-        pytest.skip("no node advertises nvidia.com/gpu; ../shared/cluster/fake-gpus pretends")
+@pytest.fixture(scope="module")
+def place(places: Places) -> Iterator[Place]:
+    with places() as made:
+        nodes = made.namespace.get("nodes")
+        if not any(int(node["status"]["allocatable"].get("nvidia.com/gpu", 0)) for node in nodes):
+            pytest.skip("no node advertises nvidia.com/gpu; ../shared/cluster/fake-gpus pretends")
+        yield made
 
 
-def share(namespace: Namespace, head: str) -> list[float]:
-    said = namespace.run("kubectl", "exec", head, "-c", "ray", "--", "python", "-c", SHARE)
-    found: list[float] = json.loads(said.splitlines()[-1])  # the autoscaler speaks before
-    return found
+@pytest.fixture(scope="module")
+def head(place: Place) -> str:
+    """The pod of a standing cluster's head; its group of GPUs has no pod yet."""
+    return standing(place.namespace, place.values | {"workers": [GPU]})
 
 
-def test_actors_share_one_gpu_by_fractions(namespace: Namespace, values: dict[str, Any]) -> None:
-    values["workers"] = [GPU]
-    head = standing(namespace, values)
-    (worker,) = namespace.pods("worker")
+def test_a_group_that_scales_from_zero_gets_its_pod_and_actors_share_its_gpu_by_fractions(
+    place: Place, head: str
+) -> None:
+    assert place.namespace.pods("worker") == []
+    said = place.namespace.run("kubectl", "exec", head, "-c", "ray", "--", "python", "-c", SHARE)
+    # Ray sees no GPU at first: the autoscaler, which speaks before, brings it while the actors wait.
+    assert json.loads(said.splitlines()[-1]) == [0, 1, 1]
+    (worker,) = place.namespace.pods("worker")
     assert worker["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    assert share(namespace, head) == [1, 1, 1]
 
 
-def test_a_group_that_scales_from_zero_gets_its_pod(namespace: Namespace, values: dict[str, Any]) -> None:
-    values["workers"] = [GPU | {"min": 0}]
-    head = standing(namespace, values)
-    assert namespace.pods("worker") == []
-    # Ray sees no GPU at first: the autoscaler brings it while the actors wait.
-    assert share(namespace, head) == [0, 1, 1]
-    assert len(namespace.pods("worker")) == 1
+def test_ray_job_submit_answers_on_a_cluster_that_is_there_already(place: Place, head: str) -> None:
+    with reached(place.namespace, head) as ray:
+        ended = ray("submit", "--", *ENTRYPOINT)
+    assert ended.returncode == 0, ended.stdout
+    assert "34 prompts, 0 errors" in ended.stdout
+    assert [table.num_rows for table in published(place.bucket)] == [34]

@@ -1,69 +1,89 @@
-"""The chart, installed on a cluster: answers on S3, as a local run gives them."""
+"""The chart on a cluster: answers on S3 as a local run gives them, once; `ragjob submit` beside it, to its end."""
 
-import io
-import json
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.e2e.cluster import CHART, Namespace
-from tests.e2e.conftest import DATA
-from tests.services import Bucket
+from ragjob.cli.sample import CORPUS, PROMPTS
+from tests.e2e.cluster import CHART, published, submit
+from tests.e2e.conftest import Place, Places
 
 COMPARED = ["prompt", "answer", "retrieved_texts", "error"]
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
 
 
-def published(bucket: Bucket) -> list[pa.Table]:
-    """All published answers in the bucket, a table a run."""
-    keys = [key for key in bucket.keys("answers/") if key.endswith("/answers.parquet")]
-    client = bucket.server.client()
-    return [pq.read_table(io.BytesIO(client.get_object(Bucket=bucket.name, Key=key)["Body"].read())) for key in keys]
+@pytest.fixture(scope="module")
+def installed(places: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, str, pa.Table]]:
+    """A place where the chart is installed and its job has ended, the job's name, and answers of a local run."""
+    expected = answer_here(tmp_path_factory.mktemp("local"))
+    with places() as place:
+        notes = place.namespace.helm("install", place.values)
+        (rayjob,) = place.namespace.rayjobs()
+        assert f"kubectl -n {place.namespace.name} logs -f job/{rayjob}" in notes
+        assert place.namespace.wait(rayjob)["jobStatus"] == "SUCCEEDED", place.namespace.log(rayjob)
+        yield place, rayjob, expected
 
 
-@pytest.fixture(scope="session")
-def local_answers(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
-    """The same questions, answered on this machine."""
-    folder = tmp_path_factory.mktemp("local")
-    uris = {"corpus": DATA / "around.txt", "prompts": DATA / "prompts.parquet", "index": "index", "output": "answers"}
+def answer_here(folder: Path) -> pa.Table:
+    """Answers of a run on this machine."""
+    uris = {"corpus": CORPUS, "prompts": PROMPTS, "index": "index", "output": "answers"}
     sets = [part for key, value in uris.items() for part in ("--set", f"{key}.uri={value}")]
-    command = [sys.executable, "-m", "job", "run", "--quiet", "--set", "embed.dtype=float32", *sets]
+    command = [sys.executable, "-m", "ragjob", "run", "--quiet", "--set", "embed.dtype=float32", *sets]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return pq.read_table(next(folder.glob("answers/*/answers.parquet")))
 
 
-def test_an_installed_job_answers_as_a_local_run_does_and_again_only_when_told(
-    namespace: Namespace, values: dict[str, Any], bucket: Bucket, local_answers: pa.Table
+def test_an_installed_job_answers_as_a_local_run_does(installed: tuple[Place, str, pa.Table]) -> None:
+    place, _, expected = installed
+    (answers,) = published(place.bucket)
+    assert answers.select(COMPARED) == expected.select(COMPARED)
+
+
+def test_a_job_that_is_done_starts_again_neither_by_an_upgrade_nor_by_submit(
+    installed: tuple[Place, str, pa.Table], tmp_path: Path
 ) -> None:
-    notes = namespace.helm("install", values)
-    (first,) = namespace.rayjobs()
-    assert namespace.wait(first)["jobStatus"] == "SUCCEEDED", namespace.log(first)
-    assert f"kubectl -n {namespace.name} logs -f job/{first}" in notes
-    (answers,) = published(bucket)
-    assert answers.num_rows == 23
-    assert answers.select(COMPARED) == local_answers.select(COMPARED)
+    place, rayjob, _ = installed
+    place.namespace.helm("upgrade", place.values)
+    submitted = submit(place.namespace, place.values, tmp_path)
+    submitted.communicate(timeout=60)
+    assert (submitted.returncode, place.namespace.rayjobs()) == (0, [rayjob])
 
-    namespace.helm("upgrade", values)
-    assert namespace.rayjobs() == [first]
 
-    bucket.server.client().put_object(
-        Bucket=bucket.name, Key="others.jsonl", Body=json.dumps({"prompt": "Who is Passepartout?"}).encode()
-    )
-    values["config"]["prompts"] = {"uri": f"{bucket.uri}/others.jsonl"}
-    namespace.helm("upgrade", values)
-    (second,) = namespace.rayjobs()
-    assert namespace.wait(second)["jobStatus"] == "SUCCEEDED", namespace.log(second)
-    assert sorted(table.num_rows for table in published(bucket)) == [1, 23]
+def test_submit_that_is_stopped_leaves_the_job_running_and_the_next_one_follows_it_to_its_end(
+    installed: tuple[Place, str, pa.Table], tmp_path: Path
+) -> None:
+    place, first, _ = installed
+    values = deepcopy(place.values)
+    values["config"]["prompts"]["uri"] = place.bucket.write("others.jsonl", b'{"prompt": "Who is the driver?"}')
+
+    left = submit(place.namespace, values, tmp_path)
+    assert left.stdout
+    left.stdout.readline()
+    left.send_signal(signal.SIGINT)
+    _, err = left.communicate(timeout=60)
+    (rayjob,) = {*place.namespace.rayjobs()} - {first}
+    assert left.returncode == 130
+    assert f"goes on running; to stop it: kubectl -n {place.namespace.name} delete rayjob {rayjob}" in err
+
+    following = submit(place.namespace, values, tmp_path)
+    out, err = following.communicate(timeout=500)
+    assert (following.returncode, err) == (0, "")
+    assert "1 prompts" in out
+    assert {*place.namespace.rayjobs()} == {first, rayjob}
+    assert sorted(table.num_rows for table in published(place.bucket)) == [1, 34]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda file: file.stem)
-def test_the_api_server_takes_every_object_of_an_example(example: Path, namespace: Namespace) -> None:
-    rendered = namespace.run("helm", "template", "answers", CHART, "--values", example)
+def test_the_api_server_takes_every_object_of_an_example(example: Path, installed: tuple[Place, str, pa.Table]) -> None:
+    namespace = installed[0].namespace
+    rendered = namespace.run("helm", "template", "example", CHART, "--values", example)
     checked = namespace.run("kubectl", "apply", "--dry-run=server", "--validate=strict", "-f", "-", given=rendered)
-    assert "rayjob.ray.io/answers-" in checked
-    assert "statefulset.apps/answers-chroma" in checked
+    assert "rayjob.ray.io/example-" in checked
+    assert "statefulset.apps/example-chroma" in checked

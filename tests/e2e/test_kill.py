@@ -10,6 +10,8 @@ import pytest
 from tests.e2e.cluster import Namespace, wait_until
 from tests.services import Bucket
 
+pytestmark = pytest.mark.soak
+
 PROMPTS = 400
 
 
@@ -45,9 +47,7 @@ def check_answers(bucket: Bucket) -> None:
     assert staged(bucket) == []
 
 
-@pytest.mark.parametrize(
-    "component", ["head", *(pytest.param(each, marks=pytest.mark.soak) for each in ("worker", "chroma", "submitter"))]
-)
+@pytest.mark.parametrize("component", ["head", "worker", "chroma", "submitter"])
 def test_a_job_outlives_the_death_of_its_pod(
     component: str, namespace: Namespace, many: dict[str, Any], bucket: Bucket
 ) -> None:
@@ -58,7 +58,6 @@ def test_a_job_outlives_the_death_of_its_pod(
     check_answers(bucket)
 
 
-@pytest.mark.soak
 def test_a_job_outlives_the_death_of_a_raylet(namespace: Namespace, many: dict[str, Any], bucket: Bucket) -> None:
     rayjob = start(namespace, many, bucket)
     (pod,) = namespace.pods("worker")
@@ -68,7 +67,6 @@ def test_a_job_outlives_the_death_of_a_raylet(namespace: Namespace, many: dict[s
     check_answers(bucket)
 
 
-@pytest.mark.soak
 def test_a_deleted_job_that_is_installed_again_keeps_its_answers(
     namespace: Namespace, many: dict[str, Any], bucket: Bucket
 ) -> None:

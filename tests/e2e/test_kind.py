@@ -16,7 +16,7 @@ CLUSTER = 4  # commands that make image, cluster and operator
 @pytest.fixture(autouse=True)
 def _clean(image: str) -> Iterator[None]:
     yield
-    subprocess.run(["kubectl", "delete", "-k", ROOT / "k8s/kind", "--ignore-not-found"], check=True)
+    subprocess.run(["kubectl", "delete", "-k", ROOT / "k8s/kind", "--ignore-not-found", "--wait=false"], check=True)
 
 
 def test_the_page_needs_no_more_than_eight_commands() -> None:

@@ -1,39 +1,26 @@
-"""`ragjob submit` on a cluster: it ends as the job ends, and says at once what keeps it from starting."""
+"""`ragjob submit` of a job that can't succeed: it ends with the exit code and the one line that fit."""
 
-import json
-import signal
 import subprocess
-import sys
-import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.cluster import CHART, Namespace, wait_until
+from tests.e2e.cluster import Namespace, submit
+from tests.e2e.conftest import Places
 
-TELLS_WITHIN_S = 60
-
-
-def start(namespace: Namespace, values: dict[str, Any], folder: Path) -> "subprocess.Popen[str]":
-    file = folder / "values.yaml"
-    file.write_text(json.dumps(values))
-    command = [sys.executable, "-m", "job", "submit", file, "--chart", CHART, "--namespace", namespace.name]
-    return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def test_submit_follows_a_job_to_its_end_and_finds_it_done_the_next_time(
-    namespace: Namespace, values: dict[str, Any], tmp_path: Path
-) -> None:
-    first = start(namespace, values, tmp_path)
-    out, err = first.communicate(timeout=500)
-    assert (first.returncode, err) == (0, "")
-    assert "23 prompts" in out
-
-    second = start(namespace, values, tmp_path)
-    second.communicate(timeout=60)
-    assert second.returncode == 0
-    assert len(namespace.rayjobs()) == 1
+# What keeps a job from starting, as values, and what is said then. A quota in the namespace does, too.
+FAILURES: dict[str, tuple[dict[str, Any], str]] = {
+    "image": ({"image": {"repository": "localhost/absent", "tag": "x"}}, "image localhost/absent:x can't be pulled"),
+    "secret": ({"secrets": ["absent"]}, 'secret "absent" not found'),
+    "gpus": (
+        {"workers": [{"name": "gpu", "min": 1, "max": 1, "cpus": 2, "gpus": 99, "memory": "6Gi"}]},
+        "no node has a free GPU",
+    ),
+    "quota": ({}, "exceeded quota"),
+}
 
 
 @pytest.mark.parametrize(
@@ -54,63 +41,28 @@ def test_submit_ends_with_the_jobs_own_exit_code_and_line(
     tmp_path: Path,
 ) -> None:
     values["config"][section] = change
-    submitted = start(namespace, values, tmp_path)
-    _, err = submitted.communicate(timeout=300)
-    assert submitted.returncode == code
+    submitted = submit(namespace, values, tmp_path)
+    _, err = submitted.communicate(timeout=400)
+    assert (submitted.returncode, err.count("\n")) == (code, 1), err
     assert says in err
-    assert err.count("\n") == 1
 
 
-def change_image(values: dict[str, Any]) -> None:
-    values["image"] = {"repository": "localhost/absent", "tag": "x"}
+@pytest.fixture(scope="module")
+def refused(places: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, "subprocess.Popen[str]"]]:
+    """All `FAILURES`, under way at once, each in a namespace of its own."""
+    with ExitStack() as stack:
+        made = {name: stack.enter_context(places()) for name in FAILURES}
+        made["quota"].namespace.run("kubectl", "create", "quota", "none", "--hard=pods=0")
+        yield {
+            name: submit(place.namespace, place.values | FAILURES[name][0], tmp_path_factory.mktemp(name))
+            for name, place in made.items()
+        }
 
 
-def change_secret(values: dict[str, Any]) -> None:
-    values["secrets"] = ["absent"]
-
-
-def change_gpus(values: dict[str, Any]) -> None:
-    values["workers"][0]["gpus"] = 99
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (change_image, "image localhost/absent:x can't be pulled"),
-        (change_secret, 'secret "absent" not found'),
-        (change_gpus, "no node has a free GPU"),
-    ],
-    ids=["image", "secret", "gpus"],
-)
-def test_submit_says_what_keeps_a_job_from_starting(
-    change: Any, says: str, namespace: Namespace, values: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize("failure", FAILURES)
+def test_submit_says_in_one_line_what_keeps_a_job_from_starting(
+    failure: str, refused: dict[str, "subprocess.Popen[str]"]
 ) -> None:
-    change(values)
-    began = time.monotonic()
-    submitted = start(namespace, values, tmp_path)
-    _, err = submitted.communicate(timeout=120)
-    assert submitted.returncode == 3
-    assert says in err
-    assert err.count("\n") == 1
-    assert time.monotonic() - began < TELLS_WITHIN_S
-
-
-def test_a_quota_that_refuses_the_pods_is_told(namespace: Namespace, values: dict[str, Any], tmp_path: Path) -> None:
-    namespace.run("kubectl", "create", "quota", "none", "--hard=pods=0")
-    submitted = start(namespace, values, tmp_path)
-    _, err = submitted.communicate(timeout=120)
-    assert submitted.returncode == 3
-    assert "exceeded quota" in err
-
-
-def test_ctrl_c_leaves_the_job_running_and_says_how_to_stop_it(
-    namespace: Namespace, values: dict[str, Any], tmp_path: Path
-) -> None:
-    submitted = start(namespace, values, tmp_path)
-    wait_until(lambda: namespace.get("rayjobs"), 60)
-    time.sleep(5)
-    submitted.send_signal(signal.SIGINT)
-    _, err = submitted.communicate(timeout=60)
-    (rayjob,) = namespace.rayjobs()
-    assert submitted.returncode == 130
-    assert f"goes on running; to stop it: kubectl -n {namespace.name} delete rayjob {rayjob}" in err
+    _, err = refused[failure].communicate(timeout=200)
+    assert (refused[failure].returncode, err.count("\n")) == (3, 1), err
+    assert FAILURES[failure][1] in err

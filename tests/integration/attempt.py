@@ -1,8 +1,4 @@
-"""What an attempt at a run does to storage, as a process of its own and without a model: resume, publish, sweep.
-
-`python -m tests.integration.attempt URI ENDPOINT [SIGNAL EVENT PATTERN]` sends itself a signal just before the first
-call of the operating system that Python audits as EVENT and whose arguments hold PATTERN. ENDPOINT is that of S3.
-"""
+"""What an attempt at a run does to storage, as a process of its own and without a model: resume, publish, sweep."""
 
 import base64
 import os
@@ -12,10 +8,10 @@ import sys
 import numpy as np
 import pyarrow as pa
 
-from job import schema, storage
-from job.config import S3
-from job.errors import RagjobError
-from job.ledger import RunLedger
+from ragjob import schema, storage
+from ragjob.config import S3
+from ragjob.errors import RagjobError
+from ragjob.ledger.run import RunLedger
 
 PARTS, PART_ROWS = 3, 3000
 TOTAL = PARTS * PART_ROWS
@@ -35,6 +31,9 @@ def rows(first: int) -> pa.Table:
     return pa.table(columns, pa.schema([(schema.POSITION, pa.int64()), *COLUMNS]))
 
 
+ROWS = {first: rows(first) for first in range(0, TOTAL, PART_ROWS)}
+
+
 def attempt(uri: str) -> None:
     run = RunLedger(uri, "r1", "identity")
     try:
@@ -49,9 +48,9 @@ def attempt(uri: str) -> None:
 def answer(run: RunLedger) -> None:
     run.claim("v1")
     done, _ = run.progress(TOTAL)
-    for first in range(0, TOTAL, PART_ROWS):
+    for first, part in ROWS.items():
         if not done[first]:
-            run.write(rows(first))
+            run.write(part)
     run.publish(TOTAL, COLUMNS)
 
 
@@ -66,9 +65,13 @@ def send_at(number: int, event: str, pattern: str) -> None:
     sys.addaudithook(hook)
 
 
-if __name__ == "__main__":
-    uri, endpoint, *signal = sys.argv[1:]
-    if signal:
-        send_at(int(signal[0]), *signal[1:])
+def main(uri: str, endpoint: str, signal_at: tuple[int, str, str] | None) -> None:
+    """One attempt at the run below `uri`, with the S3 server at `endpoint`.
+
+    `signal_at` is a signal that the process sends itself just before the first call of the operating system that
+    Python audits by a name and whose arguments hold a pattern.
+    """
+    if signal_at:
+        send_at(*signal_at)
     storage.configure(S3(endpoint_url=endpoint, region="us-east-1"))
     attempt(uri)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,21 +17,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from job.sample import CORPUS, PROMPTS
+from ragjob.cli.sample import CORPUS, PROMPTS
 from tests.conftest import files_below
+from tests.forks import Ended, Light, ragjob
 from tests.services import Bucket
 
 TOKEN = "a-session-token"  # a server without temporary credentials ignores it
+PROMPTS_OF_A_JOB = 48
+LONG = '{"prompt": "%s"}' % ("long " * 1_000_000)
+BAD_ROWS = [b'{"prompt": null}', b'{"prompt": "  "}', LONG.encode(), b'{"prompt": "\xff\xfe"}']
+README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+OWN_DATA = re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S)[0]
 SAMPLE = [json.loads(line) for line in PROMPTS.read_text("utf-8").splitlines()]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
 
 
 @dataclass(frozen=True)
@@ -41,22 +39,26 @@ class Job:
     assignments: dict[str, object]
     said: list[str] = field(default_factory=list)
 
-    def command(self, command: str, **more: object) -> list[str]:
-        """The command line; `more` names settings with `__` for the dot."""
+    def arguments(self, command: str, **more: object) -> list[str]:
+        """What follows `ragjob` on the command line; `more` names settings with `__` for the dot."""
         settings = self.assignments | {key.replace("__", "."): value for key, value in more.items()}
-        sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-        return [sys.executable, "-m", "job", command, *sets]
+        return [command, *(part for key, value in settings.items() for part in ("--set", f"{key}={value}"))]
 
     def start(self, command: str, **more: object) -> "subprocess.Popen[str]":
         """Start it as the leader of a process group."""
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(
-            self.command(command, **more), text=True, start_new_session=True, cwd=self.folder, **pipes
-        )
+        line = [sys.executable, "-m", "ragjob", *self.arguments(command, **more)]
+        return subprocess.Popen(line, text=True, start_new_session=True, cwd=self.folder, **pipes)
 
     def __call__(self, command: str, **more: object) -> Ended:
         """Run it to its end."""
         return self.end(self.start(command, **more))
+
+    def light(self, command: str, **more: object) -> Light:
+        """Run one that starts nothing to its end, and tell what it has imported."""
+        ended = ragjob(*self.arguments(command, **more), folder=self.folder)
+        self.said.append(ended.out + ended.err)
+        return ended
 
     def end(self, process: "subprocess.Popen[str]", timeout_s: float = 240) -> Ended:
         """Wait for the end of what was started."""
@@ -107,12 +109,39 @@ def job(tmp_path: Path) -> Job:
 
 
 @pytest.fixture(scope="session")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def done(tmp_path_factory: pytest.TempPathFactory, shared_ray: str) -> Job:
+    """A whole run that met no trouble but four rows that fail, by README's commands for one's own data."""
+    job = make_job(tmp_path_factory.mktemp("done"))
+    folder = job.folder
+    job.assignments.update({"corpus.uri": folder / "corpus", "chroma.path": folder / "chroma"})
+    (folder / "corpus").symlink_to(CORPUS)
+    with (folder / "prompts.jsonl").open("ab") as prompts:
+        prompts.writelines(b"\n" + line for line in BAD_ROWS)
+    settings = {f"RAGJOB__{key.upper().replace('.', '__')}": str(value) for key, value in job.assignments.items()}
+    found = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "RAY_ADDRESS": shared_ray}
+    ran = subprocess.run(
+        ["bash", "-ec", OWN_DATA],
+        cwd=folder,
+        env=os.environ | settings | found,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, ""), ran.stderr
+    job.said.append(ran.stdout)
+    return job
+
+
+@pytest.fixture(scope="session")
+def index(done: Job) -> Path:
     """An index of the sample that is there already, for `answer`."""
-    job = make_job(tmp_path_factory.mktemp("index"))
-    ended = job("index")
-    assert (ended.code, ended.err) == (0, "")
-    return job.folder / "index"
+    return done.folder / "index"
+
+
+@pytest.fixture(scope="session")
+def undisturbed(done: Job) -> pa.Table:
+    """Answers of a job that met no trouble."""
+    return done.answers().slice(0, PROMPTS_OF_A_JOB)
 
 
 @pytest.fixture
@@ -131,15 +160,7 @@ def s3_job(tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> I
         assert [secret for secret in secrets if secret in said + logged + written] == []
 
 
-@pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, index: Path) -> pa.Table:
-    """Answers of a job that met no trouble."""
-    job = make_job(tmp_path_factory.mktemp("undisturbed"))
-    assert job("answer", index__uri=index).code == 0
-    return job.answers()
-
-
-def make_job(folder: Path, prompts: int = 48) -> Job:
+def make_job(folder: Path, prompts: int = PROMPTS_OF_A_JOB) -> Job:
     """A job whose answers come in parts of 4, and whose vectors come out alike on every machine."""
     rows = [{"prompt": f"{SAMPLE[n % len(SAMPLE)]['prompt']} ({n})", "number": n} for n in range(prompts)]
     (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
@@ -148,7 +169,7 @@ def make_job(folder: Path, prompts: int = 48) -> Job:
     return Job(folder, settings | {"commit_rows": 4, "embed.dtype": "float32"})
 
 
-def make_s3_job(bucket: Bucket, folder: Path, prompts: int = 48) -> S3Job:
+def make_s3_job(bucket: Bucket, folder: Path, prompts: int = PROMPTS_OF_A_JOB) -> S3Job:
     """The same job with all that it reads and writes in a bucket; `folder` is where it runs."""
     job = make_job(folder, prompts)
     bucket.write("prompts.jsonl", (folder / "prompts.jsonl").read_bytes())

@@ -2,7 +2,6 @@
 
 import json
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,15 +9,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from job.errors import DataError, DependencyError, SettingsError
+from ragjob.errors import DataError, DependencyError, SettingsError
 from tests.fakes import tiny_qwen2
+from tests.forks import Ended, ragjob
 from tests.integration.conftest import Job
 
 SETTINGS, DEPENDENCY, DATA = (kind.exit_code for kind in (SettingsError, DependencyError, DataError))
 
 
 def assert_refused(job: Job, command: str, code: int, *words: str, **settings: object) -> None:
-    ended = job(command, **settings)
+    """It ends with one line that holds `words`, before Ray or a model is loaded."""
+    ended = job.light(command, **settings)
+    assert ended.heavy <= {"chromadb"}
+    assert_said(ended, code, *words)
+
+
+def assert_said(ended: Ended, code: int, *words: str) -> None:
     assert (ended.code, len(ended.err.splitlines())) == (code, 1), ended.err
     assert "Traceback" not in ended.err
     assert [word for word in words if word not in ended.err] == [], ended.err
@@ -53,8 +59,8 @@ def test_load_without_a_lasting_server_ends_with_2(job: Job, index: Path) -> Non
 
 
 def test_an_unknown_option_ends_with_2(job: Job) -> None:
-    ended = subprocess.run([*job.command("run"), "--bogus"], capture_output=True, text=True, check=False)
-    assert (ended.returncode, len(ended.stderr.splitlines())) == (SETTINGS, 1)
+    ended = ragjob(*job.arguments("run"), "--bogus")
+    assert (ended.code, len(ended.err.splitlines())) == (SETTINGS, 1)
 
 
 def test_a_missing_input_ends_with_4(job: Job) -> None:
@@ -69,11 +75,12 @@ def test_an_empty_corpus_ends_with_4(job: Job) -> None:
     assert_refused(job, "run", DATA, "corpus.uri", "empty", corpus__uri=job.folder / "empty")
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 def test_a_corpus_with_no_text_ends_with_4(job: Job) -> None:
     (job.folder / "blank").mkdir()
     (job.folder / "blank" / "a.txt").write_text(" \n\n  \n")
-    assert_refused(job, "index", DATA, "corpus.uri", "no text", corpus__uri=job.folder / "blank")
+    assert_said(job("index", corpus__uri=job.folder / "blank"), DATA, "corpus.uri", "no text")
 
 
 def test_a_missing_column_ends_with_4_and_says_what_there_is(job: Job) -> None:
@@ -104,17 +111,18 @@ def test_an_index_of_another_model_ends_with_4(job: Job, index: Path) -> None:
     assert_refused(job, "answer", DATA, *words, index__uri=index, embed__model=model)
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 def test_a_model_that_cant_be_loaded_ends_with_4_and_names_its_setting(job: Job) -> None:
     model = tiny_qwen2(job.folder / "model")
     (model / "model.safetensors").write_bytes(b"not weights")
-    assert_refused(job, "index", DATA, f"embed.model: {model} can't be loaded", embed__model=model)
+    assert_said(job("index", embed__model=model), DATA, f"embed.model: {model} can't be loaded")
 
 
 def test_a_chroma_that_refuses_ends_with_3(job: Job) -> None:
     url = "http://someone:secret@127.0.0.1:9"
     assert_refused(job, "run", DEPENDENCY, "chroma.url", "127.0.0.1:9", chroma__url=url, chroma__timeout_s=2)
-    assert "secret" not in job("run", chroma__url=url, chroma__timeout_s=2).err
+    assert "secret" not in job.light("run", chroma__url=url, chroma__timeout_s=2).err
 
 
 @pytest.fixture
@@ -133,10 +141,11 @@ def test_an_output_that_cannot_be_written_ends_with_3(job: Job) -> None:
     assert_refused(job, "run", DEPENDENCY, "index.uri", "file", index__uri=job.folder / "file" / "index")
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 def test_a_full_disk_ends_with_3(job: Job, small_disk: Path) -> None:
     (small_disk / "filling").write_bytes(b"0" * 65536)
-    assert_refused(job, "index", DEPENDENCY, "free some space", str(small_disk), index__uri=small_disk / "index")
+    assert_said(job("index", index__uri=small_disk / "index"), DEPENDENCY, "free some space", str(small_disk))
 
 
 def test_a_model_hub_that_is_away_ends_with_3(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,26 +17,23 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from job import ledger, schema, store
-from job.config import JobSettings
-from job.errors import DataError, DependencyError
-from job.plan import identify
-from job.store import Expected, Target
-from job.store.collection import connect, find
+from ragjob import schema
+from ragjob.config import JobSettings
+from ragjob.errors import DataError, DependencyError
+from ragjob.ledger.index import IndexLedger, IndexManifest, current_version, set_current
+from ragjob.planning.identity import PendingIndex, identify_index
+from ragjob.retrieval.chroma.collection import connect, find
+from ragjob.retrieval.chroma.expected import Expected, Target, collection_name
+from ragjob.retrieval.chroma.loading import is_loaded, load
+from ragjob.retrieval.chroma.search import open_collection
 from tests.faults import Fault, Hold, proxy
-from tests.integration.conftest import Ended, Job, assert_same, wait_until
+from tests.integration.conftest import Job, assert_same, wait_until
 from tests.services import free_port
 
 pytestmark = pytest.mark.services
 
 STOPPED_S = 5  # chroma.timeout_s of jobs whose server stops for good
 ENDING_S = 15  # what such a job may need beside that, to end Ray on a busy machine
-HEAVY = ["ray", "torch", "sentence_transformers"]
-LISTING_MODULES = (
-    "import sys; sys.argv[0] = 'ragjob'; from job.cli import main\n"
-    "try: main()\n"
-    f"finally: print([name for name in {HEAVY} if name in sys.modules])"
-)
 
 
 @dataclass
@@ -102,8 +99,8 @@ class Version:
     """A committed index version of random vectors."""
 
     expected: Expected
-    index: ledger.IndexLedger
-    manifest: ledger.IndexManifest
+    index: IndexLedger
+    manifest: IndexManifest
     vectors: np.ndarray
 
     def batches(self) -> Iterator[pa.Table]:
@@ -111,15 +108,17 @@ class Version:
 
     def assert_loaded(self, target: Target) -> None:
         """All is there, and each vector finds itself."""
-        assert store.is_loaded(target, self.expected)
-        found = store.open_collection(target, self.expected).search(self.vectors[::17], 1, None, 64)
+        assert is_loaded(target, self.expected)
+        found = open_collection(target, self.expected).search(self.vectors[::17], 1, None, 64)
         assert [row[0].chunk_id for row in found] == [f"id-{n:06}" for n in range(0, len(self.vectors), 17)]
 
 
 def commit(job: Job, count: int, dimension: int = 384) -> Version:
     """Commit a version of `count` chunks for `job`, as if its corpus had given them."""
     folders = {section: {"uri": str(job.assignments[f"{section}.uri"])} for section in ("corpus", "index")}
-    task = identify(JobSettings.model_validate(folders), "index")
+    made = identify_index(JobSettings.model_validate(folders), "index")
+    assert isinstance(made, PendingIndex)
+    index, fingerprint = made.ledger, schema.digest(made.facts)
     vectors = np.random.default_rng(0).standard_normal((count, dimension)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     rows = pa.table(
@@ -135,32 +134,22 @@ def commit(job: Job, count: int, dimension: int = 384) -> Version:
         schema=pa.schema([*schema.CHUNKS, *schema.embedded(dimension)]),
     )
     for start in range(0, count, 256):
-        task.index.write(rows.slice(start, 256))
-    manifest = task.index.commit(
-        task.index.survey(), fingerprint=task.fingerprint, settings=task.facts, embed_model=task.embed.label
+        index.write(rows.slice(start, 256))
+    manifest = index.commit(
+        index.survey(), fingerprint=fingerprint, settings=made.facts, embed_model=made.embedder.label
     )
-    ledger.set_current(str(job.assignments["index.uri"]), task.version)
-    name = store.collection_name("corpus", task.version)
-    expected = Expected(name, task.version, task.fingerprint, count, dimension, str(job.assignments["index.uri"]))
-    return Version(expected, task.index, manifest, vectors)
+    set_current(index.uri, index.version)
+    name = collection_name("corpus", index.version)
+    return Version(Expected(name, index.version, fingerprint, count, dimension, index.uri), index, manifest, vectors)
 
 
 def expected_of(index: Path) -> Expected:
     """What the collection of an index must hold."""
-    version = str(ledger.current_version(str(index)))
-    found = ledger.IndexLedger(str(index), version).manifest()
+    version = str(current_version(str(index)))
+    found = IndexLedger(str(index), version).manifest()
     assert found
-    name = store.collection_name("corpus", version)
+    name = collection_name("corpus", version)
     return Expected(name, version, found.fingerprint, found.chunks, found.dimension, str(index))
-
-
-def load_listing_modules(job: Job, **settings: object) -> Ended:
-    """`load`, which prints at its end what it has imported of what it doesn't need."""
-    arguments = job.command("load", **settings)[3:]
-    done = subprocess.run(
-        [sys.executable, "-c", LISTING_MODULES, *arguments], capture_output=True, text=True, check=False
-    )
-    return Ended(done.returncode, done.stdout, done.stderr)
 
 
 def assert_load_survives(job: Job, chroma: Chroma, version: Version, kills: list[int]) -> None:
@@ -177,7 +166,7 @@ def assert_load_survives(job: Job, chroma: Chroma, version: Version, kills: list
 
 
 def test_a_load_outlives_three_kills_of_its_server(job: Job, chroma: Chroma) -> None:
-    assert_load_survives(job, chroma, commit(job, 13_000), kills=[512, 4_000, 8_000])
+    assert_load_survives(job, chroma, commit(job, 6_000), kills=[512, 2_000, 4_000])
 
 
 @pytest.mark.soak
@@ -188,10 +177,11 @@ def test_a_large_load_outlives_three_kills_of_its_server_at_random_moments(job: 
     assert_load_survives(job, chroma, commit(job, 30_000), kills)
 
 
+@pytest.mark.soak
 def test_a_search_outlives_three_kills_of_its_server(job: Job, chroma: Chroma) -> None:
     version, target = commit(job, 3_000, dimension=32), Target(chroma.url, 60)  # few enough to be found exactly
-    store.load(target, version.expected, version.batches, lambda _: None)
-    collection = store.open_collection(target, version.expected)
+    load(target, version.expected, version.batches, lambda _: None)
+    collection = open_collection(target, version.expected)
     calm = collection.search(version.vectors, 3, None, 64)
 
     with ThreadPoolExecutor(1) as pool:
@@ -257,18 +247,19 @@ def test_a_server_that_stops_for_good_ends_a_run_with_3_and_one_line(job: Job, i
 
 def test_a_torn_collection_is_rebuilt_by_load_without_ray_or_torch(job: Job, chroma: Chroma) -> None:
     version, target = commit(job, 3_000, dimension=32), Target(chroma.url, 5)
-    store.load(target, version.expected, version.batches, lambda _: None)
+    load(target, version.expected, version.batches, lambda _: None)
     chroma.kill()
     [vectors] = [file.parent for file in chroma.folder.glob("*/data_level0.bin")]
     shutil.rmtree(vectors)
     chroma.start()
 
-    assert not store.is_loaded(target, version.expected)
-    ended = load_listing_modules(job, chroma__url=chroma.url, chroma__timeout_s=5)
-    assert (ended.code, ended.err, ended.out.splitlines()[-1]) == (0, "", "[]")
+    assert not is_loaded(target, version.expected)
+    ended = job.light("load", chroma__url=chroma.url, chroma__timeout_s=5)
+    assert (ended.code, ended.err, ended.heavy) == (0, "", {"chromadb"})
     version.assert_loaded(target)
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 def test_a_foreign_collection_is_found_before_a_prompt_is_searched_and_replaced_by_load(
     job: Job, index: Path, chroma: Chroma
@@ -281,9 +272,9 @@ def test_a_foreign_collection_is_found_before_a_prompt_is_searched_and_replaced_
     assert (refused.code, len(refused.err.splitlines())) == (DataError.exit_code, 1), refused.err
     assert f"index.collection: {expected.name}" in refused.err
     assert job.staged == []
-    ended = load_listing_modules(job, index__uri=index, chroma__url=chroma.url)
-    assert (ended.code, ended.err, ended.out.splitlines()[-1]) == (0, "", "[]")
-    assert store.is_loaded(target, expected)
+    ended = job.light("load", index__uri=index, chroma__url=chroma.url)
+    assert (ended.code, ended.err, ended.heavy) == (0, "", {"chromadb"})
+    assert is_loaded(target, expected)
 
 
 @pytest.mark.soak

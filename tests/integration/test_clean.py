@@ -2,12 +2,12 @@
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
+from tests.forks import ragjob
 from tests.integration.conftest import Job, S3Job, assert_same, kill_group, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.services, pytest.mark.soak, pytest.mark.timeout(580)]
@@ -34,11 +34,9 @@ def oldest_of(index: Path) -> str:
 
 def clean(job: Job) -> list[str]:
     """Remove all but the newest version and what is needed; the names of what has gone."""
-    process = subprocess.run(
-        [*job.command("clean", keep__versions=1), "--yes"], capture_output=True, text=True, check=True
-    )
-    job.said.append(process.stdout + process.stderr)
-    *lines, count = process.stdout.splitlines()
+    ended = ragjob(*job.arguments("clean", keep__versions=1), "--yes")
+    job.said.append(ended.out + ended.err)
+    *lines, count = ended.out.splitlines()
     assert count == f"{len(lines)} removed"
     return [line.split("  ")[-1].partition(": ")[0].rpartition("/")[2] for line in lines]
 

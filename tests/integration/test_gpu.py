@@ -19,6 +19,7 @@ VLLM_FOR_CUDA = [
 ]
 
 
+@pytest.mark.usefixtures("joined_ray")
 @pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=VLLM_FOR_CUDA)])
 def test_48_prompts_are_answered_on_shares_of_a_gpu_from_the_passages_that_a_processor_finds(
     job: Job, undisturbed: pa.Table, engine: str, tmp_path: Path
@@ -29,5 +30,8 @@ def test_48_prompts_are_answered_on_shares_of_a_gpu_from_the_passages_that_a_pro
     assert (ended.code, ended.err) == (0, "")
     answers = job.answers()
     assert (answers.num_rows, answers["error"].null_count) == (48, 48)
+    assert answers["number"].to_pylist() == list(range(48))
+    assert set(answers["finish_reason"].to_pylist()) <= {"length", "stop"}
+    assert {name.partition("@")[0] for name in answers["generate_model"].to_pylist()} == {str(tmp_path / "model")}
     found, expected = (table["retrieved_ids"].to_pylist() for table in (answers, undisturbed))
     assert sum(ours[0] == theirs[0] for ours, theirs in zip(found, expected, strict=True)) >= 46

@@ -8,17 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from job.errors import DataError
-from job.models.causal_lm import CausalLM
-from job.models.generation import Completion, Failure, Request
-from job.models.openai_api import OpenAIClient, check_api
+from ragjob.engines.base import Completion, Failure, Request
+from ragjob.engines.openai.client import OpenAIClient, check_api
+from ragjob.engines.transformers.generator import CausalLM
+from ragjob.errors import DataError
 from tests.fakes import CORPUS, tiny_qwen2
 from tests.faults import Fault, proxy, refuse
-from tests.integration.conftest import Ended, Job, make_job, wait_until
+from tests.forks import Ended
+from tests.integration.conftest import Job, make_job, wait_until
 from tests.services import VLLMServer
 
 pytestmark = [
     pytest.mark.vllm,
+    pytest.mark.xdist_group("jobs"),  # one server for all
     pytest.mark.timeout(600),
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM isn't installed: make venv-vllm"),
 ]
@@ -112,20 +114,21 @@ def job_of_500(tmp_path: Path) -> Job:
     return make_job(tmp_path, prompts=500)
 
 
-def assert_complete(ended: Ended, job: Job) -> None:
+def assert_complete(ended: Ended, job: Job, rows: int = 500) -> None:
     answers = job.answers()
     assert (ended.code, ended.err) == (0, "")
-    assert (answers.num_rows, answers["error"].null_count) == (500, 500)
-    assert answers["number"].to_pylist() == list(range(500))
+    assert (answers.num_rows, answers["error"].null_count) == (rows, rows)
+    assert answers["number"].to_pylist() == list(range(rows))
     assert set(Counter(answers["prompt_id"].to_pylist()).values()) == {1}
     assert set(answers["finish_reason"].to_pylist()) <= {"length", "stop"}
 
 
 @pytest.mark.ray
 @pytest.mark.services
-def test_500_prompts_are_answered_once(job_of_500: Job, index: Path, server: VLLMServer) -> None:
-    ended = job_of_500("answer", index__uri=index, generate__openai__base_url=f"{server.url}/v1", **SETTINGS)
-    assert_complete(ended, job_of_500)
+@pytest.mark.usefixtures("joined_ray")
+def test_48_prompts_are_answered_once(job: Job, index: Path, server: VLLMServer) -> None:
+    ended = job("answer", index__uri=index, generate__openai__base_url=f"{server.url}/v1", **SETTINGS)
+    assert_complete(ended, job, 48)
 
 
 @pytest.mark.soak

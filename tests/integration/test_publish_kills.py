@@ -1,17 +1,13 @@
 """Attempts that are killed or held up while they publish: the next one ends right, readers see nothing or all."""
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
-import psutil
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.fs
@@ -19,7 +15,9 @@ import pytest
 
 from tests.conftest import files_below
 from tests.faults import Fault, Hold, proxy, stall
-from tests.integration.attempt import COLUMNS, PART_ROWS, PARTS, TOTAL, rows
+from tests.forks import Fork
+from tests.integration import attempt
+from tests.integration.attempt import COLUMNS, ROWS, TOTAL
 from tests.integration.conftest import wait_until
 from tests.services import Bucket
 
@@ -51,7 +49,7 @@ in_bucket = pytest.mark.parametrize("pattern", IN_BUCKET.values(), ids=IN_BUCKET
 
 @pytest.fixture(scope="module")
 def expected() -> pa.Table:
-    return pa.concat_tables([rows(part * PART_ROWS) for part in range(PARTS)]).select(COLUMNS.names)
+    return pa.concat_tables(ROWS.values()).select(COLUMNS.names)
 
 
 @pytest.fixture
@@ -65,9 +63,9 @@ def bucket_of(bucket: Bucket) -> Callable[[str], "ds.Dataset"]:
     return lambda folder: ds.dataset(f"{bucket.name}/{folder}", filesystem=arrow, format="parquet")
 
 
-def start(uri: object, endpoint: str, *signal_at: object) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "tests.integration.attempt", str(uri), endpoint]
-    return subprocess.Popen([*command, *map(str, signal_at)])
+def start(uri: object, endpoint: str, signal_at: tuple[int, str, str] | None = None) -> Fork:
+    """Start an attempt; `signal_at` as in `attempt.main`."""
+    return Fork(attempt.main, str(uri), endpoint, signal_at)
 
 
 @contextmanager
@@ -105,8 +103,8 @@ def test_a_run_killed_at_any_moment_is_ended_by_the_next_attempt(
     tmp_path: Path, expected: pa.Table, event: str, pattern: str
 ) -> None:
     with read_all_along(lambda: ds.dataset(tmp_path / "r1", format="parquet")) as seen:
-        assert start(tmp_path, NOWHERE, signal.SIGKILL.value, event, pattern).wait(60) == -signal.SIGKILL
-        assert start(tmp_path, NOWHERE).wait(60) == 0
+        assert start(tmp_path, NOWHERE, (signal.SIGKILL, event, pattern)).end() == -signal.SIGKILL
+        assert start(tmp_path, NOWHERE).end() == 0
     assert seen == [0, TOTAL]
     assert files_below(tmp_path) == PUBLISHED
     assert ds.dataset(tmp_path, format="parquet").to_table().equals(expected)
@@ -117,11 +115,11 @@ def test_an_attempt_that_wakes_after_another_published_ends_well_and_leaves_noth
     tmp_path: Path, expected: pa.Table, event: str, pattern: str
 ) -> None:
     with read_all_along(lambda: ds.dataset(tmp_path / "r1", format="parquet")) as seen:
-        sleeper = start(tmp_path, NOWHERE, signal.SIGSTOP.value, event, pattern)
-        wait_until(lambda: psutil.Process(sleeper.pid).status() == psutil.STATUS_STOPPED)
-        assert start(tmp_path, NOWHERE).wait(60) == 0
-        sleeper.send_signal(signal.SIGCONT)
-        assert sleeper.wait(60) == 0
+        sleeper = start(tmp_path, NOWHERE, (signal.SIGSTOP, event, pattern))
+        wait_until(sleeper.is_stopped)
+        assert start(tmp_path, NOWHERE).end() == 0
+        sleeper.send(signal.SIGCONT)
+        assert sleeper.end() == 0
     assert seen == [0, TOTAL]
     assert files_below(tmp_path) == PUBLISHED
     assert ds.dataset(tmp_path, format="parquet").to_table().equals(expected)
@@ -135,9 +133,9 @@ def test_a_run_killed_at_any_request_is_ended_by_the_next_attempt(
     with read_all_along(lambda: bucket_of("r1")) as seen, proxy(bucket.server.endpoint, fault) as way:
         killed = start(bucket.uri, way.url)
         wait_until(lambda: fault.done)
-        killed.kill()
-        assert killed.wait(10) == -signal.SIGKILL
-        assert start(bucket.uri, bucket.server.endpoint).wait(60) == 0
+        killed.send(signal.SIGKILL)
+        assert killed.end() == -signal.SIGKILL
+        assert start(bucket.uri, bucket.server.endpoint).end() == 0
     assert seen == [0, TOTAL]
     assert (bucket.keys(), bucket.uploads()) == (PUBLISHED, [])
     assert bucket_of("r1").to_table().equals(expected)
@@ -151,29 +149,29 @@ def test_a_request_that_comes_after_another_attempt_published_does_no_harm(
     with read_all_along(lambda: bucket_of("r1")) as seen, proxy(bucket.server.endpoint, Fault(hold, on=pattern)) as way:
         sleeper = start(bucket.uri, way.url)
         assert hold.arrived.wait(60)
-        os.kill(sleeper.pid, signal.SIGSTOP)
-        assert start(bucket.uri, bucket.server.endpoint).wait(60) == 0
+        sleeper.send(signal.SIGSTOP)
+        assert start(bucket.uri, bucket.server.endpoint).end() == 0
         hold.released.set()
-        os.kill(sleeper.pid, signal.SIGCONT)
-        assert sleeper.wait(60) == 0
+        sleeper.send(signal.SIGCONT)
+        assert sleeper.end() == 0
     assert seen == [0, TOTAL]
     assert (bucket.keys(), bucket.uploads()) == (PUBLISHED, [])
     assert bucket_of("r1").to_table().equals(expected)
 
 
-def overlap(uri: object, endpoint: str, seed: int) -> list[int]:
+def overlap(uri: object, endpoint: str, seed: int) -> list[int | None]:
     """Two attempts at once, in odd trials one of them killed, then a third; how the others ended."""
     moments = random.Random(seed)
     first = start(uri, endpoint)
-    time.sleep(moments.uniform(0, 1.5))
+    time.sleep(moments.uniform(0, 0.5))
     second = start(uri, endpoint)
-    time.sleep(moments.uniform(0, 3))
+    time.sleep(moments.uniform(0, 1))
     killed = [first] * (seed % 2)
-    for process in killed:
-        process.kill()
-        process.wait(10)
-    others = [process for process in (first, second) if process not in killed]
-    return [process.wait(60) for process in [*others, start(uri, endpoint)]]
+    for doomed in killed:
+        doomed.send(signal.SIGKILL)
+        doomed.end()
+    others = [each for each in (first, second) if each not in killed]
+    return [each.end() for each in [*others, start(uri, endpoint)]]
 
 
 seeds = pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(n, marks=pytest.mark.soak) for n in range(3, 20))])

@@ -2,14 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from job.errors import DataError, DependencyError
+from ragjob.errors import DataError, DependencyError
 from tests.faults import Fault, forget, proxy, refuse, reset
 from tests.integration.conftest import SAMPLE, S3Job, assert_same, make_job
 from tests.services import BESIDE, S3Server
@@ -18,12 +16,6 @@ END_S = 500.0
 DEPENDENCY, DATA = DependencyError.exit_code, DataError.exit_code
 SHARED = BESIDE.parents[1] / "data"
 WRITES = "^(PUT|POST) .*/out/"
-HEAVY = {"ray", "torch", "chromadb"}
-LISTING_MODULES = (
-    "import sys; sys.argv[0] = 'ragjob'; from job.cli import main\n"
-    "try: main()\n"
-    f"finally: print(sorted({HEAVY} & set(sys.modules)))"
-)
 
 
 @pytest.fixture
@@ -34,14 +26,10 @@ def strict(s3_server: S3Server) -> None:
 
 def assert_refused_at_once(job: S3Job, code: int, *words: str, **settings: object) -> None:
     """`run` ends with one line that holds `words`, before a model or Ray is loaded and anything written."""
-    arguments = job.command("run", **settings)[3:]
-    ended = subprocess.run(
-        [sys.executable, "-c", LISTING_MODULES, *arguments], capture_output=True, text=True, check=False
-    )
-    job.said.append(ended.stdout + ended.stderr)
-    assert (ended.returncode, len(ended.stderr.splitlines())) == (code, 1), ended.stderr
-    assert [word for word in words if word not in ended.stderr] == [], ended.stderr
-    assert ended.stdout.splitlines()[-1] == "[]"
+    ended = job.light("run", **settings)
+    assert (ended.code, len(ended.err.splitlines())) == (code, 1), ended.err
+    assert [word for word in words if word not in ended.err] == [], ended.err
+    assert ended.heavy == set()
     assert [name for name in job.outputs() if "/_log/" not in name] == []
 
 

@@ -6,9 +6,10 @@ from tests.fakes import tiny_qwen2
 from tests.integration.conftest import Job, make_job
 from tests.integration.test_bad_inputs import SETTINGS, assert_refused
 
-pytestmark = [pytest.mark.ray, pytest.mark.services]
 
-
+@pytest.mark.soak
+@pytest.mark.ray
+@pytest.mark.services
 def test_a_causal_lm_answers_200_prompts(tmp_path_factory: pytest.TempPathFactory, index: object) -> None:
     folder = tmp_path_factory.mktemp("transformers")
     model = tiny_qwen2(folder / "model")

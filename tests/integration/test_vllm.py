@@ -46,7 +46,7 @@ def test_a_run_whose_engine_is_killed_answers_each_prompt_once_and_tells_what_th
     job: Job, index: Path, model: Path
 ) -> None:
     process = job.start("answer", index__uri=index, generate__model=model, **SETTINGS)
-    wait_until(lambda: len(job.staged) >= 2)
+    wait_until(lambda: len(job.staged) >= 2, 400)
     (engine,) = engines(process)
     engine.send_signal(signal.SIGKILL)
     ended = job.end(process)
@@ -56,6 +56,7 @@ def test_a_run_whose_engine_is_killed_answers_each_prompt_once_and_tells_what_th
     assert int(re.findall(r"prompt tokens found in the prefix cache: (\d+)%", ended.out)[0]) > 0
 
 
+@pytest.mark.soak
 def test_an_engine_that_dies_every_time_ends_the_run_with_its_reason_and_keeps_what_is_answered(
     job: Job, index: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -82,7 +83,7 @@ from pathlib import Path
 
 class Finder:
     def find_spec(self, name, path, target=None):
-        if name == "job.models.vllm_engine":
+        if name == "ragjob.engines.vllm.generator":
             sys.meta_path.remove(self)
             from vllm.v1.engine.llm_engine import LLMEngine
             step = LLMEngine.step

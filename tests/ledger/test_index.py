@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job import schema, storage
-from job.errors import DataError
-from job.ledger import IndexLedger, IndexManifest, current_version, set_current
+from ragjob import schema, storage
+from ragjob.errors import DataError
+from ragjob.ledger.index import IndexLedger, IndexManifest, current_version, set_current
 from tests.conftest import files_below
 
 ABOUT: dict[str, Any] = {"fingerprint": "f", "settings": {"chunk.size": 200}, "embed_model": "minilm@1"}
@@ -91,7 +91,7 @@ def test_committed_parts_have_the_designs_columns(index: IndexLedger) -> None:
     parts = list(index.batches(manifest))
     assert [part.column_names for part in parts] == [names] * 2
     assert [part.schema.field("embedding").type for part in parts] == [pa.list_(pa.float32(), 2)] * 2
-    assert sum(part["rows"] for part in manifest.parts) == manifest.chunks
+    assert sum(part.rows for part in manifest.parts) == manifest.chunks
 
 
 def test_documents_are_listed_with_their_chunks_and_first_error(index: IndexLedger, version: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_commit_leaves_only_what_it_lists(index: IndexLedger, version: Path) -
     index.write(chunks({"a": FINE, "c": FINE}))
     (version / "_part-torn.parquet.x7").write_bytes(b"left by a killed writer")
     manifest = index.commit(index.survey(), **ABOUT)
-    listed = [part["name"] for part in manifest.parts]
+    listed = [part.name for part in manifest.parts]
     assert files_below(version) == sorted([*listed, "documents.parquet", "manifest.json"])
 
 
@@ -151,7 +151,7 @@ def test_a_commit_that_was_killed_before_its_manifest_is_made_again_the_same(
     for each in (index, twin):
         each.write(chunks({"a": FINE, "b": HALF}))
         each.write(chunks({"a": FINE, "c": FINE}))
-    monkeypatch.setattr("job.ledger.index.to_json", interrupt)
+    monkeypatch.setattr("ragjob.ledger.index.to_json", interrupt)
     with pytest.raises(KeyboardInterrupt):
         index.commit(index.survey(), **ABOUT)
     monkeypatch.undo()
@@ -172,7 +172,7 @@ def test_a_commit_that_was_killed_after_its_manifest_is_brought_to_its_end(
     assert manifest
     index.settle(manifest)
     assert files_below(version) == sorted(
-        [*(part["name"] for part in manifest.parts), "documents.parquet", "manifest.json"]
+        [*(part.name for part in manifest.parts), "documents.parquet", "manifest.json"]
     )
     assert index.errors()["document_id"].to_pylist() == ["b"]
 
@@ -230,6 +230,14 @@ def test_a_late_writers_part_isnt_read(index: IndexLedger) -> None:
     index.commit(index.survey(), **ABOUT)
     index.write(chunks({"a": FINE, "b": FINE}))
     assert committed_ids(index) == ["a0", "a1"]
+
+
+def test_documents_that_hold_nothing_are_counted_by_their_empty_text(index: IndexLedger) -> None:
+    rows = chunks({"a": FINE, "b": BAD, "c": BAD, "d": HALF}).to_pylist()
+    empty = [row | {"text": ""} if row["document_id"] == "b" else row for row in rows]
+    index.write(pa.Table.from_pylist(empty, chunks({}).schema))
+    index.write(chunks({"e": FINE}))
+    assert [part.empty for part in index.survey()] == [0, 0, 1]
 
 
 def test_a_version_without_a_chunk_is_refused(index: IndexLedger) -> None:

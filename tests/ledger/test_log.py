@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from job.errors import DataError
-from job.ledger.log import AttemptLog
+from ragjob.errors import DataError, Defect
+from ragjob.ledger.log import AttemptLog
 
-log = logging.getLogger("job.somewhere")
+log = logging.getLogger("ragjob.somewhere")
 
 
 def kept(folder: Path) -> list[dict[str, Any]]:
@@ -42,6 +42,7 @@ def test_what_the_job_logs_is_kept_as_json_lines(tmp_path: Path) -> None:
         (DataError("corpus.uri: gone"), "corpus.uri: gone", 4),
         (KeyboardInterrupt(), "stopped", 130),
         (ValueError("what"), "ValueError: what", 1),
+        (Defect("Traceback\n  in a worker\nTypeError: what"), "TypeError: what", 1),
     ],
 )
 def test_the_log_of_a_failed_attempt_ends_with_its_error_and_exit_code(
@@ -53,6 +54,15 @@ def test_the_log_of_a_failed_attempt_ends_with_its_error_and_exit_code(
     assert (last["level"], last["event"], last["exit_code"]) == ("error", event, code)
 
 
+def test_the_log_of_an_attempt_that_met_a_bug_has_its_traceback(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^what$"):
+        run(tmp_path / "here", ValueError("what"))
+    with pytest.raises(Defect):
+        run(tmp_path / "in a worker", Defect("Traceback\n  in a worker\nTypeError: what"))
+    assert re.search(r'test_log.py", line \d+, in run\n    raise error\n', kept(tmp_path / "here")[-1]["traceback"])
+    assert kept(tmp_path / "in a worker")[-1]["traceback"] == "Traceback\n  in a worker\nTypeError: what"
+
+
 def test_a_log_is_named_by_its_attempts_start_and_process(tmp_path: Path) -> None:
     with AttemptLog(str(tmp_path)):
         log.info("started")
@@ -62,7 +72,7 @@ def test_a_log_is_named_by_its_attempts_start_and_process(tmp_path: Path) -> Non
 
 
 def test_a_log_is_kept_now_and_then_for_the_case_of_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("job.ledger.log.KEEP_S", 0)
+    monkeypatch.setattr("ragjob.ledger.log.KEEP_S", 0)
     with AttemptLog(str(tmp_path)):
         log.info("started")
         assert [event["event"] for event in kept(tmp_path)] == ["started"]
@@ -88,12 +98,12 @@ def test_a_log_that_cant_be_written_hides_no_error(tmp_path: Path) -> None:
 
 
 def test_what_is_logged_after_an_attempt_isnt_in_its_log(tmp_path: Path) -> None:
-    before = logging.getLogger("job").level
+    before = logging.getLogger("ragjob").level
     with AttemptLog(str(tmp_path)):
         log.info("started")
     log.info("late")
     assert [event["event"] for event in kept(tmp_path)] == ["started"]
-    assert logging.getLogger("job").level == before
+    assert logging.getLogger("ragjob").level == before
 
 
 def test_text_that_isnt_unicode_is_kept_as_far_as_it_goes(tmp_path: Path) -> None:

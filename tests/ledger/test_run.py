@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job import schema, storage
-from job.errors import DataError, DependencyError
-from job.ledger import RunLedger, RunManifest
+from ragjob import schema, storage
+from ragjob.errors import DataError, DependencyError
+from ragjob.ledger.run import RunLedger, RunManifest
 from tests.conftest import files_below
 
 COLUMNS = schema.answers(pa.schema([("topic", pa.string())]))
@@ -40,7 +40,7 @@ def run(tmp_path: Path) -> RunLedger:
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Publishing goes through seven prompts at a time."""
-    monkeypatch.setattr("job.ledger.run.WINDOW", 7)
+    monkeypatch.setattr("ragjob.ledger.run.WINDOW", 7)
 
 
 def published(run: RunLedger) -> list[tuple[str, str | None, str | None]]:
@@ -278,7 +278,7 @@ def test_whatever_attempts_staged_the_next_one_answers_each_prompt_once(
     assert left == sorted(set(range(TOTAL)) - fine)
     run.write(answers(*left, attempt="second"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("job.ledger.run.WINDOW", 7)
+        patch.setattr("ragjob.ledger.run.WINDOW", 7)
         run.publish(TOTAL, COLUMNS)
     by = {True: "first", False: "second"}
     assert published(run) == [(f"prompt {at}", f"{at} by {by[at in fine]}", None) for at in range(TOTAL)]

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from job.models.embedder import Embedder, Vectors
+from ragjob.models.embedder import Embedder, Vectors
 from tests.fakes import CORPUS, tiny_qwen2
 from tests.storage.conftest import s3
 

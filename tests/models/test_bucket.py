@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from job import storage
-from job.config import S3
-from job.errors import DataError, DependencyError
-from job.models import bucket as bucket_module
-from job.models import sizes
-from job.models.bucket import find_in_bucket
-from job.models.files import Source
-from job.models.tokenizer import open_tokenizer
+from ragjob import storage
+from ragjob.config import S3
+from ragjob.errors import DataError, DependencyError
+from ragjob.models import bucket as bucket_module
+from ragjob.models import sizes
+from ragjob.models.bucket import find_in_bucket
+from ragjob.models.files import Source
+from ragjob.models.tokenizer import open_tokenizer
 from tests.conftest import files_below
 from tests.faults import Answer, Connection, Fault, Forward, Proxy, Request, proxy, stall
 from tests.services import Bucket
@@ -36,7 +36,7 @@ USED = ["1_Pooling/config.json", "config.json", "model.safetensors", "tokenizer.
 # What a worker does: it is told how to reach S3, and given the model.
 FETCH = """
 import pickle, sys
-from job import storage
+from ragjob import storage
 s3, model = pickle.load(open(sys.argv[1], "rb"))
 storage.configure(s3)
 print(model.files.fetch())
@@ -105,6 +105,15 @@ def test_the_files_that_loading_takes_are_fetched_into_the_cache(
     assert folder == tmp_path / "models" / f"tiny.v2-{found.revision}"
     assert files_below(folder) == USED
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_relative_cache_is_the_same_folder_wherever_a_worker_runs(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = find(model, Path("cache"))
+    monkeypatch.chdir("/")
+    assert Path(source.files.fetch()) == tmp_path / "cache" / f"tiny.v2-{source.revision}"
 
 
 def test_a_model_that_is_cached_is_not_asked_for_again(way: Proxy, model: str, tmp_path: Path) -> None:

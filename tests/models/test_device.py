@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from job.errors import DependencyError
-from job.models import device
-from job.models.device import ENCODER, GENERATOR, choose_dtype, pick_device, run_batches
+from ragjob.errors import DependencyError
+from ragjob.models import device
+from ragjob.models.device import ENCODER, GENERATOR, choose_dtype, pick_device, run_batches
 from tests.fakes import ScarceDevice
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
-from job.errors import EngineDied, SettingsError
-from job.models.embedder import Embedder, Vectors, move
+from ragjob.errors import EngineDied, SettingsError
+from ragjob.models.embedder import Embedder, Vectors, move
 
 
 def open_embedder(

@@ -1,6 +1,6 @@
 import pytest
 
-from job.models.files import used, weights
+from ragjob.models.files import used, weights
 
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors", "model.safetensors.index.json"]
 

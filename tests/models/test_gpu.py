@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from job.models.embedder import Vectors
-from job.models.generation import Completion, Failure, Request
+from ragjob.engines.base import Completion, Failure, Request
+from ragjob.models.embedder import Vectors
+from tests.engines.transformers.test_generator import open_model
 from tests.fakes import CORPUS
-from tests.models.test_causal_lm import open_model
 from tests.models.test_embedder import neighbours, open_embedder
 
 pytestmark = [
@@ -107,7 +107,7 @@ def test_two_vllm_engines_that_start_together_on_a_quarter_of_a_gpu_keep_to_it(q
 
 def answer_on_a_quarter(model: Path) -> tuple[list[Completion | Failure], float]:
     """What vLLM answers on a quarter of a GPU, and how much of the GPU this process took, to a hundredth."""
-    from job.models.vllm_engine import VLLMEngine
+    from ragjob.engines.vllm.generator import VLLMEngine
 
     how = {"dtype": "float32", "max_new_tokens": 8, "temperature": 0.0, "threads": 1, "gpus": 0.25}
     engine = VLLMEngine(str(model), arguments={"enforce_eager": True, "enable_prefix_caching": False}, **how)

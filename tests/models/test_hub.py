@@ -10,12 +10,12 @@ import huggingface_hub
 import pytest
 from huggingface_hub import constants, errors
 
-from job.errors import DataError, DependencyError
-from job.models import hub as hub_module
-from job.models import sizes
-from job.models.files import Source
-from job.models.hub import find_on_hub
-from job.models.tokenizer import open_tokenizer
+from ragjob.errors import DataError, DependencyError
+from ragjob.models import hub as hub_module
+from ragjob.models import sizes
+from ragjob.models.files import Source
+from ragjob.models.hub import find_on_hub
+from ragjob.models.tokenizer import open_tokenizer
 from tests.models.fake_hub import NAME, FakeHub, serve
 
 KEY = "embed.model"

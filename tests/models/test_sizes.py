@@ -3,10 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from job.errors import DataError
-from job.models.files import Source
-from job.models.folder import find_folder
-from job.models.sizes import DEFAULT_DIMENSION, context_tokens, dimension, kv_bytes_a_token, max_tokens, weights_bytes
+from ragjob.errors import DataError
+from ragjob.models.files import Source
+from ragjob.models.folder import find_folder
+from ragjob.models.sizes import (
+    DEFAULT_DIMENSION,
+    context_tokens,
+    dimension,
+    kv_bytes_a_token,
+    max_tokens,
+    weights_bytes,
+)
 
 KEY = "embed.model"
 INDEX = "model.safetensors.index.json"

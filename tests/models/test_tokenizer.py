@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from job.errors import DataError
-from job.models.folder import find_folder
-from job.models.tokenizer import count_tokens, open_tokenizer
+from ragjob.errors import DataError
+from ragjob.models.folder import find_folder
+from ragjob.models.tokenizer import count_tokens, open_tokenizer
 
 
 def test_long_texts_are_counted_whole_although_minilms_file_truncates(tokenizer: Tokenizer) -> None:

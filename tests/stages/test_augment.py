@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from job.config import Augment
-from job.models.files import Source
-from job.models.tokenizer import count_tokens
-from job.stages import augment
-from job.stages.augment import AugmentStage
+from ragjob.models.files import Source
+from ragjob.models.tokenizer import count_tokens
+from ragjob.stages import augment
+from ragjob.stages.augment import AugmentStage
+from ragjob.stages.settings import Augment
 from tests.fakes import tiny_tokenizer
 
 BARE = "{context}{prompt}"

@@ -3,11 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job import schema
-from job.config import Chunk
-from job.models.files import Source
-from job.stages import chunk
-from job.stages.chunk import ChunkStage
+from ragjob import schema
+from ragjob.documents.settings import Chunk
+from ragjob.models.files import Source
+from ragjob.stages import chunk
+from ragjob.stages.chunk import ChunkStage
 
 LINES = Chunk(strategy="line")
 
@@ -38,7 +38,7 @@ def test_each_line_longer_than_min_chars_is_a_chunk_without_its_margins(by_line:
 def test_lines_end_at_line_feeds_only(text: str, min_chars: int) -> None:
     chunks = ChunkStage(Chunk(strategy="line", min_chars=min_chars), None)(documents(text))
     kept = [line.strip() for line in text.split("\n") if len(line.strip()) > min_chars]
-    assert chunks["text"].to_pylist() == (kept or [None])
+    assert chunks["text"].to_pylist() == (kept or [""])
 
 
 def test_chunks_are_numbered_and_named_by_document(by_line: ChunkStage) -> None:
@@ -64,6 +64,7 @@ def test_a_document_without_a_passage_is_one_row_that_says_so(
     chunks = chunk.make(Chunk(strategy=strategy, min_chars=12), embedding_model)(documents(text, "a line long enough"))
     assert chunks["document_id"].to_pylist() == ["document-0", "document-1"]
     assert chunks["error"].to_pylist() == ["no passage of more than 12 characters", None]
+    assert chunks["text"].to_pylist() == ["", "a line long enough"]
 
 
 def test_a_document_with_an_error_keeps_it(by_line: ChunkStage) -> None:
@@ -71,6 +72,11 @@ def test_a_document_with_an_error_keeps_it(by_line: ChunkStage) -> None:
     assert chunks.select(["text", "error"]).to_pylist() == [
         {"text": None, "error": "file isn't UTF-8: byte 3 is wrong"}
     ]
+
+
+def test_a_document_that_holds_nothing_keeps_its_empty_text(by_line: ChunkStage) -> None:
+    chunks = by_line(documents("", error="text is blank"))
+    assert chunks.select(["text", "error"]).to_pylist() == [{"text": "", "error": "text is blank"}]
 
 
 def test_a_document_that_cant_be_cut_is_an_error_while_its_neighbours_stay(by_line: ChunkStage) -> None:

@@ -3,11 +3,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from job import schema
-from job.config import Embed
-from job.errors import DataError
-from job.models.folder import find_folder
-from job.stages.embed import EmbedStage, make_for_prompts
+from ragjob import schema
+from ragjob.errors import DataError
+from ragjob.models.folder import find_folder
+from ragjob.models.settings import Embed
+from ragjob.stages.embed import EmbedChunks, EmbedPrompts, make_for_prompts
 from tests.fakes import POISON, embed_lengths, tiny_qwen2
 
 ERRORS = pa.field("error", pa.string())
@@ -15,7 +15,7 @@ ERRORS = pa.field("error", pa.string())
 
 def embed(texts: list[str | None], errors: list[str | None]) -> pa.Table:
     rows = pa.table({"text": texts, "error": pa.array(errors, pa.string())})
-    return EmbedStage(embed_lengths, 2, "text")(rows)
+    return EmbedChunks(embed_lengths, 2)(rows)
 
 
 def test_each_row_gets_the_embedding_of_its_text() -> None:
@@ -24,8 +24,17 @@ def test_each_row_gets_the_embedding_of_its_text() -> None:
     assert rows["embedding"].to_pylist() == [[1, 1], [3, 1]]
 
 
+def test_each_prompt_gets_the_embedding_of_its_question() -> None:
+    prompts = pa.table({"prompt": ["why?"], "error": pa.nulls(1, pa.string())})
+    assert EmbedPrompts(embed_lengths, 2)(prompts)["embedding"].to_pylist() == [[4, 1]]
+
+
 def test_rows_with_an_error_have_no_embedding() -> None:
     assert embed([None, "bcd"], ["text is null", None])["embedding"].to_pylist() == [None, [3, 1]]
+
+
+def test_the_embeddings_of_a_block_without_a_good_row_have_their_type() -> None:
+    assert embed([None], ["text is null"]).field("embedding").type == schema.embedded(2).field(0).type
 
 
 @pytest.mark.parametrize(

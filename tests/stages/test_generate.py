@@ -1,34 +1,8 @@
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pyarrow as pa
-import pytest
 
-from job import schema
-from job.config import Embed, Generate, GeneratePool
-from job.errors import DataError
-from job.models.folder import find_folder
-from job.stages.generate import KEEP_MEMORY, GenerateStage, blocks_at_once, environment, make
-from tests.fakes import POISON, REFUSED, EchoGenerator, tiny_qwen2
-
-# Prints the page faults of the last of 20 blocks of 64 MB, 16,384 pages, that another thread than the first one frees.
-FREE_BLOCKS = """
-from concurrent.futures import ThreadPoolExecutor
-from resource import RUSAGE_SELF, getrusage
-
-import numpy as np
-
-def faults():
-    before = getrusage(RUSAGE_SELF).ru_minflt
-    np.ones(2**23)
-    return getrusage(RUSAGE_SELF).ru_minflt - before
-
-with ThreadPoolExecutor(1) as other:
-    print([other.submit(faults).result() for _ in range(20)][-1])
-"""
+from ragjob import schema
+from ragjob.stages.generate import GenerateStage
+from tests.fakes import POISON, REFUSED, EchoGenerator
 
 
 def generate(*questions: str, errors: list[str | None] | None = None) -> pa.Table:
@@ -65,45 +39,3 @@ def test_a_prompt_that_the_engine_refuses_is_an_error_and_computed_once() -> Non
     rows = generate("a", REFUSED, "c")
     assert rows["error"].to_pylist() == [None, "not that", None]
     assert rows["answer"].to_pylist() == ["system|asked: a|a|['about a']", None, "system|asked: c|c|['about c']"]
-
-
-@pytest.mark.parametrize(
-    ("settings", "rows", "blocks"),
-    [
-        (Generate(), 256, 1),
-        (Generate(engine="transformers"), 256, 1),
-        (Generate(engine="vllm"), 256, 2),
-        (Generate(engine="vllm", vllm={"max_num_seqs": 1000}), 256, 5),
-        (Generate(engine="openai"), 256, 2),
-        (Generate(engine="openai"), 10, 5),
-    ],
-)
-def test_an_engine_that_batches_by_itself_has_the_next_block_before_it_runs_empty(
-    settings: Generate, rows: int, blocks: int
-) -> None:
-    assert blocks_at_once(settings, rows) == blocks
-
-
-def test_a_model_that_cant_be_loaded_is_named_with_its_setting(tmp_path: Path) -> None:
-    config = json.loads((tiny_qwen2(tmp_path) / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(config | {"model_type": "unheard_of", "architectures": []}))
-    model, settings = find_folder(str(tmp_path), "generate.model"), Generate(engine="transformers")
-    with pytest.raises(DataError, match=rf"^generate.model: {tmp_path} can't be loaded \([^\n]*name another model$"):
-        make(settings, "system", Embed(), model, "float32", threads=1)
-
-
-@pytest.mark.parametrize("engine", ["transformers", "vllm"])
-def test_processes_that_compute_on_a_processor_keep_their_memory(engine: str) -> None:
-    assert environment(Generate(engine=engine)) == KEEP_MEMORY
-    assert environment(Generate(engine=engine, pool=GeneratePool(num_gpus=0.5))) == {}
-
-
-@pytest.mark.parametrize("engine", ["extractive", "openai"])
-def test_engines_that_hold_no_causal_lm_need_no_environment(engine: str) -> None:
-    assert environment(Generate(engine=engine)) == {}
-
-
-def test_memory_that_a_batch_frees_is_kept_for_the_next() -> None:
-    program = [sys.executable, "-c", FREE_BLOCKS]
-    found = subprocess.run(program, env=os.environ | KEEP_MEMORY, capture_output=True, text=True, check=True)
-    assert int(found.stdout) < 1000

@@ -4,10 +4,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from job import schema
-from job.config import Corpus, Prompts
-from job.inputs import Inputs, plan_slices, scan_corpus, scan_prompts
-from job.stages.read import ReadDocuments, ReadPrompts
+from ragjob import schema
+from ragjob.documents.settings import Corpus, Prompts
+from ragjob.documents.units import Inputs, plan_slices, scan_corpus, scan_prompts
+from ragjob.stages.read import ReadDocuments, ReadPrompts
 from tests.conftest import WriteFiles, parquet
 
 ALL = 10**9
@@ -59,19 +59,19 @@ def test_a_text_file_is_a_document_named_by_its_path(documents: Read) -> None:
 def test_a_row_of_a_table_is_a_document_named_by_path_and_row(
     documents: Read, name: str, content: bytes, ids: list[str]
 ) -> None:
-    found = documents({name: content})
-    assert [d["text"] for d in found] == ["one", "two"]
-    assert [d["document_id"] for d in found] == ids
+    read = documents({name: content})
+    assert [d["text"] for d in read] == ["one", "two"]
+    assert [d["document_id"] for d in read] == ids
 
 
 def test_a_document_is_named_by_its_id_column(documents: Read) -> None:
-    found = documents({"a.csv": b"text,id\none,007\n"}, Corpus(id_column="id"))
-    assert [d["document_id"] for d in found] == ["007"]
+    read = documents({"a.csv": b"text,id\none,007\n"}, Corpus(id_column="id"))
+    assert [d["document_id"] for d in read] == ["007"]
 
 
 def test_documents_that_are_done_arent_read_again(documents: Read) -> None:
-    found = documents({"a.csv": b"text\none\ntwo\n", "b.md": b"three"}, done=("a.csv#0", "b.md"))
-    assert [d["text"] for d in found] == ["two"]
+    read = documents({"a.csv": b"text\none\ntwo\n", "b.md": b"three"}, done=("a.csv#0", "b.md"))
+    assert [d["text"] for d in read] == ["two"]
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,9 @@ def test_documents_that_are_done_arent_read_again(documents: Read) -> None:
     [
         ({"a.md": b"caf\xe9"}, "caf\ufffd", "file isn't UTF-8: byte 3 is wrong"),
         ({"a.csv": b"text\ncaf\xe9\n"}, "caf\ufffd", "text isn't UTF-8: byte 3 is wrong"),
-        ({"a.csv": b'text\n" "\n'}, " ", "text is blank"),
-        ({"a.jsonl": b'{"text": null}'}, None, "text is null"),
-        ({"a.jsonl": b'{"text": "a"}\n{"body": "a"}'}, None, "text is null"),
+        ({"a.csv": b'text\n" "\n'}, "", "text is blank"),
+        ({"a.jsonl": b'{"text": null}'}, "", "text is null"),
+        ({"a.jsonl": b'{"text": "a"}\n{"body": "a"}'}, "", "text is null"),
         ({"a.jsonl": b'{"text": "a"}\n{'}, None, "line isn't JSON: Expecting property name"),
     ],
 )
@@ -109,8 +109,8 @@ def test_a_document_that_cant_be_read_is_a_row_with_an_error(
     ],
 )
 def test_prompts_of_every_format_are_read_in_order(prompts: Read, files: dict[str, bytes]) -> None:
-    found = prompts(files)
-    assert [(p["_position"], p["prompt"], p["error"]) for p in found] == [
+    read = prompts(files)
+    assert [(p["_position"], p["prompt"], p["error"]) for p in read] == [
         (0, "one", None),
         (1, "two", None),
         (2, "three", None),
@@ -120,14 +120,14 @@ def test_prompts_of_every_format_are_read_in_order(prompts: Read, files: dict[st
 @pytest.mark.parametrize("rows", [1, 3, 4, 100])
 def test_units_across_row_groups_and_files_read_each_prompt_once_in_order(prompts: Read, rows: int) -> None:
     tables = [pa.table({"prompt": [f"{name}{number}" for number in range(11)]}) for name in "ab"]
-    found = prompts({"a.parquet": parquet(tables[0], rows=4), "b.parquet": parquet(tables[1], rows=5)}, rows=rows)
-    assert [p["prompt"] for p in found] == [f"{name}{number}" for name in "ab" for number in range(11)]
-    assert [p["_position"] for p in found] == list(range(22))
+    read = prompts({"a.parquet": parquet(tables[0], rows=4), "b.parquet": parquet(tables[1], rows=5)}, rows=rows)
+    assert [p["prompt"] for p in read] == [f"{name}{number}" for name in "ab" for number in range(11)]
+    assert [p["_position"] for p in read] == list(range(22))
 
 
 def test_a_prompts_id_is_the_digest_of_path_row_and_text(prompts: Read) -> None:
-    found = prompts({"a.txt": b"why?\n\nwhy?\n"})
-    assert [p["prompt_id"] for p in found] == [schema.digest("a.txt", 0, "why?"), schema.digest("a.txt", 2, "why?")]
+    read = prompts({"a.txt": b"why?\n\nwhy?\n"})
+    assert [p["prompt_id"] for p in read] == [schema.digest("a.txt", 0, "why?"), schema.digest("a.txt", 2, "why?")]
 
 
 def test_a_prompts_id_is_that_of_its_id_column_in_every_format(prompts: Read) -> None:
@@ -158,19 +158,19 @@ def test_a_prompt_that_cant_be_asked_is_a_row_with_an_error(
 
 
 def test_a_malformed_line_keeps_its_place_though_it_has_no_id(prompts: Read) -> None:
-    found = prompts({"a.jsonl": b'{"prompt": "a", "id": "x"}\n{'}, Prompts(id_column="id"))
-    assert [p["prompt_id"] for p in found] == ["x", schema.digest("a.jsonl", 1, None)]
+    read = prompts({"a.jsonl": b'{"prompt": "a", "id": "x"}\n{'}, Prompts(id_column="id"))
+    assert [p["prompt_id"] for p in read] == ["x", schema.digest("a.jsonl", 1, None)]
 
 
 def test_other_columns_pass_through_and_are_null_where_a_file_lacks_them(prompts: Read) -> None:
-    found = prompts(
+    read = prompts(
         {
             "a.jsonl": b'{"prompt": "a", "year": 1931, "tags": ["x"], "at": {"line": 1}}',
             "b.jsonl": b'{"prompt": "b", "year": 1931.5, "at": {"stop": 2}}',
             "c.txt": b"c\n",
         }
     )
-    assert [(p["year"], p["tags"], p["at"]) for p in found] == [
+    assert [(p["year"], p["tags"], p["at"]) for p in read] == [
         (1931.0, ["x"], {"line": 1, "stop": None}),
         (1931.5, None, {"line": None, "stop": 2}),
         (None, None, None),

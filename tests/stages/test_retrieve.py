@@ -1,24 +1,25 @@
 import pyarrow as pa
 
-from job import schema
-from job.config import Retrieve
-from job.stages.retrieve import RetrieveStage
+from ragjob import schema
+from ragjob.retrieval.dense import DenseRetriever
+from ragjob.retrieval.settings import Retrieval
+from ragjob.stages.retrieve import RetrieveStage
 from tests.fakes import LengthCollection, embed_lengths
 
 
 def retrieve(lengths: list[int], errors: list[str | None] | None = None, **settings: float) -> pa.Table:
     vectors = embed_lengths(["x" * length for length in lengths])
     columns = {
-        "prompt_id": [str(length) for length in lengths],
+        "prompt": ["x" * length for length in lengths],
         "error": pa.array(errors or [None] * len(lengths), pa.string()),
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 2),
     }
-    return RetrieveStage(LengthCollection(), Retrieve(**settings))(pa.table(columns))
+    return RetrieveStage(DenseRetriever(LengthCollection(), Retrieval(**settings)))(pa.table(columns))
 
 
 def test_each_prompt_gets_its_own_passages_best_first() -> None:
     found = retrieve([1, 2], top_k=2)
-    assert found.schema.names == ["prompt_id", "error", *schema.RETRIEVED.names]
+    assert found.schema.names == ["prompt", "error", *schema.RETRIEVED.names]
     assert found["retrieved_ids"].to_pylist() == [["1@0.9", "1@0.6"], ["2@0.9", "2@0.6"]]
     assert found["retrieved_scores"].type == pa.list_(pa.float32())
 

@@ -3,9 +3,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from job import schema
-from job.ledger import IndexLedger, RunLedger
-from job.stages.write import WriteAnswers, WriteChunks
+from ragjob import schema
+from ragjob.ledger.index import IndexLedger
+from ragjob.ledger.run import RunLedger
+from ragjob.stages.write import WriteAnswers, WriteChunks
 
 
 def test_chunks_are_staged_and_their_errors_handed_on(tmp_path: Path) -> None:
@@ -37,7 +38,9 @@ def test_answers_are_staged_with_what_they_came_from(tmp_path: Path) -> None:
         {"_position": 1, "prompt_id": "2", "error": "prompt is null"},
     ]
     prompts = pa.Table.from_pylist(rows, pa.schema([known.field(name) for name in fields]))
-    receipt = WriteAnswers(run, columns, ("minilm@1", "qwen@2", "v1", "r1"))(prompts)
+    receipt = WriteAnswers(
+        run, columns, dict(zip(schema.PROVENANCE.names, ["minilm@1", "qwen@2", "v1", "r1"], strict=True))
+    )(prompts)
     run.publish(2, columns)
     staged = pq.read_table(run.answers)
     assert receipt.to_pydict() == {"error": [None, "prompt is null"]}

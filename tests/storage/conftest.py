@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from job import storage
-from job.config import S3
+from ragjob import storage
+from ragjob.config import S3
 from tests.services import Bucket, s3_choice
 
 

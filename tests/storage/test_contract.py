@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from job import storage
-from job.errors import DataError, SettingsError
-from job.storage import join, list_inputs
+from ragjob import storage
+from ragjob.errors import DataError, SettingsError
+from ragjob.storage import join, list_inputs
 
 SUFFIXES = (".txt", ".md")
 FILES = ["b.txt", "a.md", "sub/c.txt", "sub/deep/d.txt", "Z.txt", "picture.png", ".git/e.txt", "_tmp/f.txt"]

@@ -8,9 +8,9 @@ from threading import Event
 
 import pytest
 
-from job import storage
-from job.errors import DependencyError
-from job.storage import list_inputs
+from ragjob import storage
+from ragjob.errors import DependencyError
+from ragjob.storage import list_inputs
 
 SUFFIXES = (".txt", ".md")
 LISTINGS = 5000

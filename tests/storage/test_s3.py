@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from job import storage
-from job.config import S3
-from job.errors import DataError, DependencyError
-from job.storage.s3_client import client
-from job.storage.s3_read import TAIL_BYTES
-from job.storage.s3_upload import PART_BYTES, Upload, part_bytes
+from ragjob import storage
+from ragjob.config import S3
+from ragjob.errors import DataError, DependencyError
+from ragjob.storage.s3_client import client
+from ragjob.storage.s3_read import TAIL_BYTES
+from ragjob.storage.s3_upload import PART_BYTES, Upload, part_bytes
 from tests.conftest import parquet
 from tests.faults import Fault, Proxy, forget, proxy, refuse, reset
 from tests.services import Bucket
@@ -129,9 +129,9 @@ def test_publishing_and_reading_hold_a_part_in_memory_whatever_the_size(s3: Buck
 READER = """
 import json, resource, sys
 from collections import Counter
-from job import storage
-from job.config import S3
-from job.storage.s3_client import client
+from ragjob import storage
+from ragjob.config import S3
+from ragjob.storage.s3_client import client
 requests = Counter()
 def count(event_name, **_):
     requests[event_name.rpartition(".")[2]] += 1
@@ -161,8 +161,8 @@ def test_twenty_thousand_objects_take_as_many_requests_and_no_more_memory(s3: Bu
 
 UPLOADER = """
 import os, sys, time
-from job import storage
-from job.config import S3
+from ragjob import storage
+from ragjob.config import S3
 storage.configure(S3(endpoint_url=sys.argv[1]))
 storage.publish(sys.argv[2], lambda file: [file.write(bytes(9 * 2**20)), print(flush=True), time.sleep(60)])
 """

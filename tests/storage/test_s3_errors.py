@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from job import storage
-from job.config import S3
-from job.errors import DataError, DependencyError, RagjobError
+from ragjob import storage
+from ragjob.config import S3
+from ragjob.errors import DataError, DependencyError, RagjobError
 from tests.conftest import parquet
 from tests.faults import Answer, Fault, Harm, Proxy, cut, proxy, refuse, reset, stall
 from tests.services import Bucket

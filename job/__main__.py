@@ -1,5 +1,0 @@
-"""`python -m job` is `ragjob`."""
-
-from job.cli import main
-
-main()

@@ -1,0 +1,179 @@
+"""The commands, one function each. They import what they need when they run: `--help` takes none of it."""
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ragjob.cli.output import out
+from ragjob.errors import SettingsError
+
+if TYPE_CHECKING:
+    from ragjob.commands.report import Report
+    from ragjob.config import JobSettings
+
+CommandName = Literal["index", "load", "answer", "run"]  # a test compares them with the registry's
+
+app = typer.Typer(
+    help="Answer a file of prompts from a corpus, in batch: each prompt exactly once, with its sources.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings file; `job.yaml` here, if there is one.")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, as `a.b=value`. Repeat it for more.")
+]
+Command = Annotated[CommandName, typer.Option(help="Command to check for.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
+
+
+@app.command()
+def plan(config: Config = None, assign: Assignments = None, command: Command = "run") -> None:
+    """Check everything that a command needs, without starting it.
+
+    Example: `ragjob plan --config job.yaml --set embed.pool.max=4`
+    """
+    from ragjob.cli.report import show_plan
+    from ragjob.commands.registry import COMMANDS
+
+    plan = COMMANDS[command].of(_settings(config, assign)).plan()
+    show_plan(plan)
+    plan.require()
+
+
+@app.command()
+def index(config: Config = None, assign: Assignments = None, quiet: Quiet = False) -> None:
+    """Chunk and embed a corpus into a version below index.uri.
+
+    Example: `ragjob index --set corpus.uri=books/ --set index.uri=index`
+    """
+    _execute("index", _settings(config, assign), quiet=quiet)
+
+
+@app.command()
+def load(config: Config = None, assign: Assignments = None, quiet: Quiet = False) -> None:
+    """Load an index version into Chroma and verify it there.
+
+    Example: `ragjob load --set index.uri=index --set chroma.url=http://localhost:8000`
+    """
+    _execute("load", _settings(config, assign), quiet=quiet)
+
+
+@app.command()
+def answer(config: Config = None, assign: Assignments = None, quiet: Quiet = False) -> None:
+    """Answer prompts from an index that is there already.
+
+    Example: `ragjob answer --config job.yaml --set prompts.uri=questions.csv`
+    """
+    _execute("answer", _settings(config, assign), quiet=quiet)
+
+
+@app.command()
+def run(config: Config = None, assign: Assignments = None, quiet: Quiet = False) -> None:
+    """Index the corpus, then answer the prompts from it.
+
+    Example: `ragjob run --config job.yaml`
+    """
+    _execute("run", _settings(config, assign), quiet=quiet)
+
+
+@app.command()
+def clean(
+    config: Config = None,
+    assign: Assignments = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove what is listed.")] = False,
+) -> None:
+    """List what jobs left that nothing needs any more, or remove it.
+
+    Example: `ragjob clean --config job.yaml --yes`
+    """
+    from ragjob.cli.report import show_leftovers
+    from ragjob.commands.api import clean
+
+    show_leftovers(clean(_settings(config, assign), remove=yes), removed=yes)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the index and the answers go.")] = Path("ragjob-demo"),
+    quiet: Quiet = False,
+) -> None:
+    """Answer 34 questions about a small corpus that comes with the program.
+
+    Example: `ragjob demo --folder /tmp/demo`
+    """
+    from ragjob.cli.demo import demo_settings, show_answers
+
+    show_answers(_execute("run", demo_settings(folder), quiet=quiet).answers)
+
+
+@app.command()
+def submit(
+    file: Annotated[Path, typer.Argument(help="Manifest with a RayJob, or the chart's values.")],
+    chart: Annotated[Path | None, typer.Option(help="Folder of the chart: FILE holds values for it.")] = None,
+    release: Annotated[str, typer.Option(help="Name of the release, with --chart.")] = "ragjob",
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="By default the context's.")] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Create it, and don't wait for its end.")] = False,
+) -> None:
+    """Run the job on Kubernetes: create a RayJob, follow it, and exit as the job does.
+
+    Example: `ragjob submit values.yaml --chart helm/ragjob`
+    """
+    from ragjob.kubernetes.submit import read_manifest, render, submit
+
+    documents = render(file, chart, release, namespace) if chart else read_manifest(file)
+    submitted = submit(documents, namespace)
+    print(f"RayJob {submitted.name} in namespace {submitted.namespace}; to stop it: {submitted.stop}", flush=True)
+    if not detach:
+        submitted.follow(lambda line: print(line, flush=True))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of the settings.
+
+    Example: `ragjob schema > ragjob.schema.json`
+    """
+    from ragjob.config import JobSettings
+
+    print(json.dumps(JobSettings.model_json_schema(), indent=2))
+
+
+@app.command()
+def init(file: Annotated[Path, typer.Argument(help="File to write.")] = Path("job.yaml")) -> None:
+    """Write a commented settings file to start from.
+
+    Example: `ragjob init job.yaml`
+    """
+    from ragjob.cli.starter import STARTER
+
+    try:
+        with file.open("x", encoding="utf-8") as new:
+            new.write(STARTER)
+    except OSError as error:
+        raise SettingsError(f"{file}: {error.strerror}; name another file") from error
+    out.print(f"Wrote {file}. Set the four uris in it, then: ragjob plan && ragjob run")
+
+
+def _settings(config: Path | None, assign: list[str] | None) -> "JobSettings":
+    from ragjob.config import load_settings
+
+    here = Path("job.yaml")
+    return load_settings(config or (here if here.is_file() else None), assign or [])
+
+
+def _execute(command: CommandName, settings: "JobSettings", *, quiet: bool) -> "Report":
+    from ragjob.cli.progress import progress
+    from ragjob.cli.report import show_summary
+    from ragjob.commands.registry import COMMANDS
+
+    start = time.monotonic()
+    with progress(quiet=quiet) as observe:
+        report = COMMANDS[command].of(settings).execute(observe)
+    if not quiet:
+        show_summary(report, time.monotonic() - start)
+    return report

@@ -1,0 +1,68 @@
+"""What a command prints at its end."""
+
+from typing import TYPE_CHECKING
+
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.table import Column, Table
+
+from ragjob.cli.output import out
+
+if TYPE_CHECKING:
+    from ragjob.commands.report import Leftover, Report
+    from ragjob.planning.checks import Plan
+
+FIGURES = ("rows", "errors", "worker s", "rows/s")
+
+
+def show_summary(report: "Report", seconds: float) -> None:
+    """Print what was done, what it took, and what failed."""
+    what = "prompts" if report.answers else "chunks"
+    if report.already_done:
+        out.print(f"Already done: {report.rows:,} {what}, nothing was started.")
+    else:
+        if report.costs:
+            out.print(_costs(report))
+        kept = f", {report.kept:,} of them kept from an earlier attempt" if report.kept else ""
+        out.print(f"{report.rows:,} {what}, {report.errors:,} errors, {seconds:.1f} s{kept}")
+    if report.failures:
+        out.print(*(f"  {name}: {error}" for name, error in report.failures), sep="\n", markup=False)
+    if report.answers:
+        out.print(f"tokens: {report.prompt_tokens:,} in prompts, {report.completion_tokens:,} in answers")
+        if report.cached_share:
+            out.print(f"prompt tokens found in the prefix cache: {report.cached_share:.0%}")
+        out.print(f"answers: {report.answers}", markup=False)
+    out.print(f"index version: {report.version}")
+
+
+def show_plan(plan: "Plan") -> None:
+    """Print a line for each check."""
+    from ragjob.planning.checks import Failed
+
+    for check in plan.checks:
+        mark = "[red]✗[/red]" if isinstance(check, Failed) else "[green]✓[/green]"
+        out.print(mark, f"{check.name:<8}", escape(check.line))
+
+
+def show_leftovers(leftovers: list["Leftover"], *, removed: bool) -> None:
+    """Print a line for each leftover, and what became of them."""
+    for leftover in leftovers:
+        line = f"{leftover.kind:<10} {_size(leftover):>15}  {leftover.address}: {leftover.reason}"
+        out.print(line, markup=False)
+    hint = "; `ragjob clean --yes` removes what is listed" if leftovers and not removed else ""
+    out.print(f"{len(leftovers):,} {'removed' if removed else 'could go'}{hint}")
+
+
+def _costs(report: "Report") -> Table:
+    """What each stage took."""
+    table = Table("stage", *(Column(name, justify="right") for name in FIGURES), box=None)
+    for cost in report.costs:
+        rate = cost.rows / cost.seconds if cost.seconds else 0
+        table.add_row(cost.stage, f"{cost.rows:,}", f"{cost.errors:,}", f"{cost.seconds:.1f}", f"{rate:,.0f}")
+    return table
+
+
+def _size(leftover: "Leftover") -> str:
+    if leftover.size is None:
+        return ""
+    return f"{leftover.size:,} vectors" if leftover.kind == "collection" else decimal(leftover.size)

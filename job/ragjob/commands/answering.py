@@ -1,0 +1,130 @@
+"""Answer what a run has left, and publish it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pyarrow as pa
+
+from ragjob import schema
+from ragjob.commands.flows import answer_steps
+from ragjob.commands.indexing import make
+from ragjob.commands.report import Report, log_start, logged, report_of_run
+from ragjob.commands.serving import expected, load_missing, serving
+from ragjob.documents.units import plan_slices, without
+from ragjob.errors import Defect, RagjobError, TooManyFailures
+from ragjob.ledger.index import set_current
+from ragjob.ledger.run import Mask
+from ragjob.models.capacity import Resources
+from ragjob.planning.checks import Plan
+from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
+from ragjob.planning.packing import free_tasks
+from ragjob.retrieval.chroma.expected import Target
+from ragjob.runtime import cluster
+from ragjob.runtime.flow import execute
+from ragjob.runtime.progress import Observe
+from ragjob.stages.cost import Cost
+
+NO_LIMIT = 2**62
+
+
+def answer(command: str, index: CommittedIndex, task: AnswerTask, plan: Callable[[], Plan], observe: Observe) -> Report:
+    """Answer from an index version that is there; load it first where the server lacks it."""
+    with _attempt(command, task, plan) as size:
+        index.require()
+        with serving(index.settings.chroma) as server, cluster.running(size):
+            target = server()
+            costs = load_missing(index, target, observe)
+            report = _answer(command, index, task, size, target, costs, observe)
+        return logged(report)
+
+
+def index_and_answer(
+    command: str,
+    index: PendingIndex | CommittedIndex,
+    task: AnswerTask,
+    plan: Callable[[], Plan],
+    observe: Observe,
+) -> Report:
+    """Answer from an index version, made first if it isn't committed; it becomes the current one."""
+    with _attempt(command, task, plan) as size:
+        if isinstance(index, CommittedIndex):
+            index.require()
+        with serving(index.settings.chroma) as server, cluster.running(size):
+            made, costs = make(index, size, observe)
+            target = server()
+            costs += load_missing(made, target, observe)
+            set_current(made.ledger.uri, made.ledger.version)
+            report = _answer(command, made, task, size, target, costs, observe)
+        return logged(report)
+
+
+@contextmanager
+def _attempt(command: str, task: AnswerTask, plan: Callable[[], Plan]) -> Iterator[Resources]:
+    """Keep the log of an attempt at a run, which begins once all checks of `plan` pass. Gives the cluster's size.
+
+    Raises what the plan finds, and `DataError` when another run is under way under the run's name.
+    """
+    with task.ledger.log():
+        log_start(command, task.version, task.ledger.run_id)
+        checked = plan()
+        checked.require()
+        task.ledger.claim(task.version)
+        yield checked.size
+
+
+def _answer(
+    command: str,
+    index: CommittedIndex,
+    task: AnswerTask,
+    size: Resources,
+    target: Target,
+    costs: list[Cost],
+    observe: Observe,
+) -> Report:
+    """Answer what has no answer yet from an index that is loaded at `target`, and publish the run.
+
+    `costs` are those of making and loading the index. Raises `TooManyFailures` before anything is published.
+    """
+    if published := task.ledger.published():  # by another attempt, since this one began
+        return report_of_run(command, task, published, costs)
+    total = task.inputs.rows
+    kept = 0
+    try:
+        answered, staged = task.ledger.progress(total)
+        kept = int(np.count_nonzero(answered))
+        # Failed rows are tried again, unless they are all that is left and few enough.
+        if not staged.all() or _too_many(task, answered):
+            steps = answer_steps(index, task, size, target, expected(index))
+            tasks = free_tasks(task.settings, "answer", size)
+            costs = costs + execute(_left(task, answered), steps, tasks, task.settings.s3, observe)
+            answered = task.ledger.progress(total)[0]
+        if problem := _too_many(task, answered):
+            raise problem
+    except Defect:
+        raise
+    except RagjobError:
+        # Another attempt may have been faster, and have swept what this one still needed.
+        if task.ledger.published() is None:
+            raise
+    published = task.ledger.publish(total, schema.answers(task.inputs.passed))
+    return report_of_run(command, task, published, costs, kept=kept)
+
+
+def _left(task: AnswerTask, answered: Mask) -> list[pa.Table]:
+    """Units of the prompts that have no answer yet."""
+    slices = plan_slices(task.inputs.segments, task.settings.commit_rows, NO_LIMIT)
+    return [unit for whole in slices if (unit := without(whole, answered)).num_rows]
+
+
+def _too_many(task: AnswerTask, answered: Mask) -> TooManyFailures | None:
+    """The error when more prompts have no answer than the settings allow."""
+    total, most = len(answered), task.settings.errors.max_rate
+    failed = total - int(np.count_nonzero(answered))
+    if failed / total <= most:
+        return None
+    first = task.ledger.staged_errors(1)
+    return TooManyFailures(
+        f"errors.max_rate: {failed:,} of {total:,} prompts failed, more than {most:.1%}; "
+        f"the first is {': '.join(first[0]) if first else 'unknown'}"
+    )

@@ -1,0 +1,74 @@
+"""The two flows, each one list of steps."""
+
+from ragjob import schema
+from ragjob.models.capacity import Resources, threads
+from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
+from ragjob.retrieval import MODES
+from ragjob.retrieval.chroma.expected import Expected, Target
+from ragjob.runtime.flow import Step
+from ragjob.stages import augment, chunk, embed, generate, retrieve
+from ragjob.stages.augment import AugmentStage
+from ragjob.stages.chunk import ChunkStage
+from ragjob.stages.embed import EmbedChunks, EmbedPrompts
+from ragjob.stages.generate import GenerateStage
+from ragjob.stages.read import ReadDocuments, ReadPrompts
+from ragjob.stages.retrieve import RetrieveStage
+from ragjob.stages.write import WriteAnswers, WriteChunks
+
+
+def index_steps(index: PendingIndex, size: Resources) -> list[Step]:
+    """From units of the corpus to parts of an index version."""
+    settings, model, ledger = index.settings, index.embedder, index.ledger
+    corpus, chunks, embedding, done = settings.corpus, settings.chunk, settings.embed, ledger.done()
+    count = threads(embedding.pool, size)
+    return [
+        Step([ReadDocuments, ChunkStage], lambda: [ReadDocuments(corpus, done), chunk.make(chunks, model)]),
+        Step(
+            [EmbedChunks],
+            lambda: [embed.make_for_chunks(embedding, model, ledger.settle_dtype, count)],
+            embedding.pool,
+            at_once=embed.BLOCKS_AT_ONCE,
+        ),
+        Step([WriteChunks], lambda: [WriteChunks(ledger)]),
+    ]
+
+
+def answer_steps(
+    index: CommittedIndex, task: AnswerTask, size: Resources, target: Target, expected: Expected
+) -> list[Step]:
+    """From units of the prompts to parts of a run."""
+    settings, ledger, engine, embedder = task.settings, task.ledger, task.engine, task.embedder
+    # Sections alone travel to the workers.
+    prompts, embedding, filling, answering = settings.prompts, settings.embed, settings.augment, settings.generate
+    mode, passed, dtype = MODES[settings.retrieve.mode](settings.retrieve), task.inputs.passed, index.manifest.dtype
+    embedding_threads, answering_threads = threads(embedding.pool, size), threads(answering.pool, size)
+    provenance = {
+        "embed_model": index.manifest.embed_model,
+        "generate_model": engine.label,
+        "index_version": index.manifest.version,
+        "run_id": ledger.run_id,
+    }
+    return [
+        Step([ReadPrompts], lambda: [ReadPrompts(prompts, passed)]),
+        Step(
+            [EmbedPrompts],
+            lambda: [embed.make_for_prompts(embedding, embedder, dtype, embedding_threads)],
+            embedding.pool,
+            at_once=embed.BLOCKS_AT_ONCE,
+        ),
+        Step(
+            [RetrieveStage, AugmentStage],
+            lambda: [retrieve.make(mode, target, expected), augment.make(filling, engine.measure)],
+            settings.retrieve.pool,
+            at_once=retrieve.BLOCKS_AT_ONCE,
+        ),
+        Step(
+            [GenerateStage],
+            lambda: [generate.make(engine, filling.system, dtype, answering_threads)],
+            answering.pool,
+            at_once=engine.blocks_at_once(settings.commit_rows),
+            retries=answering.max_engine_restarts,
+            environment=engine.environment(),
+        ),
+        Step([WriteAnswers], lambda: [WriteAnswers(ledger, schema.answers(passed), provenance)]),
+    ]

@@ -1,0 +1,53 @@
+"""`index`: chunk and embed a corpus into a version; load it where a Chroma server lasts.
+
+What it computes with is imported once there is work.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from ragjob.commands.report import Report, log_start, logged, report_of_index
+from ragjob.config import JobSettings
+from ragjob.ledger.index import current_version
+from ragjob.planning.identity import CommittedIndex, PendingIndex, identify_index
+from ragjob.retrieval.chroma.settings import lasts
+from ragjob.runtime.progress import Observe, silent
+
+if TYPE_CHECKING:
+    from ragjob.planning.checks import Plan
+
+
+@dataclass(frozen=True)
+class Index:
+    """Chunk and embed the corpus into a version below `index.uri`; load it where a Chroma server lasts."""
+
+    index: PendingIndex | CommittedIndex
+    name: ClassVar[str] = "index"
+
+    @classmethod
+    def of(cls, settings: JobSettings) -> Self:
+        """The command on these settings. Raises when the corpus, the model or a setting isn't there."""
+        return cls(identify_index(settings, cls.name))
+
+    def plan(self) -> "Plan":
+        """Check what it needs."""
+        from ragjob.planning.checks import plan_index
+
+        return plan_index(self.index)
+
+    def execute(self, observe: Observe = silent) -> Report:
+        """Do what is left to do."""
+        index = self.index
+        if isinstance(index, CommittedIndex):
+            index.ledger.settle(index.manifest)
+            if not lasts(index.settings.chroma) and current_version(index.ledger.uri) == index.ledger.version:
+                return replace(report_of_index(self.name, index, []), already_done=True)
+        from ragjob.commands.indexing import make_and_load
+
+        log_start(self.name, index.ledger.version)
+        plan = self.plan()
+        plan.require()
+        if isinstance(index, CommittedIndex):
+            index.require()
+        made, costs = make_and_load(index, plan.size, observe)
+        return logged(replace(report_of_index(self.name, made, costs), already_done=made is index and not costs))

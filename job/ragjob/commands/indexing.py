@@ -1,0 +1,95 @@
+"""Make an index version, commit it, and load it."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+
+from ragjob import schema
+from ragjob.commands.flows import index_steps
+from ragjob.commands.serving import load_missing, serving
+from ragjob.documents.units import plan_slices
+from ragjob.errors import DataError, Defect, DependencyError, RagjobError, TooManyFailures
+from ragjob.ledger.index import IndexManifest, Part, set_current
+from ragjob.models.capacity import Resources
+from ragjob.planning.identity import CommittedIndex, PendingIndex
+from ragjob.planning.packing import free_tasks
+from ragjob.retrieval.chroma.settings import lasts
+from ragjob.runtime import cluster
+from ragjob.runtime.flow import execute
+from ragjob.runtime.progress import Observe
+from ragjob.stages.cost import Cost
+
+CHUNK_BYTES = 800  # text of a chunk, about: sizes the units of the corpus
+
+
+def make_and_load(
+    index: PendingIndex | CommittedIndex, size: Resources, observe: Observe
+) -> tuple[CommittedIndex, list[Cost]]:
+    """The committed version, made and loaded where need be, and what that took; it becomes the current one."""
+    chroma = index.settings.chroma
+    with ExitStack() as started:
+        servers = [started.enter_context(serving(chroma))] if lasts(chroma) else []
+        stop_ray = started.enter_context(_ray_to_make(index, size))
+        made, costs = make(index, size, observe)
+        stop_ray()
+        for server in servers:
+            costs += load_missing(made, server(), observe)
+    set_current(made.ledger.uri, made.ledger.version)
+    return made, costs
+
+
+def _ray_to_make(index: PendingIndex | CommittedIndex, size: Resources) -> AbstractContextManager[Callable[[], object]]:
+    """Ray for the time of the block, if there is an index to make. Gives a function that ends it early."""
+    return cluster.running(size) if isinstance(index, PendingIndex) else nullcontext(lambda: None)
+
+
+def make(index: PendingIndex | CommittedIndex, size: Resources, observe: Observe) -> tuple[CommittedIndex, list[Cost]]:
+    """The committed version, and what it took to make it, if it had to be made."""
+    if isinstance(index, CommittedIndex):
+        return index, []
+    index.ledger.take_up()
+    limit = index.settings.commit_rows
+    slices = list(plan_slices(index.segments, limit, limit * CHUNK_BYTES))
+    tasks = free_tasks(index.settings, "index", size)
+    try:
+        costs = execute(slices, index_steps(index, size), tasks, index.settings.s3, observe)
+        manifest = _commit(index)
+    except Defect:
+        raise
+    except RagjobError:
+        # Another attempt may have been faster, and have swept what this one still needed.
+        faster = index.ledger.manifest()
+        if faster is None:
+            raise
+        index.ledger.settle(faster)
+        costs, manifest = [], faster
+    return CommittedIndex(index.settings, index.embedder, index.ledger, manifest), costs
+
+
+def _commit(index: PendingIndex) -> IndexManifest:
+    parts = index.ledger.survey()
+    _check_complete(index, parts)
+    _check_documents(index, parts)
+    fingerprint = schema.digest(index.facts)
+    return index.ledger.commit(parts, fingerprint=fingerprint, settings=index.facts, embed_model=index.embedder.label)
+
+
+def _check_complete(index: PendingIndex, parts: list[Part]) -> None:
+    """Raise when a document is in no part: `clean` takes those of an attempt that was given up long ago."""
+    lost = sum(segment.rows for segment in index.segments) - sum(part.documents.num_rows for part in parts)
+    if lost > 0:
+        raise DependencyError(f"index.uri: the parts of {lost:,} documents were removed meanwhile; run it again")
+
+
+def _check_documents(index: PendingIndex, parts: list[Part]) -> None:
+    """Raise when too large a share of the documents failed, one that failed in part counting by that part."""
+    documents = [document for part in parts for document in part.documents.to_pylist()]
+    failed = [document for document in documents if document["failed_count"]]
+    if sum(part.empty for part in parts) == len(documents):
+        raise DataError(f"corpus.uri: no text to index in {index.settings.corpus.uri}; name files with text in them")
+    share = sum(d["failed_count"] / (d["failed_count"] + d["chunk_count"]) for d in failed) / len(documents)
+    if share > index.settings.errors.max_rate:
+        first = failed[0]
+        raise TooManyFailures(
+            f"errors.max_rate: {share:.1%} of {len(documents):,} documents failed, more than "
+            f"{index.settings.errors.max_rate:.1%}; the first is {first[schema.DOCUMENT_ID]}: {first[schema.ERROR]}"
+        )

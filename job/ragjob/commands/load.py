@@ -1,0 +1,46 @@
+"""`load`: load a committed index version into Chroma, and make it the current one."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from ragjob.commands.report import Report, log_start, logged
+from ragjob.config import JobSettings
+from ragjob.ledger.index import set_current
+from ragjob.planning.identity import CommittedIndex, find_index
+from ragjob.runtime.progress import Observe, silent
+
+if TYPE_CHECKING:
+    from ragjob.planning.checks import Plan
+
+
+@dataclass(frozen=True)
+class Load:
+    """Load a committed index version into a Chroma server that lasts, and verify it there."""
+
+    index: CommittedIndex
+    name: ClassVar[str] = "load"
+
+    @classmethod
+    def of(cls, settings: JobSettings) -> Self:
+        """The command on these settings. Raises when the index isn't there, or doesn't fit them."""
+        return cls(find_index(settings, cls.name))
+
+    def plan(self) -> "Plan":
+        """Check what it needs."""
+        from ragjob.planning.checks import plan_load
+
+        return plan_load(self.index)
+
+    def execute(self, observe: Observe = silent) -> Report:
+        """Load it, whatever the server has."""
+        from ragjob.commands.serving import load_all, serving
+
+        index = self.index
+        index.ledger.settle(index.manifest)
+        log_start(self.name, index.ledger.version)
+        self.plan().require()
+        index.require()
+        with serving(index.settings.chroma) as server:
+            cost = load_all(index, server(), observe)
+        set_current(index.ledger.uri, index.ledger.version)
+        return logged(Report(self.name, index.ledger.version, rows=index.chunks, errors=0, costs=[cost]))

@@ -1,0 +1,125 @@
+"""How a command ended."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from ragjob import schema
+from ragjob.ledger.run import RunManifest
+from ragjob.planning.identity import AnswerTask, CommittedIndex
+from ragjob.stages.cost import Cost
+
+__all__ = ["Cost", "Leftover", "Report", "log_start", "logged", "report_of_index", "report_of_run"]
+
+log = logging.getLogger(__name__)
+
+LISTED_ERRORS = 10
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """Something that a job left and nothing needs any more.
+
+    Attributes:
+        kind: `staging` of a run, a `version` of an index, a `collection` in Chroma, or an unfinished `upload`.
+        address: its uri; of a collection, its name.
+        reason: why it could go.
+        size: in bytes; of a collection, in vectors; None where it isn't known.
+        remove: removes it and tells whether it is gone: what a job has needed again since it was found stays.
+    """
+
+    kind: Literal["staging", "collection", "version", "upload"]
+    address: str
+    reason: str
+    size: int | None
+    remove: Callable[[], bool] = field(compare=False, repr=False)
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a command ended.
+
+    Attributes:
+        command: its name: `index`, `load`, `answer` or `run`.
+        version: the index version that was made, loaded or answered from.
+        rows: prompts of the run; where nothing was answered, chunks of the index version.
+        errors: prompts with an error; where nothing was answered, documents with one.
+        already_done: whether all of it had been done before, and nothing was started.
+        run_id: the run's name; empty where nothing was answered.
+        answers: uri of the run's `answers.parquet`; empty where nothing was answered.
+        kept: prompts whose answers an earlier attempt had staged.
+        prompt_tokens: tokens in the prompts of the whole run, as the engine counts them.
+        completion_tokens: tokens in its answers.
+        costs: what each stage that ran spent.
+        failures: ids and errors of the first failed prompts or documents, ten at most.
+    """
+
+    command: str
+    version: str
+    rows: int
+    errors: int
+    already_done: bool = False
+    run_id: str = ""
+    answers: str = ""
+    kept: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    costs: list[Cost] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def cached_share(self) -> float:
+        """Share of the prompt tokens that this attempt's engine found in its prefix cache."""
+        read = sum(cost.prompt_tokens for cost in self.costs)
+        return sum(cost.cached_tokens for cost in self.costs) / read if read else 0.0
+
+
+def report_of_index(command: str, index: CommittedIndex, costs: list[Cost]) -> Report:
+    """The report of a version that is committed."""
+    errors = index.ledger.errors().slice(0, LISTED_ERRORS)
+    failures = list(zip(errors[schema.DOCUMENT_ID].to_pylist(), errors[schema.ERROR].to_pylist(), strict=True))
+    manifest = index.manifest
+    return Report(
+        command, manifest.version, rows=manifest.chunks, errors=manifest.failed, costs=costs, failures=failures
+    )
+
+
+def report_of_run(
+    command: str,
+    task: AnswerTask,
+    published: RunManifest,
+    costs: list[Cost] | None = None,
+    *,
+    kept: int = 0,
+    already_done: bool = False,
+) -> Report:
+    """The report of a run whose answers are there, by this attempt or another; nothing else of it is left."""
+    task.ledger.sweep()
+    return Report(
+        command,
+        task.version,
+        rows=published.rows,
+        errors=published.errors,
+        already_done=already_done,
+        run_id=task.ledger.run_id,
+        answers=task.ledger.answers,
+        kept=kept,
+        prompt_tokens=published.prompt_tokens,
+        completion_tokens=published.completion_tokens,
+        costs=costs or [],
+        failures=task.ledger.errors(LISTED_ERRORS) if published.errors else [],
+    )
+
+
+def log_start(command: str, version: str, run_id: str = "") -> None:
+    """Say in the log that an attempt begins."""
+    log.info("started", extra={"command": command, "index_version": version, "run_id": run_id})
+
+
+def logged(report: Report) -> Report:
+    """`report`, once the log has it."""
+    for cost in report.costs:
+        log.info("stage", extra=asdict(cost))
+    log.info("done", extra={"rows": report.rows, "errors": report.errors, "kept": report.kept})
+    return report

@@ -1,0 +1,44 @@
+"""`run`: index the corpus, then answer the prompts from it. What it computes with is imported once there is work."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from ragjob.commands.report import Report, report_of_run
+from ragjob.config import JobSettings, require
+from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex, identify_index, identify_run
+from ragjob.runtime.progress import Observe, silent
+
+if TYPE_CHECKING:
+    from ragjob.planning.checks import Plan
+
+
+@dataclass(frozen=True)
+class Run:
+    """Index the corpus, then answer the prompts from that version."""
+
+    index: PendingIndex | CommittedIndex
+    task: AnswerTask
+    name: ClassVar[str] = "run"
+
+    @classmethod
+    def of(cls, settings: JobSettings) -> Self:
+        """The command on these settings. Raises when an input, a model or a setting isn't there."""
+        require(settings, cls.name, "corpus.uri", "prompts.uri", "index.uri", "output.uri")
+        index = identify_index(settings, cls.name)
+        return cls(index, identify_run(settings, cls.name, index.ledger.version, index.embedder))
+
+    def plan(self) -> "Plan":
+        """Check what both need."""
+        from ragjob.planning.checks import plan_answer
+
+        return plan_answer(self.index, self.task)
+
+    def execute(self, observe: Observe = silent) -> Report:
+        """Do what is left to do: both flows share one Ray and one Chroma server."""
+        if isinstance(self.index, CommittedIndex):
+            self.index.ledger.settle(self.index.manifest)
+        if published := self.task.ledger.published():
+            return report_of_run(self.name, self.task, published, already_done=True)
+        from ragjob.commands.answering import index_and_answer
+
+        return index_and_answer(self.name, self.index, self.task, self.plan, observe)

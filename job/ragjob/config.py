@@ -1,0 +1,231 @@
+"""Every setting of the job: `job.yaml`, `RAGJOB__A__B` variables and `--set a.b=v`, in rising precedence.
+
+Each package defines its sections; this module joins them into one tree.
+"""
+
+import difflib
+import os
+from collections.abc import Iterator
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+from pydantic_settings import SettingsError as SourceError
+
+from ragjob.documents.settings import Chunk, Corpus, Prompts
+from ragjob.engines import ENGINES
+from ragjob.engines.settings import Generation
+from ragjob.errors import SettingsError
+from ragjob.ledger.settings import Index, Keep, Output
+from ragjob.models.settings import Embed, Models
+from ragjob.retrieval import MODES
+from ragjob.retrieval.chroma.settings import Chroma
+from ragjob.retrieval.settings import Retrieval
+from ragjob.settings import Decides, Section, setting, with_all
+from ragjob.stages.settings import Augment
+from ragjob.storage.settings import S3
+
+ENV_PREFIX = "RAGJOB__"
+NONE = "null"  # what a variable or an assignment says to unset a key
+
+if TYPE_CHECKING:
+
+    class Generate(Generation): ...
+
+    class Retrieve(Retrieval): ...
+
+else:
+    Generate = with_all(Generation, "Generate", "engine", ENGINES, __name__)
+    Retrieve = with_all(Retrieval, "Retrieve", "mode", MODES, __name__)
+
+
+class Errors(Section):
+    max_rate: float = setting(
+        0.1,
+        decides=Decides.NEITHER,
+        description="share of failed prompts (for index: documents) above which nothing is published",
+        ge=0,
+        le=1,
+    )
+
+
+class Cluster(Section):
+    """What the cluster may grow to. By default what Ray sees: here, or where RAY_ADDRESS points."""
+
+    cpus: float | None = setting(
+        None, decides=Decides.NEITHER, description="CPUs it may grow to; what Ray sees by default", gt=0
+    )
+    gpus: float | None = setting(
+        None, decides=Decides.NEITHER, description="GPUs it may grow to; what Ray sees by default", ge=0
+    )
+    nodes: int | None = setting(
+        None, decides=Decides.NEITHER, description="nodes it may grow to; what Ray sees by default", ge=1
+    )
+    gpu_gb: float | None = setting(
+        None,
+        decides=Decides.NEITHER,
+        description="memory of its smallest GPU in GB, by which GPUs are planned",
+        gt=0,
+    )
+
+
+class JobSettings(BaseSettings):
+    """All settings of a job, in sections: the keys, defaults and meanings are those of the README's settings table.
+
+    A key that isn't given is taken from its environment variable, as `RAGJOB__CHUNK__SIZE`, or has its default.
+    Unknown keys and bad values raise pydantic's `ValidationError`. Once made, settings can't be changed.
+
+    >>> JobSettings(corpus={"uri": "books/"}).chunk.size
+    200
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_parse_none_str=NONE, extra="forbid", frozen=True
+    )
+
+    run_id: str | None = setting(
+        None,
+        decides=Decides.NEITHER,
+        description="name of the run; a digest by default",
+        pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}$",
+    )
+    commit_rows: int = setting(
+        256, decides=Decides.NEITHER, description="rows of a staged part: what a kill can cost", ge=1
+    )
+    corpus: Corpus = Corpus()
+    prompts: Prompts = Prompts()
+    index: Index = Index()
+    output: Output = Output()
+    chroma: Chroma = Chroma()
+    chunk: Chunk = Chunk()
+    embed: Embed = Embed()
+    retrieve: Retrieve = Retrieve()
+    augment: Augment = Augment()
+    generate: Generate = Generate()
+    models: Models = Models()
+    errors: Errors = Errors()
+    cluster: Cluster = Cluster()
+    s3: S3 = S3()
+    keep: Keep = Keep()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls)
+
+
+def load_settings(file: Path | None, assignments: list[str]) -> JobSettings:
+    """Read settings as the command line does: from a file, the environment and assignments; the later wins.
+
+    Args:
+        file: a YAML file such as `job.yaml`, or None for no file.
+        assignments: texts `a.b=v`, as `--set` takes them; the value `null` unsets a key.
+
+    Returns:
+        The settings, checked.
+
+    Raises:
+        SettingsError: a key is unknown, a value is malformed, or the file can't be read.
+    """
+    if file is not None:
+        _check_yaml(file)
+
+    class FromFile(JobSettings):  # pydantic-settings takes its file from the class
+        model_config = SettingsConfigDict(yaml_file=file)
+
+    _check_variables()
+    try:
+        return FromFile(**_tree(assignments))
+    except ValidationError as error:
+        raise SettingsError("; ".join(_explain(item) for item in error.errors())) from error
+    except SourceError as error:
+        raise SettingsError(f"environment: {error}; set its keys one by one, as {ENV_PREFIX}CORPUS__URI") from error
+
+
+def require(settings: JobSettings, command: str, *keys: str) -> None:
+    """Raise `SettingsError` for the first of `keys` that isn't set."""
+    for key in keys:
+        required(attrgetter(key)(settings), key, command)
+
+
+def required(value: str | None, key: str, command: str) -> str:
+    """`value`, which is that of `key`. Raises `SettingsError` where it isn't set."""
+    if value is None:
+        raise SettingsError(f"{key}: required by `{command}`; set it in job.yaml or with --set {key}=...")
+    return value
+
+
+def keys_of(model: type[BaseModel] = JobSettings, prefix: str = "") -> Iterator[str]:
+    """Yield every key with its section: `run_id`, `corpus.uri`, ..."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from keys_of(field.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _check_yaml(file: Path) -> None:
+    try:
+        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file}: can't be read ({error}); `ragjob init` writes one") from error
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict | None) or not all(isinstance(key, str) for key in tree or {}):
+        raise SettingsError(f"{file}: must hold keys and values, `ragjob init` shows how")
+
+
+def _check_variables() -> None:
+    # pydantic-settings passes over variables whose first part it doesn't know.
+    for variable in os.environ:
+        if variable.upper().startswith(ENV_PREFIX):
+            key = variable[len(ENV_PREFIX) :].lower().replace("__", ".")
+            if key.split(".")[0] not in JobSettings.model_fields:
+                raise SettingsError(f"{variable}: {_unknown(key)}")
+
+
+def _tree(assignments: list[str]) -> dict[str, Any]:
+    root: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {assignment}: write it as a.b=value")
+        node = root
+        *sections, name = key.strip().split(".")
+        for section in sections:
+            node = node.setdefault(section, {})
+            if not isinstance(node, dict):
+                raise SettingsError(f"--set {assignment}: {section} is a value, not a section")
+        # Text, as from a variable: YAML would make a date of a run_id and a mapping of "Answer: briefly".
+        node[name] = None if value == NONE else value
+    return root
+
+
+def _explain(item: Any) -> str:
+    key = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"{key}: {_unknown(key)}"
+    message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if item["type"] in ("value_error", "missing"):
+        return f"{key}: {message}"
+    return f"{key}: {message[0].lower()}{message[1:]}, got {item['input']!r}"
+
+
+def _unknown(key: str) -> str:
+    near = difflib.get_close_matches(key, list(keys_of()), n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else "`ragjob schema` lists the keys"
+    return f"unknown setting; {hint}"

@@ -1,0 +1,62 @@
+"""The formats of files that documents and prompts are read from: a line each, by the end of a file's name.
+
+All else that is known of a format stands in its module, which is imported once such a file is read.
+"""
+
+from collections import ChainMap
+from collections.abc import Mapping
+from functools import cache
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ragjob.documents.readers.base import DocumentReader, TableReader
+
+# Each row is a document or a prompt.
+TABLES = {
+    ".jsonl": "ragjob.documents.readers.jsonl:JSONLines",
+    ".csv": "ragjob.documents.readers.csv:CSV",
+    ".parquet": "ragjob.documents.readers.parquet:Parquet",
+}
+# Each file is a document.
+FILES = {
+    ".txt": "ragjob.documents.readers.text:TextFile",
+    ".md": "ragjob.documents.readers.text:TextFile",
+}
+# Each line is a prompt.
+LINES = {".txt": "ragjob.documents.readers.text:Lines"}
+# Views of the above: the last map comes first.
+DOCUMENTS = ChainMap(TABLES, FILES)
+PROMPTS = ChainMap(TABLES, LINES)
+
+
+def document_reader(path: str) -> "DocumentReader | TableReader":
+    """The reader of a file of the corpus."""
+    reader: DocumentReader | TableReader = _reader(_format(path, DOCUMENTS))
+    return reader
+
+
+def prompt_reader(path: str) -> "TableReader":
+    """The reader of a file of prompts."""
+    reader: TableReader = _reader(_format(path, PROMPTS))
+    return reader
+
+
+def listed(formats: Mapping[str, str]) -> str:
+    """Their suffixes, as a sentence has them.
+
+    >>> listed({".txt": "", ".md": "", ".csv": ""})
+    '.txt, .md or .csv'
+    """
+    *others, last = formats
+    return f"{', '.join(others)} or {last}"
+
+
+def _format(path: str, formats: Mapping[str, str]) -> str:
+    """Where the reader of a file stands: the one place that tells formats apart. Upper and lower case differ."""
+    return next(reader for suffix, reader in formats.items() if path.endswith(suffix))
+
+
+@cache
+def _reader(name: str) -> Any:
+    return resolve_name(name)()

@@ -1,0 +1,54 @@
+"""Settings of the corpus, of the prompts, and of how documents are cut into chunks."""
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from ragjob.documents.readers import DOCUMENTS, PROMPTS, listed
+from ragjob.settings import Decides, Section, Uri, setting
+
+
+class Corpus(Section):
+    uri: Uri | None = setting(None, decides=Decides.NEITHER, description=f"file, folder or glob of {listed(DOCUMENTS)}")
+    text_column: str = setting(
+        "text", decides=Decides.INDEX, description="column that holds the text, in tabular formats"
+    )
+    id_column: str | None = setting(
+        None, decides=Decides.INDEX, description="column that names the document, in tabular formats"
+    )
+
+
+class Prompts(Section):
+    uri: Uri | None = setting(
+        None, decides=Decides.NEITHER, description=f"file, folder or glob of {listed(PROMPTS)}; of text, each line"
+    )
+    prompt_column: str = setting(
+        "prompt", decides=Decides.RUN, description="column that holds the prompt; others pass through"
+    )
+    id_column: str | None = setting(None, decides=Decides.RUN, description="column that names the prompt")
+
+
+class Chunk(Section):
+    strategy: Literal["tokens", "line"] = setting(
+        "tokens", decides=Decides.INDEX, description="tokens: at boundaries within size; line: each line"
+    )
+    size: int = setting(
+        200, decides=Decides.INDEX, description="tokens of the embedding model in a chunk, at most", ge=8
+    )
+    overlap: int = setting(
+        20, decides=Decides.INDEX, description="tokens that neighbouring chunks share, at most", ge=0
+    )
+    min_chars: int = setting(10, decides=Decides.INDEX, description="a chunk has more characters than this", ge=0)
+
+    @model_validator(mode="after")
+    def _overlap_within_size(self) -> Self:
+        if self.overlap >= self.size:
+            raise ValueError(f"overlap {self.overlap} must be below size {self.size}")
+        return self
+
+    def deciding(self, what: Decides) -> dict[str, object]:
+        """As of any section; of lines, neither size nor overlap counts."""
+        values = super().deciding(what)
+        if self.strategy == "line":
+            return {name: value for name, value in values.items() if name not in ("size", "overlap")}
+        return values

@@ -1,0 +1,219 @@
+"""What the corpus and the prompts hold, and how it is cut into units of work."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ragjob import schema, storage
+from ragjob.documents.readers import document_reader, prompt_reader
+from ragjob.documents.readers.base import FAULT, DocumentReader, Segment, TableReader, segment_rows
+from ragjob.documents.settings import Chunk, Corpus, Prompts
+from ragjob.documents.tables import ids_of, is_plain, is_text
+from ragjob.errors import DataError
+from ragjob.storage.names import Entry
+
+__all__ = ["SLICES", "Inputs", "Segment", "Slice", "plan_slices", "scan_corpus", "scan_prompts", "slices", "without"]
+
+_TAKEABLE = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}  # Arrow can't pick rows of views
+
+# A unit is a table of these: the fields of `Slice`.
+SLICES = pa.schema(
+    [
+        ("uri", pa.string()),
+        ("path", pa.string()),
+        ("tag", pa.string()),
+        ("group", pa.int32()),
+        ("first", pa.int64()),
+        ("rows", pa.int64()),
+        ("position", pa.int64()),
+    ]
+)
+
+BYTES_A_TOKEN = 4  # of English text
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A run of rows: `first` and `rows` count within the segment `group`; `position` counts over the whole input."""
+
+    uri: str
+    path: str
+    tag: str
+    group: int
+    first: int
+    rows: int
+    position: int
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an input holds: its segments in order, and the schema of the pass-through columns."""
+
+    segments: list[Segment]
+    passed: pa.Schema
+
+    @property
+    def rows(self) -> int:
+        return sum(segment.rows for segment in self.segments)
+
+
+def scan_corpus(entries: list[Entry], corpus: Corpus) -> list[Segment]:
+    """Find the corpus's segments. Raises `DataError` for a missing column, a torn file, an id given twice."""
+    readers = {entry.path: document_reader(entry.path) for entry in entries}
+    tables = {path: reader for path, reader in readers.items() if isinstance(reader, TableReader)}
+    segments = _segments(entries, readers, "corpus.uri")
+    rows = [segment for segment in segments if segment.rows and segment.entry.path in tables]
+    for entry in _entries(rows):
+        _check_columns(entry, tables[entry.path], corpus)
+    if corpus.id_column:
+        names = readers.keys() - tables.keys()  # the ids of files that are documents
+        _check_ids(rows, tables, "corpus.id_column", corpus.id_column, names)
+    if not sum(segment.size for segment in segments if segment.rows):
+        raise DataError(f"corpus.uri: {len(entries)} files, all empty; name files with text in them")
+    return segments
+
+
+def scan_prompts(entries: list[Entry], prompts: Prompts) -> Inputs:
+    """Find the prompts' segments and pass-through columns. Raises `DataError` as `scan_corpus` does."""
+    readers = {entry.path: prompt_reader(entry.path) for entry in entries}
+    segments = _segments(entries, readers, "prompts.uri")
+    rows = [segment for segment in segments if segment.rows]
+    if not rows:
+        raise DataError(f"prompts.uri: no prompt in {entries[0].uri}; name a file that has some")
+    passed = [_passed(entry, readers[entry.path], prompts) for entry in _entries(rows)]
+    if prompts.id_column:
+        _check_ids(rows, readers, "prompts.id_column", prompts.id_column, set())
+    return Inputs(segments, _unify(passed))
+
+
+def estimate_chunks(chunk: Chunk, segments: list[Segment]) -> int:
+    """Chunks that a corpus will have, roughly."""
+    return sum(segment.size for segment in segments) // (BYTES_A_TOKEN * chunk.size // 2)
+
+
+def plan_slices(segments: list[Segment], rows: int, size: int) -> Iterator[pa.Table]:
+    """Group the rows of `segments` into units of at most `rows` rows and about `size` bytes, as SLICES.
+
+    The same input always gives the same units: what a unit holds never depends on what was done before.
+    """
+    unit: list[Slice] = []
+    room, space, position = rows, float(size), 0
+    for segment in segments:
+        row_size, first = segment.size / max(segment.rows, 1), 0
+        while first < segment.rows:
+            count = int(min(segment.rows - first, room, max(1, space // row_size if row_size else room)))
+            entry = segment.entry
+            unit.append(Slice(entry.uri, entry.path, entry.tag, segment.group, first, count, position))
+            first, position = first + count, position + count
+            room, space = room - count, space - count * row_size
+            if room <= 0 or space < row_size:
+                yield _unit(unit)
+                unit, room, space = [], rows, float(size)
+    if unit:
+        yield _unit(unit)
+
+
+def slices(unit: pa.Table) -> list[Slice]:
+    """What a unit holds."""
+    return [Slice(**row) for row in unit.to_pylist()]
+
+
+def without(unit: pa.Table, done: npt.NDArray[np.bool_]) -> pa.Table:
+    """Leave out of a unit the rows whose position is marked in `done`."""
+    kept = []
+    for whole in slices(unit):
+        left = np.flatnonzero(~done[whole.position : whole.position + whole.rows])
+        for run in np.split(left, np.flatnonzero(np.diff(left) > 1) + 1):
+            if len(run):
+                shift = int(run[0])
+                kept.append(replace(whole, first=whole.first + shift, position=whole.position + shift, rows=len(run)))
+    return _unit(kept)
+
+
+def _unit(kept: list[Slice]) -> pa.Table:
+    return pa.Table.from_pylist([vars(part) for part in kept], SLICES)
+
+
+def _segments(entries: list[Entry], readers: Mapping[str, DocumentReader | TableReader], key: str) -> list[Segment]:
+    with storage.naming(key):
+        return [segment for entry in entries for segment in readers[entry.path].segments(entry)]
+
+
+def _entries(segments: list[Segment]) -> Iterable[Entry]:
+    """The files of the segments, in order."""
+    return dict.fromkeys(segment.entry for segment in segments)
+
+
+def _columns(entry: Entry, reader: TableReader, key: str) -> pa.Schema:
+    with storage.naming(key):
+        return reader.columns(entry)
+
+
+def _check_columns(entry: Entry, reader: TableReader, corpus: Corpus) -> None:
+    """Raise `DataError` when a file lacks a column that the settings name, or it won't do."""
+    if reader.text_column:  # no setting names a column of such a file
+        return
+    columns = _columns(entry, reader, "corpus.uri")
+    _check_column(entry, columns, "corpus.text_column", corpus.text_column, _may_be_text, "text")
+    if corpus.id_column:
+        _check_column(entry, columns, "corpus.id_column", corpus.id_column, is_plain, "plain values")
+
+
+def _passed(entry: Entry, reader: TableReader, prompts: Prompts) -> pa.Schema:
+    """The columns that pass through from one file of prompts. Raises `DataError` when the others won't do."""
+    if reader.text_column:
+        return pa.schema([])
+    columns = _columns(entry, reader, "prompts.uri")
+    _check_column(entry, columns, "prompts.prompt_column", prompts.prompt_column, _may_be_text, "text")
+    if prompts.id_column:
+        _check_column(entry, columns, "prompts.id_column", prompts.id_column, is_plain, "plain values")
+    passed = [field for field in columns if field.name not in (prompts.prompt_column, prompts.id_column)]
+    return pa.schema([field.with_type(_TAKEABLE.get(field.type, field.type)) for field in passed])
+
+
+def _check_column(
+    entry: Entry, columns: pa.Schema, key: str, name: str, fits: Callable[[pa.DataType], bool], what: str
+) -> None:
+    """Raise `DataError` when a file lacks the column that setting `key` names, or its type isn't `what` it must be."""
+    if name not in columns.names:
+        has = ", ".join(columns.names) or "none"
+        raise DataError(f"{key}: {entry.uri} has no column {name!r}; it has {has}")
+    kind = columns.field(name).type
+    if not fits(kind):
+        raise DataError(f"{key}: column {name!r} of {entry.uri} holds {kind}, it must hold {what}")
+
+
+def _may_be_text(kind: pa.DataType) -> bool:
+    return is_text(kind) or bool(pa.types.is_null(kind))
+
+
+def _check_ids(
+    segments: list[Segment], readers: Mapping[str, TableReader], key: str, column: str, seen: set[str]
+) -> None:
+    """Raise `DataError` for an id that is missing, stands twice in `column` or is among `seen`, the ids of others."""
+    for segment in segments:
+        entry = segment.entry
+        rows = segment_rows(readers[entry.path], entry.uri, entry.tag, segment.group, (column,))
+        for given, fault in zip(ids_of(rows, column), rows[FAULT].to_pylist(), strict=True):
+            if not given and fault is None:
+                raise DataError(f"{key}: {entry.uri} has a row without {column!r}; give each row one")
+            if given in seen:
+                raise DataError(
+                    f"{key}: {given!r} stands twice in column {column!r}, or is a text file's id; make it unique"
+                )
+            if given is not None:
+                seen.add(given)
+
+
+def _unify(schemas: list[pa.Schema]) -> pa.Schema:
+    try:
+        passed = pa.unify_schemas(schemas, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise DataError(f"prompts.uri: its files' columns don't agree: {' '.join(str(error).split())}") from error
+    for name in passed.names:
+        if name in schema.RESERVED:
+            raise DataError(f"prompts.uri: column {name!r} is the name of an answer column; rename it")
+    return passed

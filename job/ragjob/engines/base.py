@@ -1,0 +1,162 @@
+"""What every engine is: what a plan asks it, and what it does where it runs."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Generic, Protocol, Self, TypeVar
+
+from ragjob.engines.settings import Generation
+from ragjob.models.capacity import Place, Proposal, Resources, Work, gpu_actors, one_a_node
+from ragjob.models.files import Source
+from ragjob.models.settings import Embed
+from ragjob.settings import Decides
+
+QUESTION_TOKENS = 200  # of a question and what stands around it, about
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt: `user` is it with its passages filled in, `question` and `passages` are its parts."""
+
+    system: str
+    user: str
+    question: str
+    passages: list[str]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer: `finish_reason` is `stop` or `length`, lengths are in the generator's tokens.
+
+    Of the prompt's tokens, `cached_tokens` were computed before, for another prompt that begins alike. A length is
+    None where an API doesn't tell it.
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one request has no answer."""
+
+    error: str
+
+
+class Generator(Protocol):
+    """What an engine runs in its workers."""
+
+    def generate(self, requests: list[Request]) -> list[Completion | Failure]:
+        """Answer every request, in the order given; one that can't be answered fails alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What an engine works with beside its own settings.
+
+    `embed` and `embedder` are the embedding model of the index, `passage_tokens` the most that stand in a prompt,
+    `gpu_gb` the memory of the smallest GPU in GB where it is known, `cache` the folder for models from `s3://`.
+    """
+
+    embed: Embed
+    embedder: Source
+    passage_tokens: int
+    gpu_gb: float | None
+    cache: str
+
+
+S = TypeVar("S", bound=Generation)
+
+
+@dataclass(frozen=True)
+class Engine(ABC, Generic[S]):
+    """One way to answer prompts, with all that is known of it before it runs. Imports no heavy library.
+
+    The defaults suit an engine without a model of its own, such as a remote API.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]  # completes its name in the settings' table
+    Settings: ClassVar[type[Generation]] = Generation
+    # Of its settings that decide a run, those which don't count as they are: `facts` has the model by its content.
+    LEFT_OUT: ClassVar[frozenset[str]] = frozenset({"engine", "model", "revision"})
+
+    settings: S
+    around: Surroundings
+
+    @classmethod
+    def open(cls, settings: S, around: Surroundings) -> Self:
+        """The engine, with the model that its settings name, found out but not downloaded.
+
+        Raises:
+            SettingsError: the model has no such revision.
+            DataError: there is no such model.
+            DependencyError: hub or bucket can't be asked.
+        """
+        return cls(settings, around)
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What answers, as `name@revision`: the answers' column `generate_model`."""
+
+    @property
+    def measure(self) -> Source:
+        """The model whose tokens the passages of a prompt are counted in."""
+        return self.around.embedder
+
+    @property
+    def sequence_tokens(self) -> int:
+        """Tokens of the longest prompt with its answer, about."""
+        return self.around.passage_tokens + QUESTION_TOKENS + self.settings.max_new_tokens
+
+    def facts(self) -> dict[str, object]:
+        """What decides answers, by setting, beside the settings that `deciding` gives: models by their content."""
+        return {"generate.model": None}
+
+    def deciding(self) -> dict[str, object]:
+        """The settings that decide answers, by name."""
+        values = self.settings.deciding(Decides.RUN)
+        names = self.Settings.model_fields.keys() - self.LEFT_OUT
+        return {"engine": self.name} | {name: value for name, value in values.items() if name in names}
+
+    def check(self) -> str:
+        """What the engine needs, in a few words. Raises a `RagjobError` when it isn't there, or doesn't fit."""
+        return self.name
+
+    def check_prompt(self) -> str:
+        """What fits a prompt, in a few words. Raises a `RagjobError` when it is nothing, or can't be counted."""
+        from ragjob.models.tokenizer import open_tokenizer  # imports tokenizers, which a finished run does without
+
+        open_tokenizer(self.measure)
+        return f"up to {self.around.passage_tokens} tokens of passages"
+
+    def actor_bytes(self) -> int:
+        """Memory of its node, in bytes, that an actor takes beside its process."""
+        return 0
+
+    def place(self, size: Resources, work: Work) -> Place:
+        """How many actors it should have on a cluster of `size`, each with how much of a GPU."""
+        return gpu_actors(size, work) if size.gpus >= 1 else one_a_node(size, work)
+
+    def proposals(self, place: Place) -> list[Proposal]:
+        """Its own settings that would suit its actors at `place` better."""
+        return []
+
+    def environment(self) -> dict[str, str]:
+        """Variables that its processes have to start with."""
+        return {}
+
+    def blocks_at_once(self, rows: int) -> int:
+        """How many blocks of `rows` prompts one actor holds at a time."""
+        return 1
+
+    @abstractmethod
+    def make(self, dtype: str, threads: int) -> Generator:
+        """What answers, in a worker: `dtype` is that of the index's vectors, `threads` are for a processor.
+
+        Raises `DataError` or `DependencyError` for a model that can't be loaded.
+        """

@@ -1,0 +1,73 @@
+"""What the engines have in common that hold a causal language model themselves. Imports neither torch nor vLLM."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+from ragjob.engines.base import Engine, S, Surroundings
+from ragjob.errors import SettingsError
+from ragjob.models import sizes
+from ragjob.models.capacity import Model, facts
+from ragjob.models.files import Source
+from ragjob.models.source import resolve
+
+# Read by glibc as a process starts. By itself it returns large blocks to the system as soon as they are free, and has
+# them cleared anew: a quarter of the time of an engine on a processor. All threads share one arena, since only that one
+# keeps what its threads free.
+KEEP_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**35)}
+
+
+@dataclass(frozen=True)
+class CausalLMEngine(Engine[S]):
+    """An engine that holds the causal language model which `generate.model` names."""
+
+    model: Source
+
+    @classmethod
+    def open(cls, settings: S, around: Surroundings) -> Self:
+        return cls(settings, around, resolve(settings.model, settings.revision, "generate.model", around.cache))
+
+    @property
+    def label(self) -> str:
+        return self.model.label
+
+    @cached_property
+    def shape(self) -> Model:
+        """What decides the model's cost."""
+        return facts(self.model)
+
+    @property
+    def measure(self) -> Source:
+        return self.model
+
+    def facts(self) -> dict[str, object]:
+        return {"generate.model": self.model.revision}
+
+    def check_prompt(self) -> str:
+        from ragjob.models.tokenizer import open_tokenizer
+
+        passages, answer = self.around.passage_tokens, self.settings.max_new_tokens
+        open_tokenizer(self.model)
+        limit = sizes.context_tokens(self.model)
+        if limit and passages + answer >= limit:
+            raise SettingsError(
+                f"augment.max_context_tokens: {passages} of passages and {answer} of an answer "
+                f"(generate.max_new_tokens) leave no room for a question in the {limit} tokens of {self.model.name}; "
+                "lower it"
+            )
+        return f"up to {passages} tokens of passages and {answer} of an answer; the model holds {limit}"
+
+    def actor_bytes(self) -> int:
+        return sizes.weights_bytes(self.model)
+
+    def environment(self) -> dict[str, str]:
+        return {} if self.settings.pool.num_gpus else KEEP_MEMORY
+
+
+def filling_blocks(sequences: int, rows: int) -> int:
+    """Blocks of `rows` prompts that keep `sequences` of them running: as many as fill the engine, and the next one.
+
+    An engine that batches by itself then never runs empty between two blocks.
+    """
+    return 1 + math.ceil(sequences / rows)

@@ -1,0 +1,166 @@
+"""One request to an API that speaks as OpenAI's chat completions do, and what its failures mean."""
+
+import asyncio
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from time import monotonic, time
+from urllib.parse import urlsplit
+
+import httpx2
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI
+from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
+
+from ragjob.engines.base import Request
+from ragjob.errors import DataError, DependencyError
+
+NO_KEY = "none"  # the client insists on a key; a server of one's own needs none
+BUSY = (408, 409, 429, 502, 503)
+NOT_THERE = (301, 302, 303, 307, 308, 404, 405)
+MESSAGE_CHARS = 300
+
+
+class RefusedError(Exception):
+    """The API answers, but not to this prompt."""
+
+
+class NoAnswerError(Exception):
+    """An attempt brought no answer; another one may, after `wait_s`.
+
+    `weight` is how much the prompt itself is suspected: not at all where the API is busy or not to be reached.
+    """
+
+    def __init__(self, reason: str, weight: int = 1, wait_s: float = 0) -> None:
+        super().__init__(reason)
+        self.weight = weight
+        self.wait_s = wait_s
+
+
+class Endpoint:
+    """One pool of connections to an API, and when it last answered."""
+
+    def __init__(
+        self, model: str, base_url: str, api_key_env: str, concurrency: int, timeout_s: float, temperature: float
+    ) -> None:
+        self.timeout_s = timeout_s
+        self.answered = monotonic()
+        self._accepted = False
+        self._model = model
+        self._url = base_url
+        self._key_env = api_key_env
+        self._concurrency = concurrency
+        self._temperature = temperature
+        self._key = _read_key(api_key_env)
+        self._client = _open(base_url, self._key or NO_KEY, concurrency)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def attempt(self, request: Request, max_tokens: int, limit_s: float) -> ChatCompletion:
+        """Ask once. Raises `NoAnswerError`, `RefusedError` or what ends the job."""
+        try:
+            async with asyncio.timeout(limit_s):
+                found = await self._send(request, max_tokens)
+        except TimeoutError as error:
+            raise NoAnswerError(f"no answer within {limit_s:.3g} s, by generate.openai.timeout_s", weight=3) from error
+        except APIStatusError as error:
+            raise self._explain(error) from None  # a traceback would show what the API said of the key
+        except APIConnectionError as error:
+            cause = error.__cause__
+            reason = self._line(str(cause) or type(cause).__name__)
+            raise NoAnswerError(reason, weight=0 if isinstance(cause, httpx2.ConnectError) else 1) from error
+        except ValueError as error:  # it says that it sends JSON, and doesn't
+            raise NoAnswerError(self._line(f"answered with broken JSON: {error}")) from error
+        choices = getattr(found, "choices", None)
+        if not (isinstance(choices, list) and choices):
+            raise NoAnswerError(self._line(f"answered with no completion: {getattr(found, 'model_extra', found)}"))
+        self.answered, self._accepted = monotonic(), True
+        return found
+
+    async def _send(self, request: Request, max_tokens: int) -> ChatCompletion:
+        messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": request.user}]
+        if request.system:
+            messages.insert(0, {"role": "system", "content": request.system})
+        # Not max_completion_tokens: TGI knows only this name, and would answer at any length.
+        return await self._client.chat.completions.create(
+            model=self._model, messages=messages, max_tokens=max_tokens, temperature=self._temperature
+        )
+
+    def _explain(self, error: APIStatusError) -> Exception:
+        status = error.status_code
+        answered = self._line(f"answered {status} {_message(error.body)}")
+        wait_s = _retry_after(error.response.headers)
+        if status in BUSY:
+            return NoAnswerError(answered, weight=0, wait_s=wait_s)
+        if status >= 500:
+            return NoAnswerError(answered, wait_s=wait_s)
+        self.answered = monotonic()
+        if status == 401:  # its text may show parts of the key
+            return DependencyError(f"generate.openai.api_key_env: {self._url} answered 401, {self._key_remedy()}")
+        if status == 403 and not self._accepted:  # else it is this prompt that isn't allowed
+            return DependencyError(f"generate.openai.api_key_env: {self._url} {answered}; {self._key_remedy()}")
+        if status in NOT_THERE:
+            return DataError(
+                f"generate.model: {self._url} {answered}; see that it has a model {self._model!r}, and that "
+                f"generate.openai.base_url is right, with /v1 at its end for most servers"
+            )
+        return RefusedError(f"the API {answered}")
+
+    def _key_remedy(self) -> str:
+        if self._key:
+            return f"see that {self._key_env} holds a key with the right to {self._model!r}"
+        return f"and {self._key_env} isn't set where the job runs: put the API's key there"
+
+    def give_up(self, attempts: int, error: Exception) -> DependencyError:
+        """What ends the job once the API has gone without an answer for too long."""
+        return DependencyError(
+            f"generate.openai.base_url: {self._url} gave no answer for {self.timeout_s:g} s ({attempts} attempts at "
+            f"this prompt, at last: {error}): see that the API runs there, raise generate.openai.timeout_s (an answer "
+            f"may take half of it), or lower generate.openai.concurrency ({self._concurrency})"
+        )
+
+    def _line(self, text: str) -> str:
+        """`text` on one line, without the key, in case the API sends it back."""
+        return " ".join((text.replace(self._key, "***") if self._key else text).split())[:MESSAGE_CHARS]
+
+
+def _open(url: str, key: str, concurrency: int) -> AsyncOpenAI:
+    # A proxy named in the environment can't reach this machine's loopback.
+    direct = urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
+    limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+    client = AsyncOpenAI(
+        base_url=url,
+        api_key=key,
+        timeout=None,
+        max_retries=0,
+        default_headers={"Authorization": f"Bearer {key}"},  # else OPENAI_CUSTOM_HEADERS may name another
+        http_client=httpx2.AsyncClient(limits=limits, timeout=None, trust_env=not direct),
+    )
+    # Read from OPENAI_ORG_ID and OPENAI_PROJECT_ID, which may be meant for another API.
+    client.organization = client.project = None
+    return client
+
+
+def _read_key(variable: str) -> str | None:
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise DependencyError(f"generate.openai.api_key_env: {variable} holds letters that no key has; set it anew")
+    return key or None
+
+
+def _message(body: object) -> str:
+    """The text in an error's body: servers name it `message` or `detail`, or send nothing else."""
+    if isinstance(body, Mapping):
+        body = body.get("message") or body.get("detail") or body
+    return str(body or "")
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Seconds that the API asks to wait, in seconds or until a date (RFC 9110, 10.2.3); 0 if it doesn't."""
+    asked = headers.get("retry-after", "")
+    with suppress(ValueError):
+        return max(0.0, float(asked))
+    with suppress(ValueError):
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - time())
+    return 0.0

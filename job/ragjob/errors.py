@@ -1,0 +1,62 @@
+"""Every error that a user can meet, with the exit code it ends the job with.
+
+    RagjobError
+    ├── Defect           1  ragjob itself is wrong; the message is the traceback
+    ├── SettingsError    2  a setting is wrong, or doesn't fit the machine or the other settings
+    ├── DependencyError  3  storage, Chroma, Ray, Kubernetes or a model can't be used
+    │   └── EngineDied      an engine, or its GPU, has died: its worker is to end, another takes its rows
+    ├── DataError        4  an input is missing or malformed, or an index doesn't fit the settings
+    ├── TooManyFailures  5  more rows failed than `errors.max_rate` allows
+    └── Stopped        130  the job was asked to stop; what is staged stays
+
+Each carries one message, so that it survives pickling between Ray's processes. A row that fails is
+not among them: it becomes a row with `error`.
+"""
+
+
+class RagjobError(Exception):
+    """Base of all errors of ragjob: ends the job with `exit_code` and one line for the user."""
+
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message  # as it was: Ray adds advice of its own to what `str` gives
+
+
+class Defect(RagjobError):  # noqa: N818
+    """A bug of ragjob. The message is the traceback, from the process where it came up."""
+
+
+class SettingsError(RagjobError):
+    """A setting is wrong, or doesn't fit the machine or the other settings. The message names the setting."""
+
+    exit_code = 2
+
+
+class DependencyError(RagjobError):
+    """Storage, Chroma, Ray, Kubernetes, a model or an API can't be used. The same job may succeed later."""
+
+    exit_code = 3
+
+
+class EngineDied(DependencyError):  # noqa: N818
+    """Ends a worker, and the job only when it comes again and again."""
+
+
+class DataError(RagjobError):
+    """An input is missing or malformed, or an index doesn't fit the settings."""
+
+    exit_code = 4
+
+
+class TooManyFailures(RagjobError):  # noqa: N818 - reads as what happened
+    """More rows failed than `errors.max_rate` allows. Nothing is published; the answers so far stay staged."""
+
+    exit_code = 5
+
+
+class Stopped(RagjobError):  # noqa: N818
+    """The job was asked to stop. What is staged stays, and the same job goes on from it."""
+
+    exit_code = 130

@@ -1,0 +1,129 @@
+"""Why a RayJob doesn't start, or how it failed, in one line each."""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from ragjob.errors import Defect, DependencyError, RagjobError, Stopped
+
+PATIENCE_S = 30.0  # for what may mend itself: images are tried again, pods end and make room
+REQUEST_S = 30
+IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+SCALING = {"TriggeredScaleUp", "Nominated"}  # what node autoscalers say of a pod they make a node for
+RAY = "ray.io/cluster"
+AGAIN = "another try needs a new `rerun`"
+REPEATED = "(combined from similar events): "
+
+Pod = dict[str, Any]
+
+
+def failure(name: str, status: dict[str, Any]) -> RagjobError | None:
+    """The error that a RayJob's status tells of, if any: the job's own one where its exit code is known.
+
+    An attempt that ended without an exit code, as by a kill, counts only when no other follows.
+    """
+    message = str(status.get("message", ""))
+    if status.get("jobStatus") == "STOPPED":
+        return Stopped(f"RayJob {name} was stopped; what is staged stays, to go on set another `rerun`")
+    code = re.search(r"exit code (\d+)", message)
+    if status.get("jobStatus") == "FAILED" and code:
+        errors = {kind.exit_code: kind for kind in RagjobError.__subclasses__() if kind is not Defect}
+        ended = status.get("jobDeploymentStatus") == "Failed"
+        next_step = AGAIN if ended else "KubeRay tries again, unless it is deleted"
+        said = _last_words(message) or message
+        return errors.get(int(code[1]), RagjobError)(f"{said} (RayJob {name}: {next_step})")
+    if status.get("jobDeploymentStatus") in ("Failed", "ValidationFailed"):
+        reason = status.get("reason", "failed")
+        return DependencyError(f"RayJob {name}: {reason}: {message or 'no message'}; {AGAIN}")
+    return None
+
+
+def find(core: Any, name: str, namespace: str, status: dict[str, Any]) -> dict[str, str]:
+    """What keeps a RayJob from running, by the object that it concerns: its pods, and what is warned of."""
+    if not status.get("jobDeploymentStatus"):
+        return {name: f"RayJob {name}: no operator takes it up; start KubeRay's, 1.6.2 or later"}
+    cluster = status.get("rayClusterName", "")
+    selectors = [f"job-name={name}", f"{RAY}={cluster}"] if cluster else [f"job-name={name}"]
+    found = [pod for selector in selectors for pod in pods(core, namespace, selector)]
+    troubles = {pod["metadata"]["name"]: of_pod(pod) for pod in found if not _scaling(core, namespace, pod)}
+    return {pod: trouble for pod, trouble in troubles.items() if trouble} | _warnings(core, namespace, {name, cluster})
+
+
+def pods(core: Any, namespace: str, selector: str) -> list[Pod]:
+    """The pods with these labels, as Kubernetes writes them."""
+    found = core.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=REQUEST_S)
+    items: list[Pod] = core.api_client.sanitize_for_serialization(found)["items"]
+    return items
+
+
+def of_pod(pod: Pod) -> str | None:
+    """What keeps a pod from starting, and the remedy."""
+    name, status = pod["metadata"]["name"], pod["status"]
+    for each in status.get("initContainerStatuses", []) + status.get("containerStatuses", []):
+        waiting = each["state"].get("waiting") or {}
+        reason, message = waiting.get("reason", ""), waiting.get("message", "")
+        if reason in IMAGE:
+            return f"pod {name}: image {each['image']} can't be pulled: push it, or set another image"
+        if reason in ("CreateContainerConfigError", "CreateContainerError"):
+            return f"pod {name}: {message}: create what is missing, or take it out of the values"
+    for condition in status.get("conditions", []):
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            message = condition.get("message", "").split(". ")[0]
+            lacks = "has a free GPU" if "gpu" in message else "takes it"
+            return f"pod {name}: no node {lacks} ({message}): add one, or lower what `workers` and `head` ask for"
+    return None
+
+
+@dataclass
+class Patience:
+    """Bears a trouble for some seconds, and ends with the first that doesn't go."""
+
+    _since: dict[str, float] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
+
+    def bear(self, found: dict[str, str], running: bool, tell: Callable[[str], None]) -> None:
+        """Raise `DependencyError` for a trouble that lasts; of a job that is `running` all the same, only tell."""
+        now = time.monotonic()
+        self._since = {concerned: self._since.get(concerned, now) for concerned in found}
+        for concerned in {one for one, since in self._since.items() if now - since >= PATIENCE_S} - self._told:
+            if not running:
+                raise DependencyError(found[concerned])
+            tell(found[concerned])
+            self._told.add(concerned)
+
+
+def _last_words(message: str) -> str | None:
+    lines = [line for line in message.splitlines() if line.startswith("ragjob: ")]
+    return lines[-1].removeprefix("ragjob: ") if lines else None
+
+
+def _scaling(core: Any, namespace: str, pod: Pod) -> bool:
+    return pod["status"].get("phase") == "Pending" and any(
+        event.reason in SCALING for event in _events(core, namespace, pod["metadata"]["name"], "Normal")
+    )
+
+
+def _warnings(core: Any, namespace: str, names: set[str]) -> dict[str, str]:
+    """What was refused lately: a pod above the quota, or against the namespace's security level."""
+    return {
+        name: f"{event.involved_object.kind} {name}: {event.message.removeprefix(REPEATED)}; raise what the namespace "
+        "allows, or lower what the values ask for"
+        for name in names - {""}
+        for event in _events(core, namespace, name, "Warning")
+        if "Failed" in event.reason and _age_s(event) < PATIENCE_S
+    }
+
+
+def _events(core: Any, namespace: str, name: str, kind: str) -> list[Any]:
+    selector = f"involvedObject.name={name},type={kind}"
+    found = core.list_namespaced_event(namespace, field_selector=selector, _request_timeout=REQUEST_S)
+    items: list[Any] = found.items
+    return items
+
+
+def _age_s(event: Any) -> float:
+    when = event.last_timestamp or event.event_time or event.metadata.creation_timestamp
+    return float((datetime.now(when.tzinfo) - when).total_seconds())

@@ -1,0 +1,73 @@
+"""JSON files that outlive a release: each says by a number how to read it.
+
+A file without a number has format 1, as release 0.1 wrote it. Readers take every format up to the newest that they
+know, ignore fields that they don't know, and refuse anything else.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from ragjob.errors import DataError
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+FIRST_FORMAT = 1  # of files without a number
+
+# The newest format of each file that this release reads, and the one that it writes. Raise one when an older release
+# would misread the file. What would be computed has a number of its own: `schema.INDEX_FORMAT`.
+INDEX_MANIFEST_FORMAT = 1  # manifest.json of an index version
+CURRENT_FORMAT = 1  # current.json
+RUN_MANIFEST_FORMAT = 1  # _manifest.json of a run
+CLAIM_FORMAT = 1  # identity.json of a run under way
+
+Content = TypeVar("Content", bound="DataclassInstance")
+
+
+class UnknownFormatError(DataError):
+    """A file has a format that this release can't read, since a newer one wrote it."""
+
+
+class DamagedError(Exception):
+    """A file isn't whole, or isn't what its name says; the message is one line."""
+
+
+@dataclass(frozen=True)
+class ManifestKind(Generic[Content]):
+    """One kind of file: the dataclass of its content, and the newest format of it.
+
+    `setting` is the one that leads to such a file; `remedy` is what a user can do who doesn't upgrade.
+    """
+
+    content: type[Content]
+    newest: int
+    setting: str
+    remedy: str
+
+    def parse(self, data: bytes, uri: str) -> Content:
+        """The content of the file at `uri`, whose bytes are `data`.
+
+        Raises `UnknownFormatError` for a format that this release doesn't know, else `DamagedError` for a file that
+        can't be read.
+        """
+        try:
+            content = json.loads(data)
+        except ValueError as error:
+            raise DamagedError(str(error)) from error
+        if not isinstance(content, dict):
+            raise DamagedError("holds no JSON object")
+        fields = {"format": FIRST_FORMAT, **content}
+        number = fields["format"]
+        if number not in range(FIRST_FORMAT, self.newest + 1):
+            raise UnknownFormatError(
+                f"{self.setting}: {uri} has format {number!r}, and this release reads up to {self.newest}: "
+                f"upgrade ragjob, or {self.remedy}"
+            )
+        try:
+            return TypeAdapter(self.content).validate_python(fields)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise DamagedError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error

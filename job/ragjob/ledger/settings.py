@@ -1,0 +1,39 @@
+"""Settings of what is kept on storage: index versions, answers, and for how long."""
+
+from ragjob.settings import Decides, Section, Uri, setting
+
+
+class Index(Section):
+    uri: Uri | None = setting(
+        None, decides=Decides.NEITHER, description="folder that keeps index versions, vectors and texts"
+    )
+    collection: str = setting(
+        "corpus",
+        decides=Decides.NEITHER,
+        description="stem of the collection's name",
+        pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$",
+    )
+    version: str | None = setting(
+        None, decides=Decides.NEITHER, description="version to answer from; the current one by default"
+    )
+
+
+class Output(Section):
+    uri: Uri | None = setting(
+        None, decides=Decides.NEITHER, description="folder that answers are written to, one folder a run"
+    )
+
+
+class Keep(Section):
+    versions: int = setting(
+        3,
+        decides=Decides.NEITHER,
+        description="index versions that `clean` keeps beside the current one: the newest",
+        ge=1,
+    )
+    staging_days: float = setting(
+        7,
+        decides=Decides.NEITHER,
+        description="days without a write after which `clean` takes what never came to its end",
+        gt=0,
+    )

@@ -1,0 +1,91 @@
+"""A model's files, wherever they are kept, and which of them loading it takes."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from typing import Protocol
+
+from ragjob.errors import DataError
+
+CONFIG = "config.json"
+# What torch doesn't load: 0.9 GB of it stand beside the 90 MB of all-MiniLM-L6-v2's weights.
+OTHER_FORMATS = [
+    "*.onnx",
+    "*.h5",
+    "*.msgpack",
+    "*.ot",
+    "*.tflite",
+    "*.gguf",
+    "*.pt",
+    "*.pth",
+    "onnx/*",
+    "openvino/*",
+    "coreml/*",
+    "original/*",
+    "metal/*",
+    "consolidated*",
+]
+OLD_WEIGHTS = "pytorch_model*.bin"  # not loaded where there are safetensors
+
+
+class Files(Protocol):
+    """The files of one model, where they are kept."""
+
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """Bytes of each file that loading the model takes, by its path."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """Content of one of them, without fetching the others."""
+        ...
+
+    def fetch(self) -> str:
+        """Have them all in a local folder, fetched once per node."""
+        ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """The model that the setting `key` names; equal revisions mean equal files."""
+
+    key: str
+    name: str
+    revision: str
+    files: Files
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}@{self.revision}"
+
+
+def used(paths: Iterable[str]) -> list[str]:
+    """Those of a model's files that loading it takes, sorted: no READMEs, no hidden files, one format of weights."""
+    shown = [path for path in paths if not any(part.startswith(".") for part in path.split("/"))]
+    kept = [path for path in shown if not path.rpartition("/")[2].startswith("README")]
+    kept = [path for path in kept if not any(fnmatch(path, pattern) for pattern in OTHER_FORMATS)]
+    if any(path.endswith(".safetensors") and "/" not in path for path in kept):
+        kept = [path for path in kept if not fnmatch(path, OLD_WEIGHTS)]
+    return sorted(kept)
+
+
+def weights(sizes: Mapping[str, int]) -> list[str]:
+    """The files with weights among those used: safetensors, or else `.bin`."""
+    return [path for path in sizes if path.endswith(".safetensors")] or [
+        path for path in sizes if path.endswith(".bin")
+    ]
+
+
+def check_model(sizes: Mapping[str, int], what: str) -> None:
+    """Raise `DataError` when these are no model's files; `what` names setting and place."""
+    if CONFIG not in sizes:
+        raise DataError(f"{what} is no model, it has no {CONFIG}; name one as from_pretrained takes it")
+    if not weights(sizes):
+        raise DataError(f"{what} has no weights, neither *.safetensors nor *.bin; complete it")
+
+
+def content_revision(tags: Mapping[str, str]) -> str:
+    """12 hex digits of a SHA-256 over the files' paths and what tells their content."""
+    return hashlib.sha256(json.dumps(tags).encode()).hexdigest()[:12]

@@ -1,0 +1,131 @@
+"""Models on the Hugging Face hub, kept in its client's own cache."""
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ragjob.errors import DependencyError
+from ragjob.models.files import CONFIG, OLD_WEIGHTS, OTHER_FORMATS, Source, check_model, used, weights
+from ragjob.models.folder import list_folder
+
+TIMEOUT_S = 10.0
+DOWNLOADS_AT_ONCE = 8
+# What a snapshot in the cache may lack.
+UNUSED = [*OTHER_FORMATS, OLD_WEIGHTS, "README*", ".*"]
+
+
+@dataclass(frozen=True)
+class HubFiles:
+    """Files of the hub's model `name` at `commit`; `revision` is what the settings ask for."""
+
+    key: str
+    name: str
+    revision: str | None
+    commit: str
+    sizes: Mapping[str, int] = field(hash=False)
+
+    def read(self, path: str) -> bytes:
+        return self._download(path).read_bytes()
+
+    def fetch(self) -> str:
+        # One by one, since snapshot_download lists the files without a time limit.
+        with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
+            files = dict(zip(self.sizes, pool.map(self._download, self.sizes), strict=True))
+        folder = files[CONFIG].parent
+        if self.revision != self.commit:
+            self._note_branch(folder)
+        return str(folder)
+
+    def _download(self, path: str) -> Path:
+        """The file in the hub's cache; its client keeps processes from downloading one twice."""
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HTTPError
+
+        _silence()
+        try:
+            return Path(hf_hub_download(self.name, path, revision=self.commit))
+        except (OSError, HTTPError, RuntimeError) as error:  # RuntimeError is hf_xet's
+            raise DependencyError(f"{self.key}: {self.name} {_reason(error, self.key)}") from error
+
+    def _note_branch(self, folder: Path) -> None:
+        """Keep in the cache what commit the branch stood for, so that it is found offline."""
+        ref = folder.parents[1] / "refs" / (self.revision or "main")
+        staged = ref.with_name(f".{ref.name}.{os.getpid()}")
+        with suppress(OSError):  # a cache that can't be written serves all the same
+            ref.parent.mkdir(parents=True, exist_ok=True)
+            staged.write_text(self.commit)
+            staged.replace(ref)
+
+
+def find_on_hub(name: str, revision: str | None, key: str) -> Source:
+    """The hub's model `name` at `revision`, or as the hub's cache has it when the hub is away or refuses.
+
+    Nothing is downloaded. Raises `DependencyError` when neither knows it.
+    """
+    # HTTPError is that of whichever HTTP library this version of the hub's client uses.
+    from huggingface_hub.errors import HTTPError
+
+    _silence()
+    try:
+        commit, sizes = _look_up(name, revision)
+    except (OSError, HTTPError, ValueError) as error:  # ValueError: the name, or an answer that isn't a hub's
+        raise DependencyError(f"{key}: {name} {_reason(error, key)}") from error
+    check_model(sizes, f"{key}: {name}")
+    return Source(key, name, commit[:12], HubFiles(key, name, revision, commit, sizes))
+
+
+def _look_up(name: str, revision: str | None) -> tuple[str, dict[str, int]]:
+    """Commit, and bytes of each file used."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        info = HfApi().model_info(name, revision=revision, timeout=TIMEOUT_S, files_metadata=True)
+    except (OSError, HTTPError, ValueError):
+        if folder := _cached(name, revision):
+            return folder.name, list_folder(folder)
+        raise
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+    return str(info.sha), {path: sizes[path] for path in used(sizes)}
+
+
+def _cached(name: str, revision: str | None) -> Path | None:
+    """The snapshot in the cache, if it is there with its weights."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    with suppress(LocalEntryNotFoundError):
+        found = snapshot_download(name, revision=revision, ignore_patterns=UNUSED, local_files_only=True)
+        if weights(list_folder(Path(found))):
+            return Path(found)
+    return None
+
+
+def _silence() -> None:
+    """Keep the hub's client from progress bars, from advice, and from telling the hub of this machine."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import disable_progress_bars, logging
+
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    disable_progress_bars()
+    logging.set_verbosity_error()
+
+
+def _reason(error: Exception, key: str) -> str:
+    """What happened to the model of the setting `key` and what to do, on one line."""
+    from huggingface_hub import errors
+
+    match error:
+        case errors.HFValidationError():
+            return "is neither a hub id nor a folder"
+        case errors.GatedRepoError():
+            return "is gated: accept its terms at huggingface.co and set HF_TOKEN"
+        case errors.RepositoryNotFoundError():
+            return "isn't on the model hub or is private: check the name, or set HF_TOKEN"
+        case errors.RevisionNotFoundError():
+            return "hasn't got the revision asked for: give a branch, tag or commit of it"
+    first_line = str(error).partition("\n")[0]
+    return f"can't be had from the model hub ({first_line}): set {key} to a model folder, or try again"

@@ -1,0 +1,211 @@
+"""Whether a command can run: all that it needs is looked at before anything expensive starts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TypeVar
+
+from ragjob import storage
+from ragjob.config import JobSettings
+from ragjob.documents import units
+from ragjob.errors import RagjobError, SettingsError
+from ragjob.models import sizes
+from ragjob.models.capacity import Resources, Work, facts
+from ragjob.models.files import Source
+from ragjob.models.tokenizer import open_tokenizer
+from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
+from ragjob.planning.memory import actor_bytes, check_memory
+from ragjob.planning.packing import check_pools
+from ragjob.planning.proposals import Answering, Flow, Indexing, propose
+from ragjob.runtime.cluster import resources
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of a plan: what was looked at, and what was seen."""
+
+    name: str
+    line: str
+
+
+@dataclass(frozen=True)
+class Failed(Check):
+    """What was looked at, and the error because it won't do."""
+
+    error: RagjobError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The checks of a command on a cluster of `size`, in the order in which they were made."""
+
+    size: Resources
+    checks: list[Check] = field(default_factory=list)
+
+    def failed(self, name: str) -> bool:
+        """Tell whether the check of that name found an error."""
+        return any(check.name == name for check in self.checks if isinstance(check, Failed))
+
+    @property
+    def errors(self) -> list[RagjobError]:
+        """What won't do."""
+        return [check.error for check in self.checks if isinstance(check, Failed)]
+
+    def require(self) -> None:
+        """Raise the first error."""
+        for error in self.errors:
+            raise error
+
+    def look(self, name: str, look: Callable[[], T], line: Callable[[T], str] = str) -> None:
+        """Add what `look` gives, as `line` words it, or the error that it raises."""
+        try:
+            self.checks.append(Check(name, line(look())))
+        except RagjobError as error:
+            self.checks.append(Failed(name, str(error), error))
+
+
+def plan_index(index: PendingIndex | CommittedIndex) -> Plan:
+    """Check what `index` needs."""
+    plan = _begin(index)
+    _add_index(plan, index)
+    return _end(plan, index, _indexing(index), [], needs_server=False)
+
+
+def plan_load(index: CommittedIndex) -> Plan:
+    """Check what `load` needs."""
+    plan = _begin(index)
+    _add_index(plan, index)
+    return _end(plan, index, [], [], needs_server=True)
+
+
+def plan_answer(index: PendingIndex | CommittedIndex, task: AnswerTask) -> Plan:
+    """Check what it takes to answer from an index version, made first if it isn't committed."""
+    plan = _begin(index)
+    plan.look("prompts", lambda: task.inputs, _prompts_line)
+    plan.look("output", lambda: _check_output(task))
+    plan.look("prompt", task.engine.check_prompt)
+    plan.look("engine", task.engine.check)
+    _add_index(plan, index)
+    return _end(plan, index, _indexing(index), [task], needs_server=False)
+
+
+def _begin(index: PendingIndex | CommittedIndex) -> Plan:
+    plan = Plan(resources(index.settings.cluster))
+    if isinstance(index, PendingIndex):
+        plan.look("corpus", lambda: index.segments, _segments_line)
+        plan.look("chunks", lambda: _check_chunks(index.settings, index.embedder))
+    return plan
+
+
+def _add_index(plan: Plan, index: PendingIndex | CommittedIndex) -> None:
+    if isinstance(index, CommittedIndex):
+        plan.checks.append(Check("index", f"version {index.ledger.version}, {index.chunks:,} chunks"))
+    else:
+        plan.look("index", lambda: _check_index(index))
+
+
+def _indexing(index: PendingIndex | CommittedIndex) -> list[PendingIndex]:
+    return [index] if isinstance(index, PendingIndex) else []
+
+
+def _end(
+    plan: Plan,
+    index: PendingIndex | CommittedIndex,
+    indexing: list[PendingIndex],
+    answering: list[AnswerTask],
+    *,
+    needs_server: bool,
+) -> Plan:
+    """Add what the flows that remain need together."""
+    settings, size = index.settings, plan.size
+    flows = ["index"] * len(indexing) + ["answer"] * len(answering)
+    plan.look("pools", lambda: check_pools(settings, flows, size))
+    if not plan.failed("corpus"):  # without it, nothing is known of its vectors
+        plan.look("memory", lambda: _check_memory(index, answering, flows, size))
+    plan.look("chroma", lambda: _check_chroma(settings, size, needs_server=needs_server))
+    if flows and not plan.errors:
+        plan.checks.extend(Check("proposal", line) for line in _proposals(index, indexing, answering, size))
+    return plan
+
+
+def _segments_line(segments: list[units.Segment]) -> str:
+    files = len({segment.entry.uri for segment in segments})
+    documents = sum(segment.rows for segment in segments)
+    return f"{documents:,} documents in {files:,} files, {sum(segment.size for segment in segments):,} bytes"
+
+
+def _prompts_line(prompts: units.Inputs) -> str:
+    return f"{prompts.rows:,} prompts" + (f", passing through {', '.join(prompts.passed.names)}" * bool(prompts.passed))
+
+
+def _check_chunks(settings: JobSettings, embedder: Source) -> str:
+    chunk, limit = settings.chunk, sizes.max_tokens(embedder)
+    if settings.embed.max_length:
+        limit = min(limit or settings.embed.max_length, settings.embed.max_length)
+    if chunk.strategy == "line":
+        return f"a chunk a line, read up to {limit} tokens"
+    open_tokenizer(embedder)
+    if limit and chunk.size + 2 > limit:  # the model adds a token at either end
+        raise SettingsError(
+            f"chunk.size: {chunk.size} tokens, but {embedder.name} reads {limit - 2} of a text; lower it"
+        )
+    return f"up to {chunk.size} tokens, sharing {chunk.overlap}; the model reads {limit}"
+
+
+def _check_output(task: AnswerTask) -> str:
+    storage.check_writable(task.ledger.output, "output.uri")
+    return f"run {task.ledger.run_id} in {task.settings.output.uri}"
+
+
+def _check_index(index: PendingIndex) -> str:
+    storage.check_writable(index.ledger.uri, "index.uri")
+    return f"version {index.ledger.version}, to be made"
+
+
+def _check_memory(
+    index: PendingIndex | CommittedIndex, answering: list[AnswerTask], flows: list[str], size: Resources
+) -> str:
+    actors = actor_bytes(index.embedder, [task.engine for task in answering])
+    return check_memory(index.settings, flows, size, actors, index.chunks, sizes.dimension(index.embedder))
+
+
+def _check_chroma(settings: JobSettings, size: Resources, *, needs_server: bool) -> str:
+    chroma = settings.chroma
+    if chroma.url:
+        # Imports chromadb, which a finished job never needs.
+        from ragjob.retrieval.chroma.collection import check
+        from ragjob.retrieval.chroma.expected import Target
+        from ragjob.retrieval.chroma.session import shown
+
+        check(Target(chroma.url, chroma.timeout_s))
+        return shown(chroma.url)
+    if needs_server and not chroma.path:
+        raise SettingsError("chroma.url: `load` needs a server that lasts; set chroma.url or chroma.path")
+    if size.nodes > 1:
+        raise SettingsError(
+            f"chroma.url: required on {size.nodes} nodes: the job's own server is on loopback, "
+            "which the other nodes can't reach; start a Chroma server and name it"
+        )
+    if chroma.path:
+        from ragjob.retrieval.chroma.server import check_folder
+
+        check_folder(chroma.path)
+    return f"the job's own, data in {chroma.path or 'a temporary folder'}"
+
+
+def _proposals(
+    index: PendingIndex | CommittedIndex, indexing: list[PendingIndex], answering: list[AnswerTask], size: Resources
+) -> list[str]:
+    flows: list[Flow] = [
+        *(Indexing(Work(making.chunks, sum(part.rows for part in making.segments))) for making in indexing),
+        *(Answering(Work(task.inputs.rows, task.inputs.rows), task.engine) for task in answering),
+    ]
+    proposals = propose(index.settings, size, facts(index.embedder), flows)
+    reasons = groupby(proposals, key=lambda proposal: proposal.why)
+    lines = [
+        f"{' '.join(f'{proposal.key}={proposal.value}' for proposal in group)} (calculated): {why}"
+        for why, group in reasons
+    ]
+    return lines or ["none: by calculation, pools, batches and blocks suit this cluster"]

@@ -1,0 +1,196 @@
+"""What a command is about: the index version and the run that its inputs and settings decide.
+
+All of it follows from listings, manifests and models' small files: no Ray, torch or Chroma is asked.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from ragjob import schema, storage
+from ragjob.config import JobSettings, required
+from ragjob.documents import units
+from ragjob.documents.readers import DOCUMENTS, PROMPTS
+from ragjob.engines import ENGINES, Engine, Generation
+from ragjob.engines.base import Surroundings
+from ragjob.errors import DataError, SettingsError
+from ragjob.ledger.index import IndexLedger, IndexManifest, current_version
+from ragjob.ledger.run import RunLedger
+from ragjob.models.files import Source
+from ragjob.models.source import resolve
+from ragjob.retrieval import MODES
+from ragjob.settings import Decides, Section
+
+# Sections whose settings decide an index by way of its corpus: an index that is there is never compared with them.
+OF_THE_CORPUS = "corpus"
+
+
+@dataclass(frozen=True)
+class PendingIndex:
+    """An index version that isn't committed: what it is to be made of."""
+
+    settings: JobSettings
+    embedder: Source
+    facts: dict[str, object]
+    corpus: list[storage.Entry]
+    ledger: IndexLedger
+
+    @cached_property
+    def segments(self) -> list[units.Segment]:
+        """What the corpus holds. Raises `DataError` as `scan_corpus` does."""
+        return units.scan_corpus(self.corpus, self.settings.corpus)
+
+    @property
+    def chunks(self) -> int:
+        """Chunks that it will have, roughly."""
+        return units.estimate_chunks(self.settings.chunk, self.segments)
+
+
+@dataclass(frozen=True)
+class CommittedIndex:
+    """An index version that is committed."""
+
+    settings: JobSettings
+    embedder: Source
+    ledger: IndexLedger
+    manifest: IndexManifest
+
+    @property
+    def chunks(self) -> int:
+        """Chunks that it has."""
+        return self.manifest.chunks
+
+    def require(self) -> None:
+        """Raise `DataError` when `clean` took the version away before this job said that it needs it."""
+        if not self.ledger.is_committed():
+            raise DataError(f"index.uri: version {self.ledger.version} was removed since the job began; run it again")
+
+
+@dataclass(frozen=True)
+class AnswerTask:
+    """A run: the prompts that are to be answered, from which index version, by which engine."""
+
+    settings: JobSettings
+    version: str
+    embedder: Source
+    engine: Engine[Generation]
+    prompts: list[storage.Entry]
+    ledger: RunLedger
+
+    @cached_property
+    def inputs(self) -> units.Inputs:
+        """What the prompts' files hold. Raises `DataError` as `scan_prompts` does."""
+        return units.scan_prompts(self.prompts, self.settings.prompts)
+
+
+def identify_index(settings: JobSettings, command: str) -> PendingIndex | CommittedIndex:
+    """The version that the corpus makes. Raises when the corpus or the model isn't there."""
+    corpus_uri = required(settings.corpus.uri, "corpus.uri", command)
+    index_uri = required(settings.index.uri, "index.uri", command)
+    storage.configure(settings.s3)
+    embedder = _embedder(settings)
+    facts = _index_facts(settings, embedder)
+    corpus = _list(settings, corpus_uri, "corpus.uri", tuple(DOCUMENTS))
+    of_corpus = list(settings.corpus.deciding(Decides.INDEX).values())
+    ledger = IndexLedger(index_uri, schema.digest(facts, of_corpus, _listing(corpus))[:16])
+    manifest = ledger.manifest()
+    if manifest is None:
+        return PendingIndex(settings, embedder, facts, corpus, ledger)
+    return CommittedIndex(settings, embedder, ledger, manifest)
+
+
+def find_index(settings: JobSettings, command: str) -> CommittedIndex:
+    """The version that `index.version` or the current one names. Raises `DataError` when it doesn't fit."""
+    uri = required(settings.index.uri, "index.uri", command)
+    storage.configure(settings.s3)
+    embedder = _embedder(settings)
+    version = settings.index.version or current_version(uri)
+    ledger = IndexLedger(uri, version) if version else None
+    manifest = ledger.manifest() if ledger else None
+    if ledger is None or manifest is None:
+        what = f"no index version {version}" if version else "no index"
+        raise DataError(f"index.{'version' if settings.index.version else 'uri'}: {what} in {uri}; run `ragjob index`")
+    _check_facts(manifest, _index_facts(settings, embedder), embedder)
+    return CommittedIndex(settings, embedder, ledger, manifest)
+
+
+def identify_run(settings: JobSettings, command: str, version: str, embedder: Source) -> AnswerTask:
+    """The run of these prompts on an index version. Raises when the prompts or the model aren't there."""
+    prompts_uri = required(settings.prompts.uri, "prompts.uri", command)
+    output_uri = required(settings.output.uri, "output.uri", command)
+    prompts = _list(settings, prompts_uri, "prompts.uri", tuple(PROMPTS))
+    engine = _engine(settings, embedder)
+    identity = schema.digest(_run_facts(settings, engine), version, _listing(prompts))
+    ledger = RunLedger(output_uri, settings.run_id or identity[:16], identity)
+    return AnswerTask(settings, version, embedder, engine, prompts, ledger)
+
+
+def _embedder(settings: JobSettings) -> Source:
+    return resolve(settings.embed.model, settings.embed.revision, "embed.model", settings.models.cache)
+
+
+def _engine(settings: JobSettings, embedder: Source) -> Engine[Generation]:
+    around = Surroundings(
+        settings.embed,
+        embedder,
+        settings.augment.max_context_tokens,
+        settings.cluster.gpu_gb,
+        settings.models.cache,
+    )
+    return ENGINES[settings.generate.engine].open(settings.generate, around)
+
+
+def _index_facts(settings: JobSettings, embedder: Source) -> dict[str, object]:
+    """What decides an index's chunks and vectors beside the corpus, by setting."""
+    facts = {
+        f"{section}.{name}": value
+        for section, values in _deciding(settings, Decides.INDEX).items()
+        for name, value in values.items()
+        if section != OF_THE_CORPUS
+    }
+    del facts["embed.revision"]  # which the model's content stands for
+    return facts | {"embed.model": embedder.revision, "format": schema.INDEX_FORMAT, "metric": schema.METRIC}
+
+
+def _run_facts(settings: JobSettings, engine: Engine[Generation]) -> dict[str, object]:
+    """What decides a run's answers beside the index and the prompts."""
+    retrieval = MODES[settings.retrieve.mode](settings.retrieve)
+    chosen = {"retrieve": retrieval.deciding(), "generate": engine.deciding()}
+    return engine.facts() | {"format": schema.ANSWER_FORMAT} | _deciding(settings, Decides.RUN) | chosen
+
+
+def _deciding(settings: JobSettings, what: Decides) -> dict[str, dict[str, object]]:
+    """The values that decide `what`, by section."""
+    sections = {name: getattr(settings, name) for name in JobSettings.model_fields}
+    values = {name: value.deciding(what) for name, value in sections.items() if isinstance(value, Section)}
+    return {name: value for name, value in values.items() if value}
+
+
+def _check_facts(manifest: IndexManifest, facts: dict[str, object], embedder: Source) -> None:
+    if manifest.settings.get("format") != facts["format"]:
+        raise DataError(f"index.uri: version {manifest.version} was made by another release; run `ragjob index`")
+    for key, wanted in facts.items():
+        made = manifest.settings.get(key)
+        if made != wanted:
+            if key == "embed.model":  # by name, too
+                made, wanted = manifest.embed_model, embedder.label
+            raise DataError(
+                f"{key}: index version {manifest.version} was made with {made!r}, the settings say {wanted!r}; "
+                "set it back, or run `ragjob index` with these settings"
+            )
+
+
+def _listing(entries: list[storage.Entry]) -> list[tuple[str, int, str]]:
+    return [(entry.path, entry.size, entry.tag) for entry in entries]
+
+
+def _list(settings: JobSettings, uri: str, key: str, suffixes: tuple[str, ...]) -> list[storage.Entry]:
+    """List an input. Raises `SettingsError` when what the job writes would be among what it reads."""
+    entries = storage.list_inputs(uri, suffixes, key)
+    places = {"index.uri": settings.index.uri, "output.uri": settings.output.uri, "chroma.path": settings.chroma.path}
+    for name, written in places.items():
+        place = storage.join(storage.absolute(written), "") if written else None
+        if place and any(entry.uri.startswith(place) for entry in entries):
+            raise SettingsError(f"{key}: {uri} holds files of {name}, {written}; name a folder or glob without them")
+        if place and place.startswith(storage.join(storage.absolute(uri), "")):
+            raise SettingsError(f"{name}: {written} lies inside {key}, {uri}, and would be read as input; move it out")
+    return entries

@@ -1,0 +1,61 @@
+"""What every mode of retrieval is: what a plan asks it, and what it does where it runs."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+
+from ragjob.retrieval.chroma.expected import Expected, Target
+from ragjob.retrieval.settings import Retrieval
+from ragjob.settings import Decides
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Vectors: TypeAlias = "npt.NDArray[np.float32]"
+
+
+class Hit(NamedTuple):
+    """A passage; `score` is what it was ranked by, best first: its cosine similarity to the question, in [-1, 1]."""
+
+    chunk_id: str
+    uri: str
+    text: str
+    score: float
+
+
+class Retriever(Protocol):
+    """What a mode runs in its workers. Any number of threads may search at once."""
+
+    def search(self, questions: list[str], vectors: Vectors) -> list[list[Hit]]:
+        """Passages for each question, whose embeddings are `vectors` (float32 [n, dimension]), best first.
+
+        Raises `DependencyError` when a server that is searched doesn't answer within its deadline.
+        """
+        ...
+
+
+S = TypeVar("S", bound=Retrieval)
+
+
+@dataclass(frozen=True)
+class Mode(ABC, Generic[S]):
+    """One way to find passages, with all that is known of it before it runs. Imports no heavy library."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]  # completes its name in the settings' table
+    Settings: ClassVar[type[Retrieval]] = Retrieval
+
+    settings: S
+
+    def deciding(self) -> dict[str, object]:
+        """The settings that decide which passages are found, by name."""
+        values = self.settings.deciding(Decides.RUN)
+        return {name: value for name, value in values.items() if name in self.Settings.model_fields}
+
+    @abstractmethod
+    def make(self, target: Target, expected: Expected) -> Retriever:
+        """What searches, in a worker, once the collection is known to be whole and the right one.
+
+        Raises `DataError` when it isn't loaded whole, `DependencyError` when the server doesn't answer.
+        """

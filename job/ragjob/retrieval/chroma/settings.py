@@ -1,0 +1,36 @@
+"""Settings of the Chroma server that is searched."""
+
+from typing import Self
+
+from pydantic import model_validator
+
+from ragjob.settings import Address, Decides, Section, setting
+
+
+class Chroma(Section):
+    url: Address | None = setting(
+        None, decides=Decides.NEITHER, description="a Chroma server; by default the job starts its own"
+    )
+    path: str | None = setting(
+        None, decides=Decides.NEITHER, description="folder that the job's own server keeps; temporary by default"
+    )
+    timeout_s: float = setting(
+        60,
+        decides=Decides.NEITHER,
+        description="seconds that Chroma may give no sign of life, retries included",
+        gt=0,
+    )
+
+    @model_validator(mode="after")
+    def _one_server(self) -> Self:
+        if self.url and self.path:
+            raise ValueError("url and path are both set: path is for the job's own server, leave one out")
+        return self
+
+
+def lasts(settings: Chroma) -> bool:
+    """Tell whether what is loaded into the server is there after the job.
+
+    Without one that lasts an index is committed unloaded: its vectors wait on storage.
+    """
+    return bool(settings.url or settings.path)

@@ -1,0 +1,206 @@
+"""The Ray cluster that the job runs on: what it has, start and stop."""
+
+import gc
+import importlib
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, chdir, contextmanager, nullcontext, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from ragjob.config import Cluster
+from ragjob.errors import DependencyError
+from ragjob.models.capacity import Resources
+from ragjob.runtime.orphans import Guarded, ended_with_this_process
+from ragjob.stages.rows import DEFECTS
+
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # workers of `uv run ragjob` would run in a copy of the current folder
+}
+# Variables with a path that our libraries read in workers, too. Those have another current folder.
+PATHS = (
+    "AWS_CA_BUNDLE",
+    "AWS_CONFIG_FILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "HF_HOME",
+    "HF_HUB_CACHE",
+    "HF_TOKEN_PATH",
+    "HF_XET_CACHE",
+    "RAY_TMPDIR",
+    "REQUESTS_CA_BUNDLE",
+    "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
+    "TMPDIR",
+    "TORCH_HOME",
+    "VLLM_CACHE_ROOT",
+    "XDG_CACHE_HOME",
+)
+# Idle worker processes that a Ray on this machine keeps for each CPU: reads and writes share one, so there are
+# more than the one for each that Ray would keep, and to start one anew takes seconds of a processor.
+KEPT_WORKERS = 32
+
+# Of cgroups version 2 and 1.
+CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+def resources(cluster: Cluster) -> Resources:
+    """What the settings say, and for what they leave open, what Ray sees.
+
+    Asks the Ray that runs in this process, or the one that RAY_ADDRESS names. Without either, Ray will be started
+    on this machine, with what this process may use of it.
+    """
+    stated = (cluster.cpus, cluster.gpus, cluster.nodes)
+    if is_remote() or _is_joined():
+        seen = Resources(0, 0, 1, None) if None not in stated else _ask_ray()
+    else:
+        present = _local_gpus()
+        seen = Resources(_local_cpus(), present, 1, _local_memory(), present)
+    cpus, gpus, nodes = (
+        given if given is not None else found
+        for given, found in zip(stated, (seen.cpus, seen.gpus, seen.nodes), strict=True)
+    )
+    return Resources(cpus, gpus, int(nodes), seen.memory, seen.node_gpus if cluster.gpus is None else None)
+
+
+def is_remote() -> bool:
+    """Tell whether RAY_ADDRESS names a cluster to join."""
+    return bool(os.environ.get("RAY_ADDRESS")) and os.environ["RAY_ADDRESS"] != "local"
+
+
+@contextmanager
+def running(size: Resources) -> Iterator[Callable[[], object]]:
+    """Ray, joined or started for the time of the block; one that runs in this process already is used as it is.
+
+    Gives a function to call once the rest of the block doesn't need it: to stop Ray takes seconds, and begins then.
+    """
+    if _is_joined():
+        yield lambda: None
+        return
+    with ThreadPoolExecutor(1) as aside, ExitStack() as started:
+        _connect(None if is_remote() else size, started.enter_context(ended_with_this_process()))
+        import ray
+
+        started.callback(ray.shutdown)
+
+        @cache
+        def stop() -> Future[None]:
+            gc.collect()  # Ray ends the process, without a word, when a thread frees objects of its while it shuts down
+            return aside.submit(started.close)
+
+        try:
+            yield stop
+        finally:
+            stop().result()
+
+
+def _is_joined() -> bool:
+    """Tell whether this process has a Ray, without importing it."""
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
+
+
+def _ask_ray() -> Resources:
+    with running(Resources(0, 0, 1, None)):
+        import ray
+
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        workers = [node for node in alive if node["Resources"].get("CPU")]
+        total = ray.cluster_resources()
+    node_gpus = max(node["Resources"].get("GPU", 0) for node in alive)
+    return Resources(total.get("CPU", 0), total.get("GPU", 0), len(workers), None, node_gpus)
+
+
+def _connect(local: Resources | None, guarded: Guarded) -> None:
+    _set_environment(local)
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if local:
+        options |= {
+            "address": "local",
+            "num_cpus": max(1, int(local.cpus)),
+            "num_gpus": int(local.gpus),
+            "include_dashboard": False,
+        }
+    stop = signal.getsignal(signal.SIGTERM)
+    try:
+        # Workers import from the folder that is the current one here: in a user's, a file may bear a library's name.
+        with chdir(guarded.folder), _marked(guarded.mark), _loading_ray_data() if local else nullcontext():
+            ray.init(**options)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, stop)  # ray.init has replaced the caller's handler
+    except DEFECTS:
+        raise
+    except Exception as error:  # Ray raises nothing more special when its processes take too long to start
+        where = f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}" if not local else "a Ray on this machine"
+        reason = " ".join(str(error).split())[:200]
+        raise DependencyError(f"Ray: can't reach or start {where}: {reason}") from error
+    except SystemExit as stopped:  # the handler for SIGTERM that Ray has meanwhile put in
+        raise KeyboardInterrupt from stopped
+
+
+def _set_environment(local: Resources | None) -> None:
+    """Set what Ray reads of the environment, unless the user has, and make paths in it absolute."""
+    kept = {"RAY_num_workers_soft_limit": f"{KEPT_WORKERS * local.cpus:.0f}"} if local else {}
+    os.environ.update({name: os.environ.get(name, value) for name, value in (QUIET | kept).items()})
+    paths = {name: os.environ.get(name, "") for name in PATHS}
+    # "~" and "$HOME" are for the library that reads them.
+    relative = {name: path for name, path in paths.items() if path and not path.startswith(("/", "~", "$"))}
+    os.environ.update({name: str(Path(path).absolute()) for name, path in relative.items()})
+
+
+@contextmanager
+def _marked(mark: dict[str, str]) -> Iterator[None]:
+    """Mark the processes that start during the block."""
+    os.environ.update(mark)
+    try:
+        yield
+    finally:
+        for name in mark:
+            del os.environ[name]
+
+
+@contextmanager
+def _loading_ray_data() -> Iterator[None]:
+    """Import Ray Data beside the block: it takes seconds, in which the processes of a Ray on this machine start."""
+    loading = threading.Thread(target=importlib.import_module, args=("ray.data",))
+    loading.start()
+    try:
+        yield
+    finally:
+        loading.join()  # it reads the environment
+
+
+def _local_cpus() -> int:
+    """CPUs that this process may use: its affinity and its container's quota, rounded up."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
+
+
+def _local_memory() -> int:
+    """Bytes that this process may use: the machine's, or its container's limit."""
+    total = int(psutil.virtual_memory().total)
+    for limit in CGROUP_MEMORY:
+        with suppress(OSError, ValueError):  # another version of cgroups, or "max"
+            total = min(total, int(limit.read_text()))
+    return total
+
+
+def _local_gpus() -> int:
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([device for device in visible.split(",") if device.strip() not in ("", "-1", "NoDevFiles")])
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))

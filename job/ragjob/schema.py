@@ -1,0 +1,130 @@
+"""Column names, Arrow schemas and ids: what is on storage, and how a thing gets its name."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+# Raised when the code's chunks or vectors (index) or its answers (run) would differ for equal settings.
+INDEX_FORMAT = 2
+ANSWER_FORMAT = 1
+
+_quote = json.JSONEncoder(ensure_ascii=False).encode  # of a text, as `digest` has it
+
+METRIC = "cosine"
+MAX_TEXT_CHARS = 100_000  # a longer prompt or line is a mistake in the data, not a question or a passage
+
+CHUNK_ID, DOCUMENT_ID, URI, CHUNK_INDEX, TEXT = "chunk_id", "document_id", "uri", "chunk_index", "text"
+EMBEDDING, ERROR = "embedding", "error"
+PROMPT_ID, PROMPT, ANSWER = "prompt_id", "prompt", "answer"
+RETRIEVED_IDS, RETRIEVED_URIS = "retrieved_ids", "retrieved_uris"
+RETRIEVED_TEXTS, RETRIEVED_SCORES = "retrieved_texts", "retrieved_scores"
+FINISH_REASON, PROMPT_TOKENS, COMPLETION_TOKENS = "finish_reason", "prompt_tokens", "completion_tokens"
+# Columns of blocks on their way; never published.
+POSITION, AUGMENTED, CACHED_TOKENS = "_position", "_augmented", "_cached_tokens"
+
+CHUNKS = pa.schema(
+    [
+        (CHUNK_ID, pa.string()),
+        (DOCUMENT_ID, pa.string()),
+        (URI, pa.string()),
+        (CHUNK_INDEX, pa.int32()),
+        (TEXT, pa.string()),
+        (ERROR, pa.string()),
+    ]
+)
+
+DOCUMENTS = pa.schema(
+    [
+        (DOCUMENT_ID, pa.string()),
+        (URI, pa.string()),
+        ("digest", pa.string()),
+        ("chunk_count", pa.int32()),
+        ("failed_count", pa.int32()),
+        (ERROR, pa.string()),
+    ]
+)
+
+RETRIEVED = pa.schema(
+    [
+        (RETRIEVED_IDS, pa.list_(pa.string())),
+        (RETRIEVED_URIS, pa.list_(pa.string())),
+        (RETRIEVED_TEXTS, pa.list_(pa.string())),
+        (RETRIEVED_SCORES, pa.list_(pa.float32())),
+    ]
+)
+
+GENERATED = pa.schema(
+    [
+        (ANSWER, pa.string()),
+        (FINISH_REASON, pa.string()),
+        (PROMPT_TOKENS, pa.int32()),
+        (COMPLETION_TOKENS, pa.int32()),
+    ]
+)
+
+PROVENANCE = pa.schema([(name, pa.string()) for name in ("embed_model", "generate_model", "index_version", "run_id")])
+
+
+def embedded(dimension: int) -> pa.Schema:
+    """Schema of the column that embedding adds: float32 vectors of `dimension`."""
+    return pa.schema([(EMBEDDING, pa.list_(pa.float32(), dimension))])
+
+
+def answers(passed: pa.Schema) -> pa.Schema:
+    """Schema of `answers.parquet` for prompts with the pass-through columns `passed`."""
+    first = [pa.field(PROMPT_ID, pa.string()), pa.field(PROMPT, pa.string())]
+    return pa.schema([*first, *passed, *GENERATED, *RETRIEVED, pa.field(ERROR, pa.string()), *PROVENANCE])
+
+
+_PASSING = pa.schema(
+    [
+        (POSITION, pa.int64()),
+        (AUGMENTED, pa.string()),
+        (CACHED_TOKENS, pa.int32()),
+        (EMBEDDING, pa.list_(pa.float32())),  # only a worker, which has the model, knows how long they are
+    ]
+)
+# Names that a pass-through column can't have.
+RESERVED = frozenset([*answers(pa.schema([])).names, *_PASSING.names])
+_TYPES = {field.name: field.type for field in [*CHUNKS, *answers(pa.schema([])), *_PASSING]}
+
+
+def columns(*names: str) -> pa.Schema:
+    """Schema of columns that a stage needs or adds: a name has one type in all stages.
+
+    >>> columns("text", "chunk_index").types
+    [DataType(string), DataType(int32)]
+    """
+    return pa.schema([(name, _TYPES[name]) for name in names])
+
+
+def digest(*parts: object) -> str:
+    """Name `parts` (strings, numbers, lists, dicts) by 24 hex digits of their content.
+
+    >>> digest("a", 1) == digest("a", 1) != digest("a1")
+    True
+    """
+    content = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return digest_bytes(_bytes(content))
+
+
+def digest_bytes(content: bytes) -> str:
+    """Name `content` by 24 hex digits."""
+    return hashlib.blake2b(content, digest_size=12).hexdigest()
+
+
+def chunk_ids(document_id: str, indices: Iterable[int], texts: Iterable[str]) -> list[str]:
+    """Ids of a document's chunks: equal passages of two documents are two chunks."""
+    # `digest` of all three, with the document's share of it computed once.
+    document, found = hashlib.blake2b(_bytes(f"[{_quote(document_id)},"), digest_size=12), []
+    for index, text in zip(indices, texts, strict=True):
+        chunk = document.copy()
+        chunk.update(_bytes(f"{index},{_quote(text)}]"))
+        found.append(chunk.hexdigest())
+    return found
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

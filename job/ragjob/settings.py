@@ -1,0 +1,115 @@
+"""What groups of settings are made of: their base, actor pools, types of fields, and what a field decides.
+
+>>> class Tea(Section):
+...     kind: str = setting("green", decides=Decides.RUN, description="kind of tea")
+...     cups: int = setting(1, decides=Decides.NEITHER, description="cups at once", ge=1)
+>>> Tea(cups=3).deciding(Decides.RUN)
+{'kind': 'green'}
+"""
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Protocol, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+
+FAMILY = "RAGJOB_FAMILY"  # the variable that marks processes which must not outlive the job
+
+T = TypeVar("T")
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Uri = Annotated[str, Field(min_length=1)]
+
+
+class Decides(StrEnum):
+    """What changes with the value of a setting: chunks and vectors, or answers; or only how they are computed."""
+
+    INDEX = "index"
+    RUN = "run"
+    NEITHER = "neither"
+
+
+def setting(default: T, *, decides: Decides, description: str, **constraints: object) -> T:
+    """A field of a section: its default, what it decides, and its meaning in a few words.
+
+    `constraints` are those of pydantic's `Field`, as `ge=1`. The mark stands in the JSON schema, too.
+    """
+    field: Any = Field  # pydantic types it so that it fits a field of any type
+    made: T = field(default, description=description, json_schema_extra={"decides": decides.value}, **constraints)
+    return made
+
+
+def names_no_user(url: str | None) -> str | None:
+    """`url`, if it has neither user nor password in it."""
+    if url and "@" in url:
+        raise ValueError("must be http://HOST:PORT or https://HOST, without user and password")
+    return url
+
+
+def _is_address(url: str) -> str:
+    """`url`, if it is a server's address. Never shown when it isn't: it may hold a password."""
+    parts = re.fullmatch(r"https?://(?:[^@/?#\s]*@)?(?:[A-Za-z\d.-]+|\[[\da-fA-F:]+\])(?::(\d+))?(?:/[^@?#\s]*)?", url)
+    if not parts or not 0 < int(parts[1] or 1) < 2**16:
+        raise ValueError("must be http://HOST:PORT or https://HOST, without underscores in the host's name")
+    return url
+
+
+Address = Annotated[str, AfterValidator(_is_address)]
+
+
+class Section(BaseModel):
+    """Base of every group of settings: fixed once read, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_is_default(cls, given: object) -> object:
+        return {} if given is None else given  # YAML reads a section with every key commented out as null
+
+    def deciding(self, what: Decides) -> dict[str, object]:
+        """The values of this section's fields that decide `what`, by name."""
+        return {name: getattr(self, name) for name in type(self).model_fields if decides(type(self), name) == what}
+
+
+def decides(section: type[BaseModel], name: str) -> str | None:
+    """What the field `name` of a section is marked to decide; None for a section inside, or a field without a mark."""
+    extra = section.model_fields[name].json_schema_extra
+    return str(extra["decides"]) if isinstance(extra, dict) and "decides" in extra else None
+
+
+class Pool(Section):
+    """An actor pool: `min` to `max` actors, each reserving `num_cpus` CPUs and `num_gpus` GPUs."""
+
+    min: int = setting(1, decides=Decides.NEITHER, description="actors kept", ge=1)
+    max: int = setting(1, decides=Decides.NEITHER, description="actors at most", ge=1)
+    num_cpus: float = setting(1, decides=Decides.NEITHER, description="CPUs reserved for each actor", gt=0)
+    num_gpus: float = setting(
+        0, decides=Decides.NEITHER, description="GPUs reserved for each actor; a fraction shares one GPU", ge=0
+    )
+
+    @model_validator(mode="after")
+    def _max_holds_min(self) -> Self:
+        if self.max < self.min:
+            raise ValueError(f"min {self.min} is above max {self.max}: raise max")
+        return self
+
+
+def with_all(base: type[Section], name: str, selector: str, kinds: Mapping[str, "Kind"], module: str) -> type[Section]:
+    """The section `base` with the settings of all `kinds` of a capability.
+
+    Its field `selector` names one of them, by default the first.
+    """
+    parts = dict.fromkeys(kind.Settings for kind in kinds.values() if kind.Settings is not base)
+    summary = "; ".join(f"{kind}: {about.summary}" for kind, about in kinds.items())
+    chosen = setting(next(iter(kinds)), decides=Decides(str(decides(base, selector))), description=summary)
+    fields: dict[str, Any] = {selector: (Literal[tuple(kinds)], chosen)}
+    return create_model(name, __base__=(*reversed(parts),) or (base,), __module__=module, **fields)
+
+
+class Kind(Protocol):
+    """One of several of a capability, as an engine: what the settings' table says of it, and its own settings."""
+
+    summary: str
+    Settings: type[Section]

@@ -1,0 +1,80 @@
+"""Embed texts."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ragjob import schema
+from ragjob.models.files import Source
+from ragjob.models.settings import Embed
+from ragjob.stages.columns import Stage
+from ragjob.stages.rows import Columns, add_columns, foreign
+
+Vectors = npt.NDArray[np.float32]
+EmbedTexts = Callable[[list[str]], Vectors]  # n texts to float32 [n, dimension]
+
+# For one actor: one is tokenized while the other is computed, and a processor's threads never wait for a block's last.
+BLOCKS_AT_ONCE = 2
+
+
+def make_for_chunks(
+    settings: Embed, model: Source, dtype: Callable[[Callable[[], str]], str], threads: int
+) -> "EmbedChunks":
+    """A stage that embeds chunks.
+
+    `dtype` settles the version's dtype once, given how to measure it here.
+    """
+    from ragjob.models.device import choose_dtype  # these import torch, which the driver never needs
+    from ragjob.models.embedder import open_embedder
+
+    gpus = settings.pool.num_gpus
+    embedder = open_embedder(settings, model, dtype(lambda: choose_dtype(settings.dtype, gpus)), threads, gpus)
+    return EmbedChunks(embedder.embed_documents, embedder.dimension)
+
+
+def make_for_prompts(settings: Embed, model: Source, dtype: str, threads: int) -> "EmbedPrompts":
+    """A stage that embeds prompts in the dtype of their index."""
+    from ragjob.models.embedder import open_embedder
+
+    embedder = open_embedder(settings, model, dtype, threads, settings.pool.num_gpus)
+    return EmbedPrompts(embedder.embed_queries, embedder.dimension)
+
+
+class _EmbedColumn(Stage):
+    """Add the embedding of each row's text in `COLUMN`, a vector of length 1."""
+
+    NAME = "embed"
+    ADDS = schema.columns(schema.EMBEDDING)
+    COLUMN: ClassVar[str]
+
+    def __init__(self, embed: EmbedTexts, dimension: int) -> None:
+        self._embed = embed
+        self._dimension = dimension
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        return add_columns(rows, schema.embedded(self._dimension), self._compute)
+
+    def _compute(self, rows: pa.Table) -> Columns:
+        texts = rows[self.COLUMN].to_pylist()
+        with foreign():
+            vectors = self._embed(texts)
+        if not np.isfinite(vectors).all():
+            raise ValueError("the embedding has values that aren't numbers")
+        return {schema.EMBEDDING: pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])}
+
+
+class EmbedChunks(_EmbedColumn):
+    """Add the embedding of each chunk."""
+
+    NEEDS = schema.columns(schema.TEXT, schema.ERROR)
+    COLUMN = schema.TEXT
+
+
+class EmbedPrompts(_EmbedColumn):
+    """Add the embedding of each prompt."""
+
+    NEEDS = schema.columns(schema.PROMPT, schema.ERROR)
+    COLUMN = schema.PROMPT

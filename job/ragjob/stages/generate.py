@@ -1,0 +1,55 @@
+"""Answer each augmented prompt."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from ragjob import schema
+from ragjob.engines.base import Completion, Engine, Failure, Generator, Request
+from ragjob.engines.settings import Generation
+from ragjob.stages.columns import Stage
+from ragjob.stages.rows import Columns, add_columns, arrays, foreign
+
+
+def make(engine: Engine[Generation], system: str, dtype: str, threads: int) -> "GenerateStage":
+    """A stage that answers with `engine`; `dtype` is that of the index's vectors."""
+    return GenerateStage(engine.make(dtype, threads), system)
+
+
+class GenerateStage(Stage):
+    """Answer a block of prompts with one engine. Several blocks may be at it, where the engine takes several."""
+
+    NAME = "generate"
+    NEEDS = schema.columns(schema.PROMPT, schema.AUGMENTED, schema.RETRIEVED_TEXTS, schema.ERROR)
+    ADDS = schema.columns(*schema.GENERATED.names, schema.CACHED_TOKENS)
+    DROPS = frozenset({schema.AUGMENTED})
+
+    def __init__(self, generator: Generator, system: str) -> None:
+        self._generator = generator
+        self._system = system
+
+    def __call__(self, prompts: pa.Table) -> pa.Table:
+        return add_columns(prompts, self.ADDS, self._compute).drop_columns(list(self.DROPS))
+
+    def _compute(self, prompts: pa.Table) -> Columns:
+        rows = prompts.select(self.NEEDS.names).to_pylist()
+        requests = [
+            Request(self._system, row[schema.AUGMENTED], row[schema.PROMPT], row[schema.RETRIEVED_TEXTS])
+            for row in rows
+        ]
+        with foreign():
+            answers = self._generator.generate(requests)
+        return _columns(answers)
+
+
+def _columns(answers: list[Completion | Failure]) -> Columns:
+    completions = [answer if isinstance(answer, Completion) else None for answer in answers]
+    values: dict[str, Sequence[object]] = {
+        schema.ANSWER: [answer and answer.text for answer in completions],
+        schema.FINISH_REASON: [answer and answer.finish_reason for answer in completions],
+        schema.PROMPT_TOKENS: [answer and answer.prompt_tokens for answer in completions],
+        schema.COMPLETION_TOKENS: [answer and answer.completion_tokens for answer in completions],
+        schema.CACHED_TOKENS: [answer and answer.cached_tokens for answer in completions],
+        schema.ERROR: [None if isinstance(answer, Completion) else answer.error for answer in answers],
+    }
+    return arrays(values, schema.columns(*values))

@@ -1,0 +1,156 @@
+"""Read documents and prompts from files."""
+
+from collections.abc import Callable, Iterator
+
+import pyarrow as pa
+
+from ragjob import schema, storage
+from ragjob.documents.readers import document_reader, prompt_reader
+from ragjob.documents.readers.base import (
+    FAULT,
+    ROW,
+    Decoded,
+    DocumentReader,
+    TableReader,
+    decode_utf8,
+    segment_rows,
+)
+from ragjob.documents.settings import Corpus, Prompts
+from ragjob.documents.tables import as_binary, ids_of
+from ragjob.documents.units import SLICES, Slice, slices
+from ragjob.schema import MAX_TEXT_CHARS
+from ragjob.stages.columns import Stage
+from ragjob.stages.rows import attempt, foreign, row_error
+
+Row = dict[str, str | None]
+
+
+class ReadDocuments(Stage):
+    """Read units of the corpus: each file of some formats is one document, and each row of the others.
+
+    A document that a table's row leaves blank or null has an error and the text "". Beside another error the text is
+    null or what could be read.
+    """
+
+    NAME = "read"
+    NEEDS = SLICES
+    ADDS = schema.columns(schema.DOCUMENT_ID, schema.TEXT, schema.ERROR)
+    DROPS = frozenset(SLICES.names) - {schema.URI}
+
+    def __init__(self, corpus: Corpus, done: frozenset[str]) -> None:
+        self._corpus = corpus
+        self._done = done
+
+    def __call__(self, unit: pa.Table) -> pa.Table:
+        documents = [document for part in slices(unit) for document in self._read(part)]
+        fields = [schema.CHUNKS.field(name) for name in (schema.DOCUMENT_ID, schema.URI, schema.TEXT, schema.ERROR)]
+        fresh = [document for document in documents if document[schema.DOCUMENT_ID] not in self._done]
+        return pa.Table.from_pylist(fresh, pa.schema(fields))
+
+    def _read(self, part: Slice) -> Iterator[Row]:
+        reader = document_reader(part.path)
+        if isinstance(reader, DocumentReader):
+            yield _document(part.path, part.uri, _read_file(reader, part))
+            return
+        column = reader.text_column or self._corpus.text_column
+        rows = _rows(reader, part, (column, self._corpus.id_column))
+        texts = _texts(rows, column, _document_text)
+        ids = ids_of(rows, self._corpus.id_column)
+        for text, number, given in zip(texts, rows[ROW].to_pylist(), ids, strict=True):
+            yield _document(given or f"{part.path}#{number}", part.uri, text)
+
+
+class ReadPrompts(Stage):
+    """Read units of the prompts. Each row of a file is one prompt; of text, each line.
+
+    Beside `ADDS` there are the columns `passed`, which depend on the prompts and are for the answers alone.
+    """
+
+    NAME = "read"
+    NEEDS = SLICES
+    ADDS = schema.columns(schema.POSITION, schema.PROMPT_ID, schema.PROMPT, schema.ERROR)
+    DROPS = frozenset(SLICES.names)
+
+    def __init__(self, prompts: Prompts, passed: pa.Schema) -> None:
+        self._prompts = prompts
+        self._passed = passed
+
+    def __call__(self, unit: pa.Table) -> pa.Table:
+        return pa.concat_tables([self._read(part) for part in slices(unit)])
+
+    def _read(self, part: Slice) -> pa.Table:
+        reader = prompt_reader(part.path)
+        rows = _rows(reader, part, None)
+        prompts = _texts(rows, reader.text_column or self._prompts.prompt_column, _prompt_text)
+        ids = [
+            given or schema.digest(part.path, number, prompt.text)
+            for given, number, prompt in zip(
+                ids_of(rows, self._prompts.id_column), rows[ROW].to_pylist(), prompts, strict=True
+            )
+        ]
+        columns = {
+            schema.POSITION: pa.array(range(part.position, part.position + len(ids)), pa.int64()),
+            schema.PROMPT_ID: pa.array(ids, pa.string()),
+            schema.PROMPT: pa.array([prompt.text for prompt in prompts], pa.string()),
+            schema.ERROR: pa.array([prompt.error for prompt in prompts], pa.string()),
+        }
+        return pa.table(columns | {field.name: _passed(rows, field) for field in self._passed})
+
+
+def _rows(reader: TableReader, part: Slice, columns: tuple[str | None, ...] | None) -> pa.Table:
+    wanted = columns and tuple(name for name in columns if name)
+    return segment_rows(reader, part.uri, part.tag, part.group, wanted).slice(part.first, part.rows)
+
+
+def _read_file(reader: DocumentReader, part: Slice) -> Decoded:
+    content = storage.read_bytes(part.uri, part.tag)
+    document = attempt(lambda: _decode(reader, content))
+    return Decoded(None, row_error(document, part.path)) if isinstance(document, Exception) else document
+
+
+def _decode(reader: DocumentReader, content: bytes) -> Decoded:
+    with foreign():
+        return reader.read(content)
+
+
+def _document(name: str, uri: str, document: Decoded) -> Row:
+    return {schema.DOCUMENT_ID: name, schema.URI: uri, schema.TEXT: document.text, schema.ERROR: document.error}
+
+
+def _texts(rows: pa.Table, column: str, decode: Callable[[bytes | None], Decoded]) -> list[Decoded]:
+    """What stands in `column`, decoded, or the row's fault."""
+    values = as_binary(rows[column]).to_pylist() if column in rows.column_names else [None] * rows.num_rows
+    faults = rows[FAULT].to_pylist()
+    return [Decoded(None, fault) if fault else decode(value) for value, fault in zip(values, faults, strict=True)]
+
+
+def _document_text(value: bytes | None) -> Decoded:
+    if value is None:
+        return Decoded("", "text is null")
+    document = decode_utf8(value, "text")
+    return document if (document.text or "").strip() else Decoded("", "text is blank")
+
+
+def _prompt_text(value: bytes | None) -> Decoded:
+    if value is None:
+        return Decoded(None, "prompt is null")
+    prompt = decode_utf8(value, "prompt")
+    text = prompt.text or ""
+    if not text.strip():
+        return Decoded(text, "prompt is blank")
+    if not prompt.error and len(text) > MAX_TEXT_CHARS:
+        return Decoded(text, f"prompt has {len(text):,} characters, more than {MAX_TEXT_CHARS:,}")
+    return prompt
+
+
+def _passed(rows: pa.Table, field: pa.Field) -> pa.Array:
+    """The pass-through column of a file; null where the file has none."""
+    if field.name not in rows.column_names:
+        return pa.nulls(rows.num_rows, field.type)
+    column = rows[field.name]
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:  # text that isn't UTF-8
+        values = as_binary(column).to_pylist()
+        column = pa.chunked_array([[None if value is None else decode_utf8(value, "").text for value in values]])
+    return column.cast(field.type)

@@ -1,0 +1,49 @@
+"""Attach the best passages to each prompt."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from ragjob import schema
+from ragjob.retrieval.base import Mode, Retriever
+from ragjob.retrieval.chroma.expected import Expected, Target
+from ragjob.retrieval.settings import Retrieval
+from ragjob.stages.columns import Stage
+from ragjob.stages.rows import Columns, add_columns, arrays, foreign
+
+# For one actor. Chroma computes a request on one core, so that as many of them are busy.
+BLOCKS_AT_ONCE = 4
+
+
+def make(mode: Mode[Retrieval], target: Target, expected: Expected) -> "RetrieveStage":
+    """A stage that searches the collection `expected`, once that is known to be whole and the right one."""
+    return RetrieveStage(mode.make(target, expected))
+
+
+class RetrieveStage(Stage):
+    """Find passages for a block of prompts: lists, best first. Raises `DependencyError` as the retriever does."""
+
+    NAME = "retrieve"
+    NEEDS = schema.columns(schema.PROMPT, schema.EMBEDDING, schema.ERROR)
+    ADDS = schema.RETRIEVED
+    DROPS = frozenset({schema.EMBEDDING})
+
+    def __init__(self, retriever: Retriever) -> None:
+        self._retriever = retriever
+
+    def __call__(self, prompts: pa.Table) -> pa.Table:
+        return add_columns(prompts, self.ADDS, self._compute).drop_columns(list(self.DROPS))
+
+    def _compute(self, prompts: pa.Table) -> Columns:
+        questions = prompts[schema.PROMPT].to_pylist()
+        flat = prompts[schema.EMBEDDING].combine_chunks().flatten().to_numpy()
+        vectors = flat.reshape(prompts.num_rows, -1)
+        with foreign():
+            hits = self._retriever.search(questions, vectors)
+        values: dict[str, Sequence[object]] = {
+            schema.RETRIEVED_IDS: [[hit.chunk_id for hit in passages] for passages in hits],
+            schema.RETRIEVED_URIS: [[hit.uri for hit in passages] for passages in hits],
+            schema.RETRIEVED_TEXTS: [[hit.text for hit in passages] for passages in hits],
+            schema.RETRIEVED_SCORES: [[hit.score for hit in passages] for passages in hits],
+        }
+        return arrays(values, self.ADDS)

@@ -1,0 +1,30 @@
+"""Settings of what the generator is told."""
+
+import string
+
+from pydantic import field_validator
+
+from ragjob.settings import Decides, Section, setting
+
+SYSTEM = "You answer questions from the passages you are given. If they hold no answer, say so."
+# Passages come first: prompts that share them share a prefix, which an engine can cache.
+TEMPLATE = "Passages:\n{context}\n\nQuestion: {prompt}\nAnswer:"
+
+
+class Augment(Section):
+    system: str = setting(SYSTEM, decides=Decides.RUN, description="system message")
+    template: str = setting(TEMPLATE, decides=Decides.RUN, description="user message, with {context} and {prompt}")
+    max_context_tokens: int = setting(
+        1500, decides=Decides.RUN, description="tokens of passages in a prompt, at most", ge=16
+    )
+
+    @field_validator("template")
+    @classmethod
+    def _has_its_fields(cls, template: str) -> str:
+        try:
+            fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+        except ValueError as error:
+            raise ValueError(f"not a template: {error}; write {{{{ and }}}} for braces") from error
+        if sorted(fields) != ["context", "prompt"]:
+            raise ValueError("must contain {context} and {prompt}, each once, and no other field")
+        return template

@@ -1,0 +1,189 @@
+"""Files and folders by uri, on disk or on S3: read, list, put whole, put if absent, publish."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import groupby
+from typing import BinaryIO, Protocol
+from uuid import uuid4
+
+from ragjob.errors import DataError, RagjobError, SettingsError
+from ragjob.storage import local
+from ragjob.storage.names import Entry, MissingError, Unfinished
+from ragjob.storage.settings import configure
+
+__all__ = [
+    "Entry",
+    "MissingError",
+    "Unfinished",
+    "absolute",
+    "check_writable",
+    "configure",
+    "delete",
+    "delete_folder",
+    "exists",
+    "join",
+    "list_files",
+    "list_inputs",
+    "list_names",
+    "list_unfinished",
+    "naming",
+    "open_input",
+    "publish",
+    "put",
+    "put_if_absent",
+    "read_bytes",
+    "sweep_unfinished",
+]
+
+_S3 = "s3://"
+_PUT_ATTEMPTS = 3  # at a file that others put and remove meanwhile
+
+
+class _Place(Protocol):
+    """What `local` and `s3` do under the same names."""
+
+    def find(self, uri: str) -> list[Entry]: ...
+    def list_files(self, folder: str) -> list[Entry]: ...
+    def list_names(self, folder: str) -> list[str]: ...
+    def list_unfinished(self, folder: str) -> list[Unfinished]: ...
+    def exists(self, uri: str) -> bool: ...
+    def open_input(self, uri: str, tag: str | None) -> BinaryIO: ...
+    def put(self, uri: str, content: bytes) -> None: ...
+    def put_if_absent(self, uri: str, content: bytes) -> bool: ...
+    def publish(self, uri: str, write: Callable[[BinaryIO], object]) -> bool: ...
+    def delete(self, uris: list[str]) -> None: ...
+    def delete_folder(self, folder: str) -> None: ...
+    def sweep_unfinished(self, uri: str) -> None: ...
+    def check_writable(self, probe: str) -> None: ...
+    def absolute(self, uri: str) -> str: ...
+
+
+def list_inputs(uri: str, suffixes: tuple[str, ...], key: str) -> list[Entry]:
+    """List the files that `uri` (file, folder or glob) stands for, ordered by path inside it.
+
+    Files in a folder that end otherwise than `suffixes`, or whose path has a part that begins with `.` or
+    `_`, are passed over. Raises `DataError` naming setting `key` when there are none.
+    """
+    with naming(key):
+        found = _place(uri).find(uri)
+    entries = sorted((entry for entry in found if entry.path.endswith(suffixes)), key=lambda entry: entry.path)
+    if not entries:
+        reason = "nothing there" if not found else "nothing that ends in " + ", ".join(suffixes)
+        raise DataError(f"{key}: {uri}: {reason}; name an existing file, folder or glob")
+    return entries
+
+
+def list_files(folder: str) -> list[Entry]:
+    """All files below `folder`, hidden ones too, ordered by path inside it; none when there is no such folder."""
+    return sorted(_place(folder).list_files(folder), key=lambda entry: entry.path)
+
+
+def list_names(folder: str) -> list[str]:
+    """Names of the files right in `folder`, sorted; none when there is no such folder."""
+    return sorted(_place(folder).list_names(folder))
+
+
+def list_unfinished(folder: str) -> list[Unfinished]:
+    """The writes below `folder` that go on, or that a killed process left; `sweep_unfinished` removes them."""
+    return _place(folder).list_unfinished(folder)
+
+
+def exists(uri: str) -> bool:
+    """Tell whether there is a file at `uri`."""
+    return _place(uri).exists(uri)
+
+
+def open_input(uri: str, tag: str | None = None) -> BinaryIO:
+    """Open a file for reading, with seek.
+
+    Raises `MissingError` when it isn't there, `DataError` when it isn't the one any more that was listed with
+    `tag`; on S3 a read raises that, too, after another object was put in its place.
+    """
+    return _place(uri).open_input(uri, tag)
+
+
+def read_bytes(uri: str, tag: str | None = None) -> bytes:
+    """Read a whole file. Raises as `open_input` does."""
+    with open_input(uri, tag) as file:
+        return file.read()
+
+
+def put(uri: str, content: bytes) -> None:
+    """Write a file whole: readers see the old one or the new one."""
+    _place(uri).put(uri, content)
+
+
+def put_if_absent(uri: str, content: bytes) -> bool:
+    """Write a file whole unless there is one; tell whether `content` is what stands there."""
+    for _ in range(_PUT_ATTEMPTS):
+        if _place(uri).put_if_absent(uri, content):
+            return True
+        with suppress(MissingError):  # removed meanwhile
+            return read_bytes(uri) == content
+    raise MissingError(f"{uri}: is put and removed by others all the time; run one job at a time here")
+
+
+def publish(uri: str, write: Callable[[BinaryIO], object]) -> bool:
+    """Let `write` fill a file that appears at `uri` only when whole, and only if there is none by then.
+
+    Tells whether this call's file is what stands there.
+    """
+    return _place(uri).publish(uri, write)
+
+
+def delete(uris: Iterable[str]) -> None:
+    """Remove files; those that are gone already are fine."""
+    for place, group in groupby(uris, _place):
+        place.delete(list(group))
+
+
+def delete_folder(folder: str) -> None:
+    """Remove the files of `folder` and the folder itself, as far as nobody else put something into it."""
+    _place(folder).delete_folder(folder)
+
+
+def sweep_unfinished(uri: str) -> None:
+    """Remove what writes to `uri` left that never ended; one that still goes on fails."""
+    _place(uri).sweep_unfinished(uri)
+
+
+def check_writable(uri: str, key: str) -> None:
+    """Do under folder `uri` all that a job does there, and remove it.
+
+    Raises `DependencyError` naming setting `key`, also when an S3 server ignores If-None-Match.
+    """
+    with naming(key):
+        _place(uri).check_writable(join(uri, f"_probe-{uuid4().hex}"))
+
+
+def absolute(uri: str) -> str:
+    """`uri` as every process can use it, whatever folder it runs in."""
+    return _place(uri).absolute(uri)
+
+
+def join(folder: str, *names: str) -> str:
+    """Uri of `names` inside `folder`.
+
+    >>> join("a/", "b", "c.parquet")
+    'a/b/c.parquet'
+    """
+    return "/".join([folder.rstrip("/"), *names])
+
+
+def _place(uri: str) -> _Place:
+    if uri.startswith(_S3):
+        from ragjob.storage import s3  # imports boto3, which a job on local files does without
+
+        return s3
+    if "://" in uri and not uri.startswith("file://"):
+        raise SettingsError(f"{uri}: only local paths and {_S3} are supported; name one of those")
+    return local
+
+
+@contextmanager
+def naming(key: str) -> Iterator[None]:
+    """Put setting `key` before the message of an error in the block."""
+    try:
+        yield
+    except RagjobError as error:
+        raise type(error)(f"{key}: {error}") from error.__cause__

@@ -1,0 +1,91 @@
+"""One client for S3 a process, and one way to try again."""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from threading import Lock
+from typing import Any, TypeVar
+
+import boto3
+from botocore.config import Config
+from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_random_exponential
+
+from ragjob.errors import SettingsError
+from ragjob.storage import settings
+from ragjob.storage.names import split
+from ragjob.storage.s3_errors import ERRORS, failure, may_pass
+from ragjob.storage.settings import S3
+
+T = TypeVar("T")
+
+CONNECTIONS = 32
+# Of `s3.timeout_s`: what an attempt may wait for its connection, and then for each piece of an answer. No attempt
+# begins so late that it could end after `s3.timeout_s`.
+_CONNECT_SHARE, _ANSWER_SHARE = 1 / 12, 1 / 4
+
+_making = Lock()
+
+
+def attempt(uri: str, use: Callable[[Any], T]) -> T:
+    """Give `use` the client, again and again while what it meets may pass, within `s3.timeout_s`.
+
+    `use` may so take effect twice. Raises `MissingError`, `ConditionFailedError`, `NoUploadError`, `RangeError`, and
+    `DependencyError` for whatever else doesn't pass.
+    """
+    timeout_s = settings.current.timeout_s
+    retrying = Retrying(
+        retry=retry_if_exception(may_pass),
+        stop=stop_before_delay(timeout_s * (1 - _CONNECT_SHARE - _ANSWER_SHARE)),
+        wait=wait_random_exponential(multiplier=0.2, max=5),
+        reraise=True,
+    )
+    try:
+        return retrying(lambda: use(client()))
+    except ERRORS as error:
+        failed = failure(uri, error, retrying.statistics.get("attempt_number", 1), timeout_s)
+    raise failed  # apart from its cause, which may hold keys
+
+
+def client() -> Any:
+    """The client of boto3, which threads may share."""
+    with _making:
+        return _made(settings.current)
+
+
+def where(uri: str) -> dict[str, str]:
+    """`uri` as arguments of a request on one object."""
+    bucket, key = split(uri)
+    return {"Bucket": bucket, "Key": key}
+
+
+def encryption() -> dict[str, str]:
+    """What a request that makes an object says of its encryption."""
+    asked = {"ServerSideEncryption": settings.current.sse, "SSEKMSKeyId": settings.current.kms_key_id}
+    return {name: value for name, value in asked.items() if value}
+
+
+@lru_cache(maxsize=1)
+def _made(s3: S3) -> Any:
+    config = Config(
+        connect_timeout=s3.timeout_s * _CONNECT_SHARE,
+        read_timeout=s3.timeout_s * _ANSWER_SHARE,
+        retries={"total_max_attempts": 1, "mode": "standard"},  # ours are the only ones
+        max_pool_connections=CONNECTIONS,
+        s3={"addressing_style": {None: "auto", True: "path", False: "virtual"}[s3.path_style]},
+        request_checksum_calculation="when_required",  # other servers than AWS's often refuse the newer ones
+        response_checksum_validation="when_required",
+    )
+    try:
+        made = boto3.Session().client("s3", region_name=s3.region, endpoint_url=s3.endpoint_url, config=config)
+    except ValueError:  # of AWS_ENDPOINT_URL: the setting is checked when it is read
+        raise SettingsError("AWS_ENDPOINT_URL: isn't http://HOST:PORT or https://HOST; mend it, or unset it") from None
+    made.meta.events.register_last("before-parameter-build.s3", partial(_stay, s3.region))
+    return made
+
+
+def _stay(region: str | None, model: Any, context: dict[str, Any], **_: Any) -> None:
+    """Have a bucket outside the region that is set answered as the error that it is.
+
+    Without one, botocore looks where the bucket is; in that search itself it mustn't, or it may never end.
+    """
+    if region or model.name == "HeadBucket":
+        context["s3_redirect"]["redirected"] = True

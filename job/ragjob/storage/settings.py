@@ -1,0 +1,54 @@
+"""How this process reaches S3. Apart from the client, so that boto3 is imported only where an S3 address is used."""
+
+from typing import Literal, Self
+
+from pydantic import field_validator, model_validator
+
+from ragjob.settings import Address, Decides, Section, names_no_user, setting
+
+
+class S3(Section):
+    """How S3 is reached. Credentials come from the standard AWS chain alone."""
+
+    endpoint_url: Address | None = setting(
+        None, decides=Decides.NEITHER, description="address of an S3 server; AWS by default"
+    )
+    region: str | None = setting(
+        None,
+        decides=Decides.NEITHER,
+        description="region of all buckets; by default each one's is found out",
+        min_length=1,
+    )
+    path_style: bool | None = setting(
+        None,
+        decides=Decides.NEITHER,
+        description="true: bucket in the path, false: in the host name; by default false on AWS alone",
+    )
+    timeout_s: float = setting(
+        60, decides=Decides.NEITHER, description="deadline of a request, retries included, in seconds", gt=0
+    )
+    sse: Literal["AES256", "aws:kms"] | None = setting(
+        None,
+        decides=Decides.NEITHER,
+        description="encryption asked of the server, AES256 or aws:kms; the bucket's own by default",
+    )
+    kms_key_id: str | None = setting(
+        None, decides=Decides.NEITHER, description="KMS key for aws:kms; the account's own by default", min_length=1
+    )
+
+    _no_user = field_validator("endpoint_url")(names_no_user)
+
+    @model_validator(mode="after")
+    def _key_has_its_mode(self) -> Self:
+        if self.kms_key_id and self.sse != "aws:kms":
+            raise ValueError("kms_key_id is set but sse isn't aws:kms; set sse to it, or leave the key out")
+        return self
+
+
+current = S3()
+
+
+def configure(s3: S3) -> None:
+    """Use `s3` for all that follows in this process."""
+    global current
+    current = s3

@@ -1,0 +1,94 @@
+"""What commands print at their end."""
+
+import pytest
+
+from ragjob.cli.report import show_leftovers
+from ragjob.commands.registry import COMMANDS
+from ragjob.commands.report import Leftover, Report
+from ragjob.errors import DataError, SettingsError
+from ragjob.planning.checks import Check, Failed
+from ragjob.stages.cost import Cost
+from tests.cli.conftest import Command, Doing, Ragjob, lines
+
+
+def test_a_summary_has_a_line_for_each_stage_and_the_totals(
+    ragjob: Ragjob, doing: Doing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    costs = [Cost("read", 1200, 1, 0.5), Cost("generate", 1200, 2, 60.0)]
+    failures = [("p1", "prompt is blank"), ("p2", "[bold] isn't markup")]
+    doing(
+        Report(
+            "run", "v1", 1200, 2, answers="out/a.parquet", kept=50, prompt_tokens=9000, costs=costs, failures=failures
+        )
+    )
+    ragjob("run")
+    printed = [" ".join(line.split()) for line in lines(capsys) if not line.startswith("{")]
+    assert printed[:3] == ["stage rows errors worker s rows/s", "read 1,200 1 0.5 2,400", "generate 1,200 2 60.0 20"]
+    assert printed[3].startswith("1,200 prompts, 2 errors, ")
+    assert printed[3].endswith(" s, 50 of them kept from an earlier attempt")
+    assert printed[4:] == [
+        "p1: prompt is blank",
+        "p2: [bold] isn't markup",
+        "tokens: 9,000 in prompts, 0 in answers",
+        "answers: out/a.parquet",
+        "index version: v1",
+    ]
+
+
+@pytest.mark.parametrize(("answers", "what"), [("out/a.parquet", "prompts"), ("", "chunks")])
+def test_a_summary_of_nothing_to_do_says_so(
+    ragjob: Ragjob, doing: Doing, capsys: pytest.CaptureFixture[str], answers: str, what: str
+) -> None:
+    doing(Report("run", "v1", 1200, 0, already_done=True, answers=answers))
+    ragjob("run")
+    assert f"Already done: 1,200 {what}, nothing was started." in lines(capsys)
+
+
+def planned(monkeypatch: pytest.MonkeyPatch, *checks: Check) -> None:
+    monkeypatch.setitem(COMMANDS, "run", Command(checks=list(checks)))
+
+
+def test_a_plan_shows_each_check(
+    ragjob: Ragjob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned(monkeypatch, Check("corpus", "2 documents [all] read"), Check("pools", "1 of 2 CPUs"))
+    assert ragjob("plan") == (0, "")
+    assert lines(capsys) == ["✓ corpus   2 documents [all] read", "✓ pools    1 of 2 CPUs"]
+
+
+def test_a_plan_shows_all_that_is_wrong_and_ends_with_the_first(
+    ragjob: Ragjob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    errors = [DataError("prompts.uri: gone"), SettingsError("chroma.url: required")]
+    wrong = [Failed(name, str(error), error) for name, error in zip(["prompts", "chroma"], errors, strict=True)]
+    planned(monkeypatch, Check("corpus", "fine"), *wrong)
+    assert ragjob("plan") == (4, "ragjob: prompts.uri: gone\n")
+    assert lines(capsys) == ["✓ corpus   fine", "✗ prompts  prompts.uri: gone", "✗ chroma   chroma.url: required"]
+
+
+LEFTOVERS = [
+    Leftover("version", "index/versions/v1", "not among the newest 3", 2_000_000, lambda: True),
+    Leftover("collection", "corpus-v1", "its version is gone", 1200, lambda: True),
+    Leftover("upload", "out/[r1]", "never ended", None, lambda: True),
+]
+
+
+@pytest.mark.parametrize(
+    ("removed", "end"),
+    [(False, "3 could go; `ragjob clean --yes` removes what is listed"), (True, "3 removed")],
+)
+def test_leftovers_are_listed_with_their_sizes_and_reasons(
+    capsys: pytest.CaptureFixture[str], removed: bool, end: str
+) -> None:
+    show_leftovers(LEFTOVERS, removed=removed)
+    assert lines(capsys) == [
+        "version             2.0 MB  index/versions/v1: not among the newest 3",
+        "collection   1,200 vectors  corpus-v1: its version is gone",
+        "upload                      out/[r1]: never ended",
+        end,
+    ]
+
+
+def test_no_leftovers_need_no_removal(capsys: pytest.CaptureFixture[str]) -> None:
+    show_leftovers([], removed=False)
+    assert lines(capsys) == ["0 could go"]

@@ -1,0 +1,3 @@
+from tests.planning.jobs import model, settings
+
+__all__ = ["model", "settings"]  # fixtures

@@ -1,0 +1,448 @@
+"""What a command is about and whether it can run, from real files: no Ray, no Chroma, no weights loaded."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from ragjob import schema
+from ragjob.commands.answer import Answer
+from ragjob.commands.index import Index
+from ragjob.commands.registry import COMMANDS, Command
+from ragjob.commands.run import Run
+from ragjob.config import JobSettings, keys_of
+from ragjob.documents.units import plan_slices
+from ragjob.engines import ENGINES, Generation
+from ragjob.errors import DataError, DependencyError, RagjobError, SettingsError
+from ragjob.ledger.index import set_current
+from ragjob.planning.checks import Failed
+from ragjob.planning.identity import CommittedIndex, PendingIndex
+from ragjob.settings import Decides, decides
+from ragjob.stages.read import ReadDocuments
+from tests.conftest import files_below
+from tests.planning.jobs import Settings, ids, make_model
+
+
+def commit(settings: JobSettings, **other_facts: object) -> str:
+    """Commit the index version of a corpus with one chunk, and make it the current one."""
+    index = Index.of(settings).index
+    assert isinstance(index, PendingIndex)
+    row = {"chunk_id": "1", "document_id": "depot.md", "uri": "depot.md", "chunk_index": 0, "embedding": [1, 0]}
+    index.ledger.write(pa.Table.from_pylist([row], pa.schema([*schema.CHUNKS, *schema.embedded(2)])))
+    about = {"settings": index.facts | other_facts, "embed_model": index.embedder.label}
+    index.ledger.commit(index.ledger.survey(), fingerprint=schema.digest(index.facts), **about)
+    set_current(index.ledger.uri, index.ledger.version)
+    return index.ledger.version
+
+
+def found(command: Command) -> dict[str, str]:
+    """What each check of a plan found."""
+    return {check.name: check.line for check in command.plan().checks}
+
+
+def failed(command: Command) -> dict[str, type[RagjobError]]:
+    """The checks of a plan that found an error, and of what class."""
+    return {check.name: type(check.error) for check in command.plan().checks if isinstance(check, Failed)}
+
+
+# Identity
+
+IN_THE_INDEX = {
+    "corpus.text_column": "body",
+    "corpus.id_column": "id",
+    "chunk.strategy": "line",
+    "chunk.size": "100",
+    "chunk.overlap": "10",
+    "chunk.min_chars": "5",
+    "embed.query_prefix": "query: ",
+    "embed.document_prefix": "passage: ",
+    "embed.max_length": "64",
+}
+IN_THE_RUN = {
+    "prompts.prompt_column": "asked",
+    "prompts.id_column": "id",
+    "retrieve.top_k": "4",
+    "retrieve.min_score": "0.5",
+    "augment.system": "Be brief.",
+    "augment.template": "{prompt} {context}",
+    "augment.max_context_tokens": "100",
+}
+IN_THE_RUN_OF_A_MODEL = {"generate.max_new_tokens": "100", "generate.temperature": "0.5"}
+IN_NEITHER = {
+    "commit_rows": "9",
+    "index.collection": "other",
+    "chroma.url": "http://chroma:8000",
+    "chroma.path": "chroma",
+    "chroma.timeout_s": "9",
+    "embed.dtype": "float32",
+    "embed.batch_size": "9",
+    "embed.pool.min": "1",
+    "embed.pool.max": "2",
+    "embed.pool.num_cpus": "0.5",
+    "embed.pool.num_gpus": "0.5",
+    "retrieve.batch_size": "9",
+    "retrieve.pool.min": "1",
+    "retrieve.pool.max": "2",
+    "retrieve.pool.num_cpus": "0.5",
+    "retrieve.pool.num_gpus": "0.5",
+    "generate.dtype": "float32",
+    "generate.max_engine_restarts": "9",
+    "generate.pool.min": "1",
+    "generate.pool.max": "2",
+    "generate.pool.num_cpus": "0.6",
+    "generate.pool.num_gpus": "0.5",
+    "models.cache": "cache",
+    "errors.max_rate": "0.5",
+    "keep.versions": "9",
+    "keep.staging_days": "9",
+    "cluster.cpus": "9",
+    "cluster.gpus": "9",
+    "cluster.nodes": "9",
+    "cluster.gpu_gb": "9",
+    "s3.endpoint_url": "http://s3:9000",
+    "s3.region": "eu-west-1",
+    "s3.path_style": "true",
+    "s3.timeout_s": "9",
+    "s3.sse": "AES256",
+    "s3.kms_key_id": "null",
+}
+# Names of inputs, outputs and models, of which the content counts, and what has one value only.
+NAMES = {
+    *("run_id", "corpus.uri", "prompts.uri", "index.uri", "index.version", "output.uri", "retrieve.mode"),
+    *("embed.model", "embed.revision", "generate.engine", "generate.model", "generate.revision"),
+}
+
+
+SHARED = {key for key in keys_of() if not key.startswith("generate.")} | {*keys_of(Generation, "generate.")}
+
+
+def mark(key: str) -> str | None:
+    """What the field under a key says that it decides."""
+    model: Any = JobSettings
+    *sections, name = key.split(".")
+    for section in sections:
+        model = model.model_fields[section].annotation
+    return decides(model, name)
+
+
+def test_every_setting_says_what_it_decides() -> None:
+    assert [key for key in keys_of() if mark(key) not in list(Decides)] == []
+
+
+def test_of_every_setting_it_is_known_whether_it_decides_an_index_or_a_run() -> None:
+    groups = [IN_THE_INDEX, IN_THE_RUN, IN_THE_RUN_OF_A_MODEL, IN_NEITHER, NAMES]
+    assert sorted(key for group in groups for key in group) == sorted(SHARED)
+
+
+@pytest.mark.parametrize(
+    ("keys", "what"),
+    [
+        (IN_THE_INDEX, Decides.INDEX),
+        (IN_THE_RUN | IN_THE_RUN_OF_A_MODEL, Decides.RUN),
+        (IN_NEITHER, Decides.NEITHER),
+    ],
+)
+def test_a_setting_decides_what_its_mark_says(keys: dict[str, str], what: Decides) -> None:
+    assert {key: mark(key) for key in keys} == dict.fromkeys(keys, what)
+
+
+@pytest.mark.parametrize(("key", "value"), IN_THE_INDEX.items(), ids=IN_THE_INDEX)
+def test_what_decides_chunks_and_vectors_makes_another_version_and_run(
+    settings: Settings, key: str, value: str
+) -> None:
+    (version, run_id), (other_version, other_run_id) = ids(settings()), ids(settings(**{key: value}))
+    assert version != other_version
+    assert run_id != other_run_id
+
+
+@pytest.mark.parametrize(("key", "value"), IN_THE_RUN.items(), ids=IN_THE_RUN)
+def test_what_decides_answers_alone_makes_another_run_of_the_same_version(
+    settings: Settings, key: str, value: str
+) -> None:
+    (version, run_id), (other_version, other_run_id) = ids(settings()), ids(settings(**{key: value}))
+    assert version == other_version
+    assert run_id != other_run_id
+
+
+@pytest.mark.parametrize(("key", "value"), IN_NEITHER.items(), ids=IN_NEITHER)
+def test_how_a_job_is_computed_leaves_version_and_run_as_they_are(settings: Settings, key: str, value: str) -> None:
+    assert ids(settings(**{key: value})) == ids(settings())
+
+
+@pytest.mark.parametrize("engine", [name for name, engine in ENGINES.items() if "temperature" not in engine.LEFT_OUT])
+@pytest.mark.parametrize(("key", "value"), IN_THE_RUN_OF_A_MODEL.items(), ids=IN_THE_RUN_OF_A_MODEL)
+def test_what_only_a_language_model_uses_decides_its_runs_alone(
+    settings: Settings, model: Path, key: str, value: str, engine: str
+) -> None:
+    generating = {"generate.engine": engine, "generate.model": model}
+    assert ids(settings(**{key: value})) == ids(settings())
+    assert ids(settings(**generating, **{key: value})) != ids(settings(**generating))
+
+
+def test_an_input_counts_by_its_content_however_it_is_spelled(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = ids(settings())
+    assert ids(settings(corpus__uri="corpus/", prompts__uri="./prompts.csv")) == before
+    (tmp_path / "prompts.csv").write_text("prompt\nWho?\n")
+    asked_otherwise = ids(settings())
+    (tmp_path / "corpus" / "new.md").write_text("New.")
+    assert (asked_otherwise[0], asked_otherwise[1] == before[1]) == (before[0], False)
+    assert ids(settings())[0] != before[0]
+
+
+def test_a_run_has_the_name_that_is_given(settings: Settings) -> None:
+    assert Run.of(settings(run_id="mine")).task.ledger.run_id == "mine"
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        ("index", "corpus.uri"),
+        ("index", "index.uri"),
+        ("load", "index.uri"),
+        ("answer", "prompts.uri"),
+        ("answer", "output.uri"),
+        ("run", "corpus.uri"),
+        ("run", "output.uri"),
+    ],
+)
+def test_a_command_says_what_it_requires(settings: Settings, command: str, missing: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{missing}: required by `{command}`"):
+        COMMANDS[command].of(settings(**{missing: "null"}))
+
+
+# What is there already
+
+
+def flows(command: Command) -> list[str]:
+    """The flows whose pools a plan packs."""
+    line = found(command)["pools"]
+    return [] if line == "none" else [part.partition(":")[0] for part in line.split("; ")]
+
+
+def test_what_remains_depends_on_command_and_version(settings: Settings) -> None:
+    before = [flows(COMMANDS[command].of(settings())) for command in ("index", "run")]
+    commit(settings())
+    after = [flows(COMMANDS[command].of(settings())) for command in ("index", "run", "answer", "load")]
+    assert before == [["index"], ["index", "answer"]]
+    assert after == [[], ["answer"], ["answer"], []]
+
+
+def test_an_index_is_pending_until_it_is_committed(settings: Settings) -> None:
+    before = Run.of(settings()).index
+    commit(settings())
+    after = Run.of(settings()).index
+    assert (type(before), type(after)) == (PendingIndex, CommittedIndex)
+    assert before.ledger.version == after.ledger.version
+
+
+def test_answers_come_from_the_current_version_or_the_one_named(settings: Settings) -> None:
+    first = commit(settings())
+    second = commit(settings(corpus__id_column="id"))
+    assert first != second
+    assert Answer.of(settings()).index.ledger.version == second
+    assert Answer.of(settings(index__version=first)).index.ledger.version == first
+
+
+@pytest.mark.parametrize("command", ["answer", "load"])
+def test_an_index_that_isnt_there_is_named(settings: Settings, command: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"^index.uri: no index in {tmp_path}/index; run `ragjob index`$"):
+        COMMANDS[command].of(settings())
+    with pytest.raises(DataError, match=r"^index.version: no index version v9 in .*; run `ragjob index`$"):
+        COMMANDS[command].of(settings(index__version="v9"))
+
+
+def test_an_index_of_another_release_is_refused(settings: Settings) -> None:
+    version = commit(settings(), format=0)
+    with pytest.raises(DataError, match=f"^index.uri: version {version} was made by another release; run"):
+        COMMANDS["answer"].of(settings())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "difference"),
+    [("chunk.size", "100", "200, the settings say 100"), ("embed.max_length", "64", "None, the settings say 64")],
+)
+def test_an_index_of_other_settings_is_refused(settings: Settings, key: str, value: str, difference: str) -> None:
+    commit(settings())
+    with pytest.raises(DataError, match=f"^{key}: index version .* was made with {difference}; set it back, or run"):
+        COMMANDS["answer"].of(settings(**{key: value}))
+
+
+def test_an_index_of_another_model_is_refused_by_both_names(
+    settings: Settings, model: Path, tmp_path: Path, minilm: str
+) -> None:
+    commit(settings())
+    other = make_model(tmp_path / "other", minilm, b"34")
+    with pytest.raises(DataError, match=f"^embed.model: .* was made with '{model}@.*', the settings say '{other}@"):
+        COMMANDS["answer"].of(settings(embed__model=other))
+
+
+# Inputs and outputs
+
+
+@pytest.mark.parametrize(
+    ("key", "inside", "message"),
+    [
+        (
+            "output.uri",
+            "corpus/out",
+            "output.uri: {0}/corpus/out lies inside corpus.uri, {0}/corpus, and would be read",
+        ),
+        ("index.uri", "corpus/index", "index.uri: {0}/corpus/index lies inside corpus.uri"),
+        ("chroma.path", "corpus/chroma", "chroma.path: {0}/corpus/chroma lies inside corpus.uri"),
+        ("index.uri", "corpus", "corpus.uri: {0}/corpus holds files of index.uri, {0}/corpus; name a folder or glob"),
+        ("output.uri", "", "corpus.uri: {0}/corpus holds files of output.uri, {0}/; name a folder or glob"),
+        ("prompts.uri", "corpus/*/asked.csv", None),
+    ],
+)
+def test_what_a_job_writes_cant_lie_among_what_it_reads(
+    settings: Settings, tmp_path: Path, key: str, inside: str, message: str | None
+) -> None:
+    with pytest.raises(RagjobError, match=f"^{message.format(tmp_path) if message else 'prompts.uri: '}"):
+        Run.of(settings(**{key: f"{tmp_path}/{inside}"}))
+
+
+def test_a_folder_whose_name_only_begins_like_the_inputs_is_free(settings: Settings, tmp_path: Path) -> None:
+    assert Run.of(settings(index__uri=f"{tmp_path}/corpus-index")).plan().errors == []
+
+
+def test_prompts_that_were_edited_since_they_were_listed_are_refused(settings: Settings, tmp_path: Path) -> None:
+    run = Run.of(settings())
+    (tmp_path / "prompts.csv").write_text("prompt\nWho?\n")
+    with pytest.raises(DataError, match=r"^prompts.uri: .*prompts.csv: was changed since the job began; leave inputs"):
+        run.plan().require()
+
+
+def test_a_document_that_was_edited_since_it_was_listed_isnt_read(settings: Settings, tmp_path: Path) -> None:
+    index = Index.of(settings()).index
+    assert isinstance(index, PendingIndex)
+    (unit,) = plan_slices(index.segments, 9, 10**9)
+    (tmp_path / "corpus" / "depot.md").write_text("It has burnt down.")
+    with pytest.raises(DataError, match=r"^.*/depot.md: was changed since the job began; leave inputs as they are"):
+        ReadDocuments(index.settings.corpus, frozenset())(unit)
+
+
+# The checks
+
+
+def test_a_plan_tells_in_one_line_each_what_it_found(settings: Settings, tmp_path: Path) -> None:
+    version, run_id = ids(settings())
+    lines = found(Run.of(settings()))
+    assert lines.pop("memory").startswith("about 2.1 GB")
+    assert lines == {
+        "corpus": "2 documents in 2 files, 85 bytes",
+        "chunks": "up to 200 tokens, sharing 20; the model reads 512",
+        "prompts": "1 prompts, passing through asked, id",
+        "output": f"run {run_id} in {tmp_path}/out",
+        "prompt": "up to 1500 tokens of passages",
+        "engine": "extractive",
+        "index": f"version {version}, to be made",
+        "pools": "index: 1 of 2 CPUs; answer: 1.6 of 2 CPUs",
+        "chroma": "the job's own, data in a temporary folder",
+        "proposal": "none: by calculation, pools, batches and blocks suit this cluster",
+    }
+
+
+def test_a_plan_proposes_what_would_suit_the_cluster_better(settings: Settings) -> None:
+    lines = found(Run.of(settings(generate__pool__max=2, generate__pool__num_cpus=0.1)))
+    assert lines["proposal"] == "generate.pool.max=1 (calculated): an actor a node, of all its 2 threads"
+
+
+def test_a_plan_proposes_nothing_where_something_is_wrong_or_nothing_is_left_to_do(
+    settings: Settings, tmp_path: Path
+) -> None:
+    commit(settings())
+    done = COMMANDS["load"].of(settings(chroma__path=tmp_path / "chroma"))
+    refused = COMMANDS["answer"].of(settings(prompts__prompt_column="q"))
+    assert "proposal" not in found(done) | found(refused)
+
+
+def test_a_plan_leaves_nothing_behind(settings: Settings, tmp_path: Path) -> None:
+    run = Run.of(settings())
+    before = files_below(tmp_path)
+    run.plan().require()
+    assert files_below(tmp_path) == before
+
+
+def test_a_plan_looks_at_what_remains_alone(settings: Settings) -> None:
+    version = commit(settings())
+    lines = found(COMMANDS["answer"].of(settings()))
+    assert [*lines] == ["prompts", "output", "prompt", "engine", "index", "pools", "memory", "chroma", "proposal"]
+    assert lines["index"] == f"version {version}, 1 chunks"
+
+
+def test_a_plan_goes_through_all_checks_and_raises_the_first_error(settings: Settings) -> None:
+    run = Run.of(settings(chunk__size=600, prompts__prompt_column="q", cluster__nodes=2))
+    assert failed(run) == {"chunks": SettingsError, "prompts": DataError, "chroma": SettingsError}
+    with pytest.raises(SettingsError, match=r"^chunk.size: 600 tokens, but .*/model reads 510 of a"):
+        run.plan().require()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"embed.max_length": 100}, SettingsError, "chunk.size: 200 tokens, but .* reads 98 of a text; lower it"),
+        ({"embed.pool.max": 9}, SettingsError, "embed.pool.max: the pools of `index` reserve 9 CPUs"),
+        ({"cluster.nodes": 2}, SettingsError, "chroma.url: required on 2 nodes"),
+        (
+            {"chroma.url": "http://127.0.0.1:9", "chroma.timeout_s": 0.2},
+            DependencyError,
+            "chroma.url: http://127.0.0.1",
+        ),
+        (
+            {"corpus.text_column": "txt"},
+            DataError,
+            "corpus.text_column: .*fares.csv has no column 'txt'; it has text, b",
+        ),
+        ({"prompts.id_column": "number"}, DataError, "prompts.id_column: .* no column 'number'; it has prompt, asked"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_a_plan_refuses_what_would_fail_later(
+    settings: Settings, wrong: dict[str, Any], error: type[RagjobError], message: str
+) -> None:
+    with pytest.raises(error, match=f"^{message}"):
+        Run.of(settings(**wrong)).plan().require()
+
+
+def test_lines_are_chunks_up_to_what_the_model_reads(settings: Settings) -> None:
+    lines = settings(chunk__strategy="line", embed__max_length=64)
+    assert found(COMMANDS["index"].of(lines))["chunks"] == "a chunk a line, read up to 64 tokens"
+
+
+@pytest.mark.parametrize(("key", "place"), [("output.uri", "output"), ("index.uri", "index")])
+def test_a_place_that_cant_be_written_is_found_by_its_plan(
+    settings: Settings, tmp_path: Path, key: str, place: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    run = Run.of(settings(**{key: tmp_path / "file" / "in"}))
+    with pytest.raises(DependencyError, match=f"^{key}: "):
+        run.plan().require()
+    assert failed(run) == {place: DependencyError}
+
+
+def test_a_model_without_a_tokenizer_is_found_by_its_plan(settings: Settings, model: Path) -> None:
+    (model / "tokenizer.json").unlink()
+    with pytest.raises(DataError, match=rf"^embed.model: {model} has no tokenizer.json"):
+        COMMANDS["index"].of(settings()).plan().require()
+
+
+def test_a_load_needs_a_server_that_lasts(settings: Settings, tmp_path: Path) -> None:
+    commit(settings())
+    with pytest.raises(
+        SettingsError, match=r"^chroma.url: `load` needs a server that lasts; set chroma.url or chroma.p"
+    ):
+        COMMANDS["load"].of(settings()).plan().require()
+    kept = found(COMMANDS["load"].of(settings(chroma__path=tmp_path / "chroma")))
+    assert kept["chroma"] == f"the job's own, data in {tmp_path}/chroma"
+
+
+def test_more_models_than_memory_holds_are_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ragjob.runtime.cluster._local_memory", lambda: 10**9)
+    with pytest.raises(
+        SettingsError, match=r"^.*.pool.max: about 2.* GB for models and vectors, this machine has 1.0 GB"
+    ):
+        Run.of(settings()).plan().require()

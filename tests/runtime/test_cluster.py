@@ -1,0 +1,277 @@
+"""What the cluster has, and how it is joined or started; by a fake Ray where the real one can't be made to fail."""
+
+import os
+import signal
+import sys
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from ragjob.config import Cluster
+from ragjob.errors import DependencyError
+from ragjob.models.capacity import Resources
+from ragjob.runtime import cluster
+from ragjob.runtime.cluster import resources, running
+
+ALL = Cluster(cpus=8, gpus=2, nodes=4)
+TWO_CPUS = Resources(2, 0, 1, None)
+
+
+class FakeRay(SimpleNamespace):
+    """A Ray whose `init` does as told, and that knows how it was started and stopped."""
+
+    def __init__(self, on_init: Callable[[], object] = lambda: None) -> None:
+        super().__init__(options={}, environment={}, folder=Path(), stopped=False)
+        self._on_init = on_init
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, **options: Any) -> None:
+        self.options, self.environment, self.folder = options, dict(os.environ), Path.cwd()
+        self.files = list(self.folder.iterdir())
+        self._on_init()
+
+    def shutdown(self) -> None:
+        self.stopped = True
+
+
+def use(monkeypatch: pytest.MonkeyPatch, on_init: Callable[[], object] = lambda: None) -> FakeRay:
+    ray = FakeRay(on_init)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.data", SimpleNamespace())
+    return ray
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+def start() -> None:
+    with running(TWO_CPUS):
+        pass
+
+
+# What this machine has
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+
+def test_what_the_settings_say_goes_before_what_is_seen() -> None:
+    size = resources(Cluster(cpus=8, nodes=4))
+    assert (size.cpus, size.nodes) == (8, 4)
+    assert resources(ALL).gpus == 2
+
+
+def test_a_machine_has_the_cpus_that_this_process_may_use() -> None:
+    mask = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(mask)})
+    try:
+        assert resources(Cluster()).cpus == 1
+    finally:
+        os.sched_setaffinity(0, mask)
+
+
+@pytest.mark.parametrize(
+    ("contents", "limit"),
+    [
+        (["5000000\n", None], 5_000_000),
+        ([None, "5000000\n"], 5_000_000),
+        (["max\n", None], None),
+        ([None, None], None),
+        ([None, "9223372036854771712\n"], None),
+    ],
+    ids=["version 2", "version 1", "no limit", "no cgroups", "no limit in version 1"],
+)
+def test_memory_is_what_the_container_may_use(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, contents: list[str | None], limit: int | None
+) -> None:
+    files = (tmp_path / "memory.max", tmp_path / "memory.limit_in_bytes")
+    written = [file.write_text(content) for file, content in zip(files, contents, strict=True) if content]
+    monkeypatch.setattr(cluster, "CGROUP_MEMORY", files)
+    assert len(written) <= 1
+    assert resources(Cluster()).memory == (limit or psutil.virtual_memory().total)
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus"), [("0,1", 2), ("GPU-8932f937", 1), ("", 0), ("-1", 0), ("NoDevFiles", 0), ("0, 2", 2)]
+)
+def test_gpus_are_those_that_this_process_may_see(monkeypatch: pytest.MonkeyPatch, visible: str, gpus: int) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert resources(Cluster()).gpus == gpus
+
+
+@pytest.mark.parametrize(
+    ("address", "remote"), [("10.0.0.1:6379", True), ("auto", True), ("local", False), ("", False)]
+)
+def test_a_cluster_to_join_is_named_by_ray_address(monkeypatch: pytest.MonkeyPatch, address: str, remote: bool) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert cluster.is_remote() == remote
+
+
+def test_a_cluster_that_the_settings_describe_isnt_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    use(monkeypatch, raising(AssertionError()))
+    assert resources(ALL) == Resources(8, 2, 4, None)
+
+
+# Starting and joining
+
+
+def test_a_ray_on_this_machine_has_the_size_that_was_planned_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = use(monkeypatch)
+    start()
+    assert (ray.options["address"], ray.options["num_cpus"], ray.options["num_gpus"]) == ("local", 2, 0)
+    assert ray.stopped
+
+
+def test_a_ray_is_ended_also_when_the_job_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = use(monkeypatch)
+    with pytest.raises(DependencyError), running(TWO_CPUS):
+        raise DependencyError("S3: gone")
+    assert ray.stopped
+
+
+def test_a_ray_is_stopped_once_while_what_needs_none_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = use(monkeypatch)
+    stopped = threading.Semaphore(0)
+    ray.shutdown = stopped.release
+    with running(TWO_CPUS) as stop:
+        stop()
+        assert stopped.acquire(timeout=10)
+        stop()
+    assert not stopped.acquire(blocking=False)
+
+
+class Cycle:
+    """An object that only a collection of garbage frees, as Ray Data's are."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_nothing_of_rays_is_left_to_free_while_it_shuts_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = use(monkeypatch)
+    garbage, left = weakref.ref(Cycle()), []
+    ray.shutdown = lambda: left.append(garbage())
+    start()
+    assert left == [None]
+
+
+def test_a_cluster_is_joined_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    ray = use(monkeypatch)
+    start()
+    assert {"address", "num_cpus", "num_gpus"} & ray.options.keys() == set()
+    assert ray.stopped
+
+
+def test_ray_tells_nobody_of_its_use_unless_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = use(monkeypatch)
+    start()
+    assert ray.environment["RAY_USAGE_STATS_ENABLED"] == "0"
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    start()
+    assert ray.environment["RAY_USAGE_STATS_ENABLED"] == "1"
+
+
+@pytest.mark.parametrize("address", ["", "10.0.0.1:6379"], ids=["started", "joined"])
+def test_ray_is_given_an_empty_folder_to_import_from_that_goes_with_the_job(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    ray = use(monkeypatch)
+    with running(TWO_CPUS):
+        assert Path.cwd() == tmp_path
+        assert ray.folder.is_dir()
+    assert (ray.folder != tmp_path, ray.files, ray.folder.exists()) == (True, [], False)
+
+
+def test_a_ray_that_cant_be_started_leaves_no_folder_and_the_current_one_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ray = use(monkeypatch, raising(ConnectionError("gone")))
+    with pytest.raises(DependencyError):
+        start()
+    assert (Path.cwd(), ray.folder.exists()) == (tmp_path, False)
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"), [("cache", "{here}/cache"), ("/cache", "/cache"), ("~/cache", "~/cache"), ("$HOME/c", "$HOME/c")]
+)
+def test_a_path_in_the_environment_means_the_same_to_workers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, seen: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", given)
+    ray = use(monkeypatch)
+    start()
+    assert ray.environment["HF_HOME"] == seen.format(here=tmp_path)
+
+
+def test_sigterm_while_ray_starts_stops_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, raising(SystemExit(15)))
+    with pytest.raises(KeyboardInterrupt):
+        start()
+
+
+def test_sigterm_after_ray_has_started_is_the_callers_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = signal.getsignal(signal.SIGTERM)
+    use(monkeypatch, lambda: signal.signal(signal.SIGTERM, lambda *_: None))
+    start()
+    assert signal.getsignal(signal.SIGTERM) is ours
+
+
+def test_ray_can_be_started_from_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = use(monkeypatch)
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    assert ray.stopped
+
+
+@pytest.mark.parametrize(
+    ("address", "where"), [("10.0.0.1:6379", "RAY_ADDRESS=10.0.0.1:6379"), ("", "a Ray on this machine")]
+)
+@pytest.mark.parametrize("error", [ConnectionError, RuntimeError, TimeoutError, ValueError, Exception])
+def test_a_ray_that_cant_be_reached_is_named_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, address: str, where: str, error: type[Exception]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    use(monkeypatch, raising(error("no\n answer")))
+    with pytest.raises(DependencyError, match=f"^Ray: can't reach or start {where}: no answer$"):
+        start()
+
+
+def test_a_defect_in_starting_ray_isnt_taken_for_an_unreachable_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, raising(TypeError("unexpected option")))
+    with pytest.raises(TypeError):
+        start()
+
+
+@pytest.mark.ray
+def test_a_ray_that_runs_in_this_process_is_asked_and_used_and_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(Resources(3, 2, 1, None)):
+        import ray
+
+        size, stated = resources(Cluster()), resources(Cluster(gpus=1))
+        with running(TWO_CPUS):
+            assert ray.cluster_resources()["CPU"] == 3
+        assert ray.is_initialized()
+    assert size == Resources(3, 2, 1, None, 2)
+    assert stated == Resources(3, 1, 1, None)
+    assert not ray.is_initialized()
