@@ -19,7 +19,7 @@ class RagjobError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str = "") -> None:
         super().__init__(message)
         self.message = message  # as it was: Ray adds advice of its own to what `str` gives
 
