@@ -284,7 +284,7 @@ def test_threads_share_one_client(s3: Bucket) -> None:
 
 
 def test_local_files_are_read_without_boto3() -> None:
-    code = "import sys; from job import storage; storage.list_names('.'); print('boto3' in sys.modules)"
+    code = "import sys; from ragjob import storage; storage.list_names('.'); print('boto3' in sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout == "False\n"
 
