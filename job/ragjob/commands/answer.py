@@ -40,4 +40,4 @@ class Answer:
             return report_of_run(self.name, self.task, published, already_done=True)
         from ragjob.commands.answering import answer
 
-        return answer(self.name, self.index, self.task, self.plan, observe)
+        return answer(self.name, self.index, self.task, self.plan, observe, make_current=False)

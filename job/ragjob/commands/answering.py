@@ -28,25 +28,19 @@ from ragjob.stages.cost import Cost
 NO_LIMIT = 2**62
 
 
-def answer(command: str, index: CommittedIndex, task: AnswerTask, plan: Callable[[], Plan], observe: Observe) -> Report:
-    """Answer from an index version that is there; load it first where the server lacks it."""
-    with _attempt(command, task, plan) as size:
-        index.require()
-        with serving(index.settings.chroma) as server, cluster.running(size):
-            target = server()
-            costs = load_missing(index, target, observe)
-            report = _answer(command, index, task, size, target, costs, observe)
-        return logged(report)
-
-
-def index_and_answer(
+def answer(
     command: str,
     index: PendingIndex | CommittedIndex,
     task: AnswerTask,
     plan: Callable[[], Plan],
     observe: Observe,
+    *,
+    make_current: bool,
 ) -> Report:
-    """Answer from an index version, made first if it isn't committed; it becomes the current one."""
+    """Answer from an index version, made and loaded first where need be.
+
+    `make_current` says whether it becomes the current one.
+    """
     with _attempt(command, task, plan) as size:
         if isinstance(index, CommittedIndex):
             index.require()
@@ -54,7 +48,8 @@ def index_and_answer(
             made, costs = make(index, size, observe)
             target = server()
             costs += load_missing(made, target, observe)
-            set_current(made.ledger.uri, made.ledger.version)
+            if make_current:
+                set_current(made.ledger.uri, made.ledger.version)
             report = _answer(command, made, task, size, target, costs, observe)
         return logged(report)
 

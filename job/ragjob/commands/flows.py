@@ -37,7 +37,7 @@ def answer_steps(
     index: CommittedIndex, task: AnswerTask, size: Resources, target: Target, expected: Expected
 ) -> list[Step]:
     """From units of the prompts to parts of a run."""
-    settings, ledger, engine, embedder = task.settings, task.ledger, task.engine, task.embedder
+    settings, ledger, engine, embedder = task.settings, task.ledger, task.engine, index.embedder
     # Sections alone travel to the workers.
     prompts, embedding, filling, answering = settings.prompts, settings.embed, settings.augment, settings.generate
     mode, passed, dtype = MODES[settings.retrieve.mode](settings.retrieve), task.inputs.passed, index.manifest.dtype

@@ -39,6 +39,6 @@ class Run:
             self.index.ledger.settle(self.index.manifest)
         if published := self.task.ledger.published():
             return report_of_run(self.name, self.task, published, already_done=True)
-        from ragjob.commands.answering import index_and_answer
+        from ragjob.commands.answering import answer
 
-        return index_and_answer(self.name, self.index, self.task, self.plan, observe)
+        return answer(self.name, self.index, self.task, self.plan, observe, make_current=True)

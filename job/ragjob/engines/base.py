@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
 from ragjob.engines.settings import Generation
-from ragjob.models.capacity import Place, Proposal, Resources, Work, gpu_actors, one_a_node
+from ragjob.models.capacity import Place, Proposal, Resources, Work, spread
 from ragjob.models.files import Source
 from ragjob.models.settings import Embed
 from ragjob.settings import Decides
@@ -140,7 +140,7 @@ class Engine(ABC, Generic[S]):
 
     def place(self, size: Resources, work: Work) -> Place:
         """How many actors it should have on a cluster of `size`, each with how much of a GPU."""
-        return gpu_actors(size, work) if size.gpus >= 1 else one_a_node(size, work)
+        return spread(size, work)
 
     def proposals(self, place: Place) -> list[Proposal]:
         """Its own settings that would suit its actors at `place` better."""

@@ -91,16 +91,18 @@ def gpus_a_node(size: Resources) -> int:
     return max(1, int(size.gpus / size.nodes))
 
 
-def gpu_actors(size: Resources, work: Work) -> Place:
-    """An actor for each GPU."""
-    gpus = int(size.gpus)
-    return Place(min(gpus, work.units), 1, f"an actor for each of {gpus} GPUs")
-
-
 def one_a_node(size: Resources, work: Work) -> Place:
     """Actors on CPUs: more than one on a node would hold the weights more than once, and be no faster."""
     count = threads(Pool(max=size.nodes), size)
     return Place(min(size.nodes, work.units), 0, f"an actor a node, of all its {count} threads")
+
+
+def spread(size: Resources, work: Work) -> Place:
+    """An actor for each GPU, or, where there is none, an actor a node."""
+    gpus = int(size.gpus)
+    if gpus:
+        return Place(min(gpus, work.units), 1, f"an actor for each of {gpus} GPUs")
+    return one_a_node(size, work)
 
 
 def passage_flops(model: Model, tokens: int) -> float:

@@ -70,14 +70,14 @@ def plan_index(index: PendingIndex | CommittedIndex) -> Plan:
     """Check what `index` needs."""
     plan = _begin(index)
     _add_index(plan, index)
-    return _end(plan, index, _indexing(index), [], needs_server=False)
+    return _end(plan, index, [], needs_server=False)
 
 
 def plan_load(index: CommittedIndex) -> Plan:
     """Check what `load` needs."""
     plan = _begin(index)
     _add_index(plan, index)
-    return _end(plan, index, [], [], needs_server=True)
+    return _end(plan, index, [], needs_server=True)
 
 
 def plan_answer(index: PendingIndex | CommittedIndex, task: AnswerTask) -> Plan:
@@ -88,7 +88,7 @@ def plan_answer(index: PendingIndex | CommittedIndex, task: AnswerTask) -> Plan:
     plan.look("prompt", task.engine.check_prompt)
     plan.look("engine", task.engine.check)
     _add_index(plan, index)
-    return _end(plan, index, _indexing(index), [task], needs_server=False)
+    return _end(plan, index, [task], needs_server=False)
 
 
 def _begin(index: PendingIndex | CommittedIndex) -> Plan:
@@ -106,20 +106,16 @@ def _add_index(plan: Plan, index: PendingIndex | CommittedIndex) -> None:
         plan.look("index", lambda: _check_index(index))
 
 
-def _indexing(index: PendingIndex | CommittedIndex) -> list[PendingIndex]:
-    return [index] if isinstance(index, PendingIndex) else []
-
-
 def _end(
     plan: Plan,
     index: PendingIndex | CommittedIndex,
-    indexing: list[PendingIndex],
     answering: list[AnswerTask],
     *,
     needs_server: bool,
 ) -> Plan:
     """Add what the flows that remain need together."""
     settings, size = index.settings, plan.size
+    indexing = [index] if isinstance(index, PendingIndex) else []
     flows = ["index"] * len(indexing) + ["answer"] * len(answering)
     plan.look("pools", lambda: check_pools(settings, flows, size))
     if not plan.failed("corpus"):  # without it, nothing is known of its vectors

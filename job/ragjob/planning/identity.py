@@ -71,7 +71,6 @@ class AnswerTask:
 
     settings: JobSettings
     version: str
-    embedder: Source
     engine: Engine[Generation]
     prompts: list[storage.Entry]
     ledger: RunLedger
@@ -121,7 +120,7 @@ def identify_run(settings: JobSettings, command: str, version: str, embedder: So
     engine = _engine(settings, embedder)
     identity = schema.digest(_run_facts(settings, engine), version, _listing(prompts))
     ledger = RunLedger(output_uri, settings.run_id or identity[:16], identity)
-    return AnswerTask(settings, version, embedder, engine, prompts, ledger)
+    return AnswerTask(settings, version, engine, prompts, ledger)
 
 
 def _embedder(settings: JobSettings) -> Source:

@@ -16,9 +16,9 @@ from ragjob.models.capacity import (
     Work,
     batch_size,
     embedder_bytes,
-    gpu_actors,
     one_a_node,
     passage_flops,
+    spread,
 )
 from ragjob.planning import packing
 from ragjob.runtime.flow import TASK_CPUS
@@ -74,20 +74,15 @@ def current(settings: JobSettings, key: str) -> float:
 def _places(settings: JobSettings, size: Resources, embed: Model, flows: list[Flow]) -> dict[str, Place]:
     match flows:
         case [Indexing(work)]:
-            return {"embed": _embedders(size, work)}
+            return {"embed": spread(size, work)}
         case [Answering(work, engine)]:  # questions are few and short beside what generates
             return {"embed": one_a_node(size, work), "generate": engine.place(size, work)}
         case [Indexing(work), Answering(prompts, engine)]:
             answering = engine.place(size, prompts)
             if not answering.gpus:
-                return {"embed": _embedders(size, work), "generate": answering}
+                return {"embed": spread(size, work), "generate": answering}
             return _sharing(settings, size, work, embed, answering)
     return {}
-
-
-def _embedders(size: Resources, work: Work) -> Place:
-    """Where chunks are embedded."""
-    return gpu_actors(size, work) if size.gpus >= 1 else one_a_node(size, work)
 
 
 def _sharing(settings: JobSettings, size: Resources, work: Work, embed: Model, answering: Place) -> dict[str, Place]:
