@@ -37,8 +37,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whole jobs run one at a time, beside tests of everything else: two at once starve each other."""
     for item in items:
         needs_run = "done" in getattr(item, "fixturenames", ())
-        if needs_run or item.get_closest_marker("ray") or item.nodeid.startswith("job/ragjob/__init__"):
+        if needs_run or item.get_closest_marker("ray"):
             item.add_marker(pytest.mark.xdist_group("jobs"))
+        if item.nodeid.startswith("job/ragjob/__init__"):  # its example is a whole job
+            item.add_marker(pytest.mark.soak)
 
 
 @pytest.fixture(scope="session")

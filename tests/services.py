@@ -47,7 +47,7 @@ ray.init(address="local", num_cpus=2, num_gpus=1, include_dashboard=False, log_t
 print(ray.get_runtime_context().gcs_address, flush=True)
 sys.stdin.read()
 """
-RAY_VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_num_workers_soft_limit": "64", "RAY_AUTH_MODE": "disabled"}
+RAY_VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_num_workers_soft_limit": "64"}
 ROOT = Path(__file__).parents[1]
 BESIDE = ROOT.parent / "shared" / "cluster" / "s3-local"
 
@@ -173,6 +173,7 @@ def shared_ray() -> Iterator[str]:
 def joined_ray(shared_ray: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """This test's jobs join the shared Ray."""
     monkeypatch.setenv("RAY_ADDRESS", shared_ray)
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +181,7 @@ def ray_here(shared_ray: str) -> Iterator[None]:
     """This process has joined the shared Ray."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", shared_ray)
+        patch.setenv("RAY_AUTH_MODE", "token")  # as the shared Ray, and every Ray that is started without an address
         with running(Resources(2, 1, 1, None)):
             yield
 

@@ -77,18 +77,13 @@ def test_a_path_that_python_left_alone_is_left_alone(folder: Path, marker: Path)
 
 
 @pytest.mark.ray
-def test_a_job_imports_nothing_from_the_current_folder_and_leaves_nothing_of_its_own(
+def test_a_job_takes_inputs_from_the_users_folder_but_no_module_and_leaves_nothing_of_its_own(
     folder: Path, marker: Path, tmp_path: Path
 ) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    assert_well(run(folder, "python -m ragjob", "index", TMPDIR=str(temporary), RAY_TMPDIR="/tmp"), marker)
+    assert_well(run(folder, "python -m ragjob", "run", TMPDIR=str(temporary), RAY_TMPDIR="/tmp"), marker)
     assert list(temporary.glob("ragjob-*")) == []
-
-
-@pytest.mark.ray
-def test_relative_places_are_those_of_the_users_folder(folder: Path, marker: Path) -> None:
-    assert_well(run(folder, "ragjob", "run"), marker)
     (answers,) = (folder / "out").glob("*/answers.parquet")
     assert pq.read_table(answers)["error"].null_count == 4
     manifests = [json.loads(file.read_text()) for file in (folder / "index").rglob("manifest.json")]

@@ -20,7 +20,10 @@ VLLM_FOR_CUDA = [
 
 
 @pytest.mark.usefixtures("joined_ray")
-@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=VLLM_FOR_CUDA)])
+@pytest.mark.parametrize(
+    "engine",
+    [pytest.param("transformers", marks=pytest.mark.soak), pytest.param("vllm", marks=VLLM_FOR_CUDA)],
+)
 def test_48_prompts_are_answered_on_shares_of_a_gpu_from_the_passages_that_a_processor_finds(
     job: Job, undisturbed: pa.Table, engine: str, tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_run_survives_the_kill_of_a_ray_worker_and_of_its_chroma_server(
     assert_same(job.answers(), undisturbed)
 
 
+@pytest.mark.soak
 def test_sigterm_stops_with_130_and_one_line_and_keeps_what_is_staged(job: Job, index: Path) -> None:
     process = job.start("answer", index__uri=index)
     wait_until(lambda: job.staged)

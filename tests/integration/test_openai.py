@@ -126,8 +126,8 @@ def assert_complete(ended: Ended, job: Job, rows: int = 500) -> None:
 @pytest.mark.ray
 @pytest.mark.services
 @pytest.mark.usefixtures("joined_ray")
-def test_48_prompts_are_answered_once(job: Job, index: Path, server: VLLMServer) -> None:
-    ended = job("answer", index__uri=index, generate__openai__base_url=f"{server.url}/v1", **SETTINGS)
+def test_48_prompts_are_answered_once(job: Job, server: VLLMServer) -> None:
+    ended = job("run", generate__openai__base_url=f"{server.url}/v1", **SETTINGS)
     assert_complete(ended, job, 48)
 
 

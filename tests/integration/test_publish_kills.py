@@ -4,7 +4,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
@@ -168,7 +168,8 @@ def overlap(uri: object, endpoint: str, seed: int) -> list[int | None]:
     time.sleep(moments.uniform(0, 1))
     killed = [first] * (seed % 2)
     for doomed in killed:
-        doomed.send(signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended by itself
+            doomed.send(signal.SIGKILL)
         doomed.end()
     others = [each for each in (first, second) if each not in killed]
     return [each.end() for each in [*others, start(uri, endpoint)]]

@@ -88,6 +88,7 @@ def test_an_object_that_isnt_there_ends_with_4(s3_job: S3Job) -> None:
     assert_refused_at_once(s3_job, DATA, "prompts.uri", missing, prompts__uri=missing)
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.services
 @pytest.mark.timeout(580)

@@ -42,6 +42,7 @@ def assert_complete(job: Job, rows: int) -> None:
     assert set(Counter(answers["prompt_id"].to_pylist()).values()) == {1}
 
 
+@pytest.mark.soak
 def test_a_run_whose_engine_is_killed_answers_each_prompt_once_and_tells_what_the_prefix_cache_saved(
     job: Job, index: Path, model: Path
 ) -> None:

@@ -118,6 +118,7 @@ def test_answer_takes_an_index_of_release_0_1_and_finds_its_run_published(folder
 
 @pytest.mark.ray
 @pytest.mark.services
+@pytest.mark.usefixtures("joined_ray")
 def test_prompts_are_answered_from_an_index_of_release_0_1(folder: Path) -> None:
     before = pq.read_table(folder / "answers")
     shutil.rmtree(folder / "answers")

@@ -330,14 +330,13 @@ def test_a_block_that_kills_its_worker_is_given_up_in_the_end(tmp_path: Path, po
 
 
 @pytest.mark.parametrize(
-    ("crash", "signal"),
+    ("pool", "crash", "signal"),
     [
-        (os.abort, "Fatal Python error: Aborted"),
-        (lambda: ctypes.string_at(0), "Fatal Python error: Segmentation fault"),
+        (None, os.abort, "Fatal Python error: Aborted"),
+        (POOL, lambda: ctypes.string_at(0), "Fatal Python error: Segmentation fault"),
     ],
-    ids=["abort", "segfault"],
+    ids=["task-abort", "actor-segfault"],
 )
-@pytest.mark.parametrize("pool", [None, POOL], ids=["task", "actor"])
 def test_what_a_worker_wrote_to_stderr_before_it_crashed_is_kept_in_the_attempts_log(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], pool: Pool | None, crash: Callable[[], object], signal: str
 ) -> None:
