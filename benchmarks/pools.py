@@ -56,7 +56,7 @@ def figures(_: Path) -> Iterator[Figure]:
 def proposed_actors(settings: JobSettings, size: Resources) -> int:
     """Embedding actors that a plan proposes here for a large corpus; by default those of the settings."""
     model = facts(model_of(settings))
-    on_cpus = Resources(size.cpus, 0, size.nodes, size.memory)
+    on_cpus = Resources.equal(size.cpus, nodes=size.nodes)
     found = propose(settings, on_cpus, model, [Indexing(Work(CHUNKS, CHUNKS))])
     values = {proposal.key: int(proposal.value) for proposal in found}
     return values.get("embed.pool.max", settings.embed.pool.max)

@@ -169,20 +169,25 @@ def shared_ray() -> Iterator[str]:
         yield address
 
 
+def joining(address: str) -> dict[str, str]:
+    """Variables of a process that joins a Ray which was started without an address: such a one asks for a token."""
+    return {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "token"}
+
+
 @pytest.fixture
 def joined_ray(shared_ray: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """This test's jobs join the shared Ray."""
-    monkeypatch.setenv("RAY_ADDRESS", shared_ray)
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    for name, value in joining(shared_ray).items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="module")
 def ray_here(shared_ray: str) -> Iterator[None]:
     """This process has joined the shared Ray."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_ADDRESS", shared_ray)
-        patch.setenv("RAY_AUTH_MODE", "token")  # as the shared Ray, and every Ray that is started without an address
-        with running(Resources(2, 1, 1, None)):
+        for name, value in joining(shared_ray).items():
+            patch.setenv(name, value)
+        with running(Resources.equal(2, 1)):
             yield
 
 

@@ -14,15 +14,22 @@ import yaml
 
 from helm import render as made
 from ragjob.config import JobSettings, load_settings
-from ragjob.models.capacity import Resources
 from ragjob.planning import packing as fit
+from ragjob.planning.memory import actor_bytes, check_memory
+from ragjob.runtime.cluster import resources
+from tests.engines.shapes import MINILM, QWEN_05B, QWEN_7B, engine_of, listed
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "helm/ragjob"
 EXAMPLES = sorted(file.stem for file in (CHART / "examples").glob("*.yaml"))
 HELM = os.environ.get("HELM") or shutil.which("helm")
+CPU_GROUP = {"name": "cpu", "min": 1, "max": 1, "cpus": 2, "memory": "6Gi"}
 GPU_GROUP = {"name": "gpu", "min": 4, "max": 4, "cpus": 8, "gpus": 1, "memory": "32Gi"}
 URIS = {name: {"uri": f"s3://bucket/{name}"} for name in ("corpus", "prompts", "index", "output")}
+
+VOLUME, MOUNT = [{"name": "v", "emptyDir": {}}], [{"name": "v", "mountPath": "/v"}]
+ENV = [{"name": "A", "value": "b"}]
+ON_A_GPU = {"generate": {"pool": {"num_gpus": 1}}}
 
 needs_helm = pytest.mark.skipif(HELM is None, reason="no helm on PATH, nor named in HELM")
 
@@ -77,6 +84,11 @@ def pods(documents: Documents) -> dict[str, dict[str, Any]]:
     return {each["metadata"]["labels"]["app.kubernetes.io/component"]: each["spec"] for each in templates}
 
 
+def groups_of(documents: Documents) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = documents["RayJob"]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    return found
+
+
 def head_env(documents: Documents) -> dict[str, str]:
     env = pods(documents)["head"]["containers"][0]["env"]
     return {variable["name"]: variable["value"] for variable in env}
@@ -88,7 +100,7 @@ def test_the_schema_of_config_is_the_settings_own() -> None:
 
 def test_the_pools_in_the_values_are_the_settings_defaults() -> None:
     pools = yaml.safe_load((CHART / "values.yaml").read_text("utf-8"))["config"]
-    assert pools == {name: {"pool": fit.pool(JobSettings(), name).model_dump()} for name in pools}
+    assert pools == {name: {"pool": fit.pool(JobSettings(), name).model_dump(exclude_none=True)} for name in pools}
 
 
 def test_the_ray_version_is_the_pinned_one() -> None:
@@ -114,15 +126,20 @@ def test_every_example_passes_lint(name: str) -> None:
 
 @needs_helm
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_every_example_has_settings_that_plan_finds_room_for(name: str, tmp_path: Path) -> None:
+def test_every_example_has_settings_that_plan_finds_room_for(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     documents = example(name)
     file = tmp_path / "job.yaml"
     file.write_text(documents["ConfigMap"]["data"]["job.yaml"])
-    env = head_env(documents)
-    size = [float(env[f"RAGJOB__CLUSTER__{what}"]) for what in ("CPUS", "GPUS", "NODES")]
+    monkeypatch.setenv("RAGJOB__CLUSTER__GROUPS", head_env(documents)["RAGJOB__CLUSTER__GROUPS"])
     settings = load_settings(file, [])
+    size = resources(settings.cluster)
     assert "run" in documents["RayJob"]["spec"]["entrypoint"]
-    assert fit.check_pools(settings, ["index", "answer"], Resources(size[0], size[1], int(size[2]), None))
+    assert fit.check_pools(settings, ["index", "answer"], size)
+    for model in (QWEN_05B, QWEN_7B):
+        actors = actor_bytes(listed(MINILM), [engine_of(settings, listed(model))])
+        assert check_memory(settings, ["index", "answer"], size, actors, 0, MINILM.width)
 
 
 @needs_helm
@@ -163,6 +180,79 @@ def test_changed_values_make_another_job_with_settings_of_its_own(values: dict[s
 
 
 @needs_helm
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"job": {"ttlSecondsAfterFinished": 60, "backoffLimit": 5}},
+        {"image": {"pullPolicy": "Always"}},
+        {"submitter": {"nodeSelector": {"a": "b"}}},
+        {"chroma": {"resources": {}}},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+def test_what_doesnt_decide_the_job_leaves_its_name(values: dict[str, Any]) -> None:
+    assert template(values)["RayJob"]["metadata"]["name"] == template({})["RayJob"]["metadata"]["name"]
+
+
+@needs_helm
+def test_a_rerun_may_be_a_number() -> None:
+    names = {template({}, "--set", f"rerun={rerun}")["RayJob"]["metadata"]["name"] for rerun in ("2", "20260301", "b")}
+    assert len(names) == 3
+
+
+@needs_helm
+def test_sections_of_config_can_be_unset() -> None:
+    for section in ("config.embed.pool", "config.generate", "config.retrieve.pool.max"):
+        assert "RayJob" in template({}, "--set", f"{section}=null")
+
+
+PROXY = {"name": "HTTPS_PROXY", "value": "http://proxy:3128"}
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("env", "past_it"),
+    [
+        ([PROXY], {"NO_PROXY": "answers-chroma", "no_proxy": "answers-chroma"}),
+        (
+            [PROXY | {"name": "http_proxy"}, {"name": "no_proxy", "value": "10.0.0.0/8"}],
+            {"no_proxy": "10.0.0.0/8,answers-chroma", "NO_PROXY": "10.0.0.0/8,answers-chroma"},
+        ),
+        ([PROXY, {"name": "NO_PROXY", "value": ""}], {"NO_PROXY": "answers-chroma", "no_proxy": "answers-chroma"}),
+        (ENV, {}),
+    ],
+)
+def test_a_proxy_is_not_asked_for_the_charts_own_chroma(env: list[dict[str, str]], past_it: dict[str, str]) -> None:
+    found = pods(template({"head": {"env": env}, "workers": [CPU_GROUP | {"env": env}]}))
+    for pod in ("head", "worker"):
+        variables = {each["name"]: each["value"] for each in found[pod]["containers"][0]["env"]}
+        assert {name: value for name, value in variables.items() if name.lower() == "no_proxy"} == past_it
+        assert (
+            variables.items()
+            >= {each["name"]: each["value"] for each in env if "no" not in each["name"].lower()}.items()
+        )
+
+
+@needs_helm
+def test_a_proxy_is_asked_for_another_chroma() -> None:
+    values = {"head": {"env": [PROXY]}, "config": {"chroma": {"url": "http://chroma.other:8000"}}}
+    assert "NO_PROXY" not in str(template(values)["RayJob"])
+
+
+@needs_helm
+def test_volumes_of_yours_take_the_place_of_ours() -> None:
+    models = {"name": "models", "persistentVolumeClaim": {"claimName": "models"}}
+    scratch = {"name": "tmp", "emptyDir": {"medium": "Memory"}}
+    values = {"volumes": [models, scratch], "volumeMounts": [{"name": "models", "mountPath": "/home/ragjob/.cache/"}]}
+    pod = pods(template({"head": values}))["head"]
+    named = {volume["name"]: volume for volume in pod["volumes"]}
+    mounted = {mount["mountPath"].rstrip("/"): mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert len(named) == len(pod["volumes"])
+    assert (named["tmp"], named["models"]) == (scratch, models)
+    assert mounted == {"/etc/ragjob": "settings", "/tmp": "tmp", "/home/ragjob/.cache": "models"}
+
+
+@needs_helm
 @pytest.mark.parametrize("release", ["a", "answers-of-a-very-long-name-for-a-release-in-helm-53"])
 def test_names_stay_within_what_kuberay_takes(release: str) -> None:
     assert len(template({}, release=release)["RayJob"]["metadata"]["name"]) <= 47
@@ -193,27 +283,51 @@ def test_every_container_has_requests_and_limits(name: str) -> None:
 
 @needs_helm
 def test_only_the_autoscaler_beside_the_head_gets_a_token_for_kubernetes() -> None:
-    fixed, scaling = pods(example("cpu")), pods(example("autoscale"))
+    fixed, scaling = pods(template({"job": {"planFirst": False}})), pods(template({}))
     assert {name: pod["automountServiceAccountToken"] for name, pod in fixed.items()} == dict.fromkeys(fixed, False)
     assert [name for name, pod in scaling.items() if pod["automountServiceAccountToken"]] == ["head"]
 
 
 @needs_helm
-def test_the_job_is_told_what_the_groups_may_grow_to() -> None:
-    env = head_env(example("autoscale"))
-    told = {name: env[f"RAGJOB__CLUSTER__{name}"] for name in ("CPUS", "GPUS", "NODES")}
-    assert told == {"CPUS": "34", "GPUS": "4", "NODES": "5"}
+def test_the_job_is_told_of_the_groups() -> None:
+    cpu = {"name": "cpu", "min": 0, "max": 4, "cpus": 2, "memory": "6Gi", "resources": {"limits": {"memory": "8G"}}}
+    env = head_env(template({"workers": [cpu, GPU_GROUP | {"gpuMemory": "80Gi"}], "config": ON_A_GPU}))
+    assert json.loads(env["RAGJOB__CLUSTER__GROUPS"]) == [
+        {"name": "cpu", "cpus": 2, "gpus": 0, "memory_gb": 8, "min": 0, "max": 4},
+        {"name": "gpu", "cpus": 8, "gpus": 1, "memory_gb": 34.36, "gpu_gb": 85.899, "min": 4, "max": 4},
+    ]
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("memory", "gigabytes"), [("6Gi", 6.442), ("500M", 0.5), ("8589934592", 8.59), ("1.5Ti", 1649.267)]
+)
+def test_memory_is_told_in_units_of_10_to_the_9_bytes(memory: str, gigabytes: float) -> None:
+    of_the_pod = {"limits": {"memory": int(memory) if memory.isdigit() else memory}}
+    env = head_env(template(values_at("workers.0.resources", of_the_pod)))
+    assert json.loads(env["RAGJOB__CLUSTER__GROUPS"])[0]["memory_gb"] == gigabytes
+    env = head_env(template(values_at("workers.0.memory", memory)))
+    assert json.loads(env["RAGJOB__CLUSTER__GROUPS"])[0]["memory_gb"] == gigabytes
+
+
+@needs_helm
+def test_workers_start_once_the_plan_has_passed() -> None:
+    (group,) = groups_of(template({}))
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (0, 0, 1)
+    (group,) = groups_of(template({"job": {"planFirst": False}}))
+    assert (group["replicas"], group["minReplicas"], group["maxReplicas"]) == (1, 1, 1)
+
+
+@needs_helm
+def test_a_groups_nodes_have_its_name_as_a_label_of_rays() -> None:
+    labels = {group["groupName"]: group["labels"] for group in groups_of(example("gpu-split"))}
+    assert labels == {name: {"ray.io/node-group": name} for name in ("embed", "generate", "generate-spot")}
 
 
 @needs_helm
 def test_what_config_says_of_the_cluster_stands() -> None:
-    env = head_env(template({"config": {"cluster": {"cpus": 2}}}))
-    assert env.keys() == {
-        "RAY_JOB_STOP_WAIT_TIME_S",
-        "RAGJOB__CHROMA__URL",
-        "RAGJOB__CLUSTER__GPUS",
-        "RAGJOB__CLUSTER__NODES",
-    }
+    env = head_env(template({"config": {"cluster": {"groups": [{"name": "cpu", "cpus": 2}]}}}))
+    assert env.keys() == {"RAY_JOB_STOP_WAIT_TIME_S", "RAGJOB__CHROMA__URL"}
 
 
 @needs_helm
@@ -241,21 +355,19 @@ def test_a_chroma_that_exists_is_used_instead() -> None:
 @pytest.mark.parametrize(
     ("values", "ports"),
     [
-        ({}, [53, 53, 443]),
-        ({"config": {"chroma": {"url": "http://chroma.other:8000"}}}, [53, 53, 443, 8000]),
-        ({"config": {"chroma": {"url": "http://chroma.other"}}}, [53, 53, 443, 80]),
-        ({"config": {"s3": {"endpoint_url": "https://s3.other"}}, "networkPolicy": {"egressPorts": []}}, [53, 53, 443]),
-        ({"config": {"generate": {"openai": {"base_url": "http://vllm.models.svc:8001/v1"}}}}, [53, 53, 443, 8001]),
-        (
-            {"workers": [GPU_GROUP | {"min": 0}], "networkPolicy": {"egressPorts": [9000]}},
-            [53, 53, 9000, 443, 6443],
-        ),
-        ({"networkPolicy": {"egressPorts": []}}, [53, 53]),
+        ({}, [443]),
+        ({"config": {"chroma": {"url": "http://chroma.other:8000"}}}, [443, 8000]),
+        ({"config": {"chroma": {"url": "http://chroma.other"}}}, [443, 80]),
+        ({"config": {"s3": {"endpoint_url": "https://s3.other"}}, "networkPolicy": {"egressPorts": []}}, [443]),
+        ({"config": {"generate": {"openai": {"base_url": "http://vllm.models.svc:8001/v1"}}}}, [443, 8001]),
+        ({"workers": [CPU_GROUP | {"min": 0}], "networkPolicy": {"egressPorts": [9000]}}, [9000, 443, 6443]),
+        ({"networkPolicy": {"egressPorts": [9000]}, "job": {"planFirst": True}}, [9000, 443, 6443]),
+        ({"networkPolicy": {"egressPorts": []}}, []),
     ],
 )
 def test_the_job_may_call_what_its_settings_name(values: dict[str, Any], ports: list[int]) -> None:
-    outside = template(values)["NetworkPolicy/ray"]["spec"]["egress"][1]
-    assert [rule["port"] for rule in outside["ports"]] == ports
+    outside = template({"job": {"planFirst": False}} | values)["NetworkPolicy/ray"]["spec"]["egress"][1]
+    assert [rule["port"] for rule in outside["ports"]] == [53, 53, *ports]
 
 
 @needs_helm
@@ -265,9 +377,12 @@ def test_every_command_is_what_the_job_runs(command: str) -> None:
 
 
 @needs_helm
-@pytest.mark.parametrize(("name", "scales"), [("cpu", False), ("gpu-split", False), ("autoscale", True)])
-def test_the_autoscaler_runs_where_a_group_can_grow(name: str, scales: bool) -> None:
-    cluster = example(name)["RayJob"]["spec"]["rayClusterSpec"]
+@pytest.mark.parametrize(
+    ("plan_first", "least", "scales"), [(False, 1, False), (False, 0, True), (True, 1, True), (True, 0, True)]
+)
+def test_the_autoscaler_runs_where_a_group_can_grow(plan_first: bool, least: int, scales: bool) -> None:
+    values = {"job": {"planFirst": plan_first}, "workers": [CPU_GROUP | {"min": least}]}
+    cluster = template(values)["RayJob"]["spec"]["rayClusterSpec"]
     assert cluster["enableInTreeAutoscaling"] is scales
     assert ("autoscalerOptions" in cluster) is scales
 
@@ -312,23 +427,34 @@ def test_only_operator_and_submitter_reach_the_dashboard_beside_ray() -> None:
         ({"config": URIS | {"chunk": {"size": "many"}}}, "config/chunk/size"),
         ({"config": URIS, "worker": []}, "worker"),
         (
-            {"config": URIS | {"embed": {"pool": {"num_gpus": 1.5}}}},
-            "config.embed.pool.num_gpus: 1.5 can't be placed: an actor takes a share of one GPU, or whole ones",
+            {"config": URIS | {"cluster": {"gpu_gb": 40}}},
+            "config.cluster: the chart tells the job of its workers; leave",
+        ),
+        ({"config": URIS | {"embed": {"pool": {"min": 4}}}}, "config.embed.pool: min 4 is above max 1; raise max"),
+        (
+            {"config": URIS | {"generate": {"engine": "openai"}}},
+            "config.generate.openai.base_url: required by engine openai; set it, e.g. to http://HOST:8000/v1",
+        ),
+        ({"config": URIS | {"generate": {"engine": "vllm"}}}, "image.tag: 0.1.0-cpu has no vLLM"),
+        (
+            {"config": URIS | {"s3": {"kms_key_id": "alias/answers"}}},
+            "config.s3.kms_key_id: used with config.s3.sse aws:kms alone; set that too, or leave the key out",
+        ),
+        ({"config": URIS, "workers": [CPU_GROUP | {"min": 5}]}, "group cpu has a min above its max, 1; raise max"),
+        ({"config": URIS, "workers": [CPU_GROUP, CPU_GROUP]}, "two groups are named cpu; give each its own name"),
+        ({"config": URIS, "workers": [GPU_GROUP]}, "group gpu has GPUs that no pool uses; set num_gpus of"),
+        ({"config": URIS, "workers": [CPU_GROUP | {"memory": "6 GB"}]}, "memory"),
+        ({"config": URIS, "head": {"volumes": [{"name": "settings"}]}}, "head: a volume settings is there already"),
+        ({"config": URIS, "workers": [CPU_GROUP | {"volumes": VOLUME * 2}]}, "cpu: a volume v is there already; give"),
+        (
+            {"config": URIS, "head": {"volumes": VOLUME, "volumeMounts": [MOUNT[0] | {"mountPath": "/etc/ragjob/"}]}},
+            "head: something is mounted at /etc/ragjob already; mount yours elsewhere",
         ),
         (
-            {"config": URIS | {"generate": {"pool": {"num_gpus": 0.25}}}},
-            "workers: the pools of `answer` take 0.25 gpus at their most, all groups together have 0",
+            {"config": URIS, "head": {"volumes": VOLUME, "volumeMounts": MOUNT * 2}},
+            "head: something is mounted at /v already",
         ),
-        (
-            {"config": URIS | {"embed": {"pool": {"max": 4}}}},
-            "workers: the pools of `index` take 4.4 cpus at their most, all groups together have 2; raise",
-        ),
-        (
-            {"config": URIS | {"generate": {"pool": {"num_gpus": 2}}}, "workers": [GPU_GROUP]},
-            "config.generate.pool: no worker has the 0.5 CPUs and 2 GPUs of one actor; raise a group's cpus or gpus",
-        ),
-        ({"config": URIS, "workers": [GPU_GROUP | {"min": 5}]}, "group gpu has a min or replicas above its max, 4"),
-        ({"config": URIS, "workers": [GPU_GROUP | {"replicas": 5}]}, "group gpu has a min or replicas above its max"),
+        ({"config": URIS, "head": {"volumeMounts": MOUNT}}, "head: no volume v, which is to be mounted at /v; add it"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
@@ -341,15 +467,13 @@ def test_a_release_that_kuberay_would_refuse_is_refused_at_once() -> None:
     assert "release name 7up: KubeRay wants one that begins with a letter" in refusal({"config": URIS}, "7up")
 
 
+TMP_MOUNT = [{"name": "tmp", "mountPath": "/v"}]
 RAY, SPEC = "RayJob", "spec.rayClusterSpec"
 HEAD, WORKER = f"{SPEC}.headGroupSpec.template.spec", f"{SPEC}.workerGroupSpecs.0.template.spec"
 GROUP = f"{SPEC}.workerGroupSpecs.0"
 CHROMA = "spec.template.spec"
 SIZE = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
 TOLERATION = [{"key": "a", "operator": "Exists"}]
-ENV = [{"name": "A", "value": "b"}]
-VOLUME = [{"name": "v", "emptyDir": {}}]
-MOUNT = [{"name": "v", "mountPath": "/v"}]
 PLACES: dict[str, tuple[Any, str, str, Any]] = {
     "command": ("index", RAY, "spec.entrypoint", "ragjob index --config /etc/ragjob/job.yaml"),
     "image.repository": ("r/x", RAY, f"{HEAD}.containers.0.image", "r/x:0.1.0-cpu"),
@@ -368,13 +492,11 @@ PLACES: dict[str, tuple[Any, str, str, Any]] = {
     "head.tolerations": (TOLERATION, RAY, f"{HEAD}.tolerations", TOLERATION),
     "head.env": (ENV, RAY, f"{HEAD}.containers.0.env.0", ENV[0]),
     "head.volumes": (VOLUME, RAY, f"{HEAD}.volumes.3", VOLUME[0]),
-    "head.volumeMounts": (MOUNT, RAY, f"{HEAD}.containers.0.volumeMounts.3", MOUNT[0]),
+    "head.volumeMounts": (TMP_MOUNT, RAY, f"{HEAD}.containers.0.volumeMounts.3", TMP_MOUNT[0]),
     "workers.0.name": ("w", RAY, f"{GROUP}.groupName", "w"),
-    "workers.0.min": (0, RAY, f"{GROUP}.minReplicas", 0),
     "workers.0.max": (3, RAY, f"{GROUP}.maxReplicas", 3),
-    "workers.0.replicas": (2, RAY, f"{GROUP}.replicas", 2),
     "workers.0.cpus": (3, RAY, f"{GROUP}.rayStartParams.num-cpus", "3"),
-    "workers.0.gpus": (3, RAY, f"{GROUP}.rayStartParams.num-gpus", "3"),
+    "workers.0.gpus": (0, RAY, f"{GROUP}.rayStartParams.num-gpus", "0"),
     "workers.0.memory": ("9Gi", RAY, f"{WORKER}.containers.0.resources.limits.memory", "9Gi"),
     "workers.0.resources": (SIZE, RAY, f"{WORKER}.containers.0.resources", SIZE),
     "workers.0.runtimeClassName": ("nvidia", RAY, f"{WORKER}.runtimeClassName", "nvidia"),
@@ -382,7 +504,7 @@ PLACES: dict[str, tuple[Any, str, str, Any]] = {
     "workers.0.tolerations": (TOLERATION, RAY, f"{WORKER}.tolerations", TOLERATION),
     "workers.0.env": (ENV, RAY, f"{WORKER}.containers.0.env", ENV),
     "workers.0.volumes": (VOLUME, RAY, f"{WORKER}.volumes.3", VOLUME[0]),
-    "workers.0.volumeMounts": (MOUNT, RAY, f"{WORKER}.containers.0.volumeMounts.3", MOUNT[0]),
+    "workers.0.volumeMounts": (TMP_MOUNT, RAY, f"{WORKER}.containers.0.volumeMounts.3", TMP_MOUNT[0]),
     "submitter.resources": (SIZE, RAY, "spec.submitterPodTemplate.spec.containers.0.resources", SIZE),
     "submitter.nodeSelector": ({"a": "b"}, RAY, "spec.submitterPodTemplate.spec.nodeSelector", {"a": "b"}),
     "submitter.tolerations": (TOLERATION, RAY, "spec.submitterPodTemplate.spec.tolerations", TOLERATION),
@@ -409,7 +531,14 @@ PLACES: dict[str, tuple[Any, str, str, Any]] = {
     ),
     "networkPolicy.egressPorts": ([7070], "NetworkPolicy/ray", "spec.egress.1.ports.2", {"port": 7070}),
 }
-ELSEWHERE = {"rerun", "networkPolicy.enabled", "global"}  # tested above and below
+ELSEWHERE = {
+    "rerun",
+    "networkPolicy.enabled",
+    "global",
+    "job.planFirst",
+    "workers.0.min",
+    "workers.0.gpuMemory",
+}  # tested above and below
 
 
 def leaves(node: dict[str, Any], prefix: str = "") -> set[str]:

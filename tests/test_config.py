@@ -175,11 +175,40 @@ def test_an_assignment_to_an_unknown_key_is_refused_with_the_nearest_one(key: st
         ("generate.temperature=-1", "generate.temperature: .* greater than or equal to 0"),
         ("errors.max_rate=10", "errors.max_rate: .* less than or equal to 1"),
         ("cluster.nodes=0", "cluster.nodes: .* greater than or equal to 1"),
+        ("cluster.groups=[{name: a}, {name: a}]", "cluster: .*two groups are named a: give each its own name"),
+        ("cluster.groups=[{name: a, min: 3, max: 2}]", "cluster.groups.0: .*min 3 is above max 2: raise max"),
+        ("cluster.groups=[{name: a, cpu: 2}]", "cluster.groups.0.cpu: .*"),
+        ("cluster.groups=[{name: a", "cluster.groups: input should be a valid list"),
     ],
 )
 def test_a_value_that_wont_do_is_refused_with_its_key(assignment: str, message: str) -> None:
     with pytest.raises(SettingsError, match=f"^{message}"):
         load_settings(None, [assignment])
+
+
+def test_groups_of_nodes_leave_no_room_for_a_second_description() -> None:
+    with pytest.raises(SettingsError, match=r"^cluster: .*groups and cpus and gpu_gb say the same: leave out all but"):
+        load_settings(None, ["cluster.groups=[{name: a}]", "cluster.cpus=2", "cluster.gpu_gb=24"])
+
+
+def test_lists_are_written_as_yaml_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAGJOB__CLUSTER__GROUPS", '[{"name": "gpu", "cpus": 8, "gpus": 1, "gpu_gb": 24}]')
+    monkeypatch.setenv("RAGJOB__GENERATE__POOL__GROUP", "gpu")
+    found = load_settings(None, ["embed.pool.group=[spot, gpu]"])
+    assert [(group.name, group.cpus, group.max) for group in found.cluster.groups] == [("gpu", 8, 1)]
+    assert (found.embed.pool.groups, found.generate.pool.groups) == (["spot", "gpu"], ["gpu"])
+    assert found.cluster.gpu_memory_gb(found.generate.pool) == 24
+    assert load_settings(None, ["cluster.groups=[{name: cpu, cpus: 2}]"]).cluster.groups[0].cpus == 2
+
+
+def test_the_smallest_gpu_of_the_groups_that_a_pool_names_counts() -> None:
+    groups = "cluster.groups=[{name: a, gpus: 1, gpu_gb: 24}, {name: b, gpus: 1, gpu_gb: 80}, {name: c, gpus: 1}]"
+
+    def memory_of(group: str) -> float | None:
+        found = load_settings(None, [groups, f"embed.pool.group={group}"])
+        return found.cluster.gpu_memory_gb(found.embed.pool)
+
+    assert [memory_of(group) for group in ("[a, b]", "b", "[b, c]", "null")] == [24, 80, None, None]
 
 
 def test_braces_that_stand_for_themselves_are_written_twice() -> None:

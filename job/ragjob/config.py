@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -29,7 +29,7 @@ from ragjob.models.settings import Embed, Models
 from ragjob.retrieval import MODES
 from ragjob.retrieval.chroma.settings import Chroma
 from ragjob.retrieval.settings import Retrieval
-from ragjob.settings import Decides, Section, setting, with_all
+from ragjob.settings import Decides, FromText, Pool, Section, setting, with_all
 from ragjob.stages.settings import Augment
 from ragjob.storage.settings import S3
 
@@ -57,24 +57,70 @@ class Errors(Section):
     )
 
 
+class NodeGroup(Section):
+    """Equal nodes of a cluster: `min` to `max` of them, and what each has."""
+
+    name: str = setting(
+        "",
+        decides=Decides.NEITHER,
+        description="the value of its nodes' Ray label `ray.io/node-group`, for pools that name it",
+    )
+    cpus: float = setting(1, decides=Decides.NEITHER, description="CPUs of a node", gt=0)
+    gpus: int = setting(0, decides=Decides.NEITHER, description="GPUs of a node", ge=0)
+    memory_gb: float | None = setting(
+        None, decides=Decides.NEITHER, description="memory of a node in GB, its pod's limit", gt=0
+    )
+    gpu_gb: float | None = setting(None, decides=Decides.NEITHER, description="memory of a GPU in GB", gt=0)
+    min: int = setting(0, decides=Decides.NEITHER, description="nodes asked for once the plan has passed", ge=0)
+    max: int = setting(1, decides=Decides.NEITHER, description="nodes at most", ge=1)
+
+    @model_validator(mode="after")
+    def _max_holds_min(self) -> Self:
+        if self.max < self.min:
+            raise ValueError(f"min {self.min} is above max {self.max}: raise max")
+        return self
+
+
 class Cluster(Section):
     """What the cluster may grow to. By default what Ray sees: here, or where RAY_ADDRESS points."""
 
+    groups: Annotated[list[NodeGroup], FromText] = setting(
+        [],
+        decides=Decides.NEITHER,
+        description="each kind of node as `{name, cpus, gpus, memory_gb, gpu_gb, min, max}`; what Ray sees by default",
+    )
     cpus: float | None = setting(
-        None, decides=Decides.NEITHER, description="CPUs it may grow to; what Ray sees by default", gt=0
+        None, decides=Decides.NEITHER, description="of equal nodes: all their CPUs; prefer `cluster.groups`", gt=0
     )
     gpus: float | None = setting(
-        None, decides=Decides.NEITHER, description="GPUs it may grow to; what Ray sees by default", ge=0
+        None, decides=Decides.NEITHER, description="of equal nodes: all their GPUs; prefer `cluster.groups`", ge=0
     )
     nodes: int | None = setting(
-        None, decides=Decides.NEITHER, description="nodes it may grow to; what Ray sees by default", ge=1
+        None, decides=Decides.NEITHER, description="number of equal nodes; prefer `cluster.groups`", ge=1
     )
     gpu_gb: float | None = setting(
         None,
         decides=Decides.NEITHER,
-        description="memory of its smallest GPU in GB, by which GPUs are planned",
+        description="memory of the smallest GPU in GB, by which GPUs are planned, where no group says it",
         gt=0,
     )
+
+    @model_validator(mode="after")
+    def _is_said_once(self) -> Self:
+        names = [group.name for group in self.groups]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"two groups are named {twice}: give each its own name")
+        others = [key for key in ("cpus", "gpus", "nodes", "gpu_gb") if getattr(self, key) is not None]
+        if self.groups and others:
+            raise ValueError(f"groups and {' and '.join(others)} say the same: leave out all but groups")
+        return self
+
+    def gpu_memory_gb(self, pool: Pool) -> float | None:
+        """Memory of the smallest GPU that actors of `pool` may get, in GB; None where it isn't known."""
+        named = [group for group in self.groups if group.name in (pool.groups or [group.name])]
+        groups = [group for group in named if group.gpus >= max(1, pool.num_gpus)]
+        known = [group.gpu_gb for group in groups if group.gpu_gb]
+        return min(known) if known and len(known) == len(groups) else self.gpu_gb
 
 
 class JobSettings(BaseSettings):

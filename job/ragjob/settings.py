@@ -9,10 +9,12 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Protocol, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
 FAMILY = "RAGJOB_FAMILY"  # the variable that marks processes which must not outlive the job
 
@@ -55,6 +57,14 @@ def _is_address(url: str) -> str:
     return url
 
 
+def _listed(given: object) -> object:
+    """What a variable or an assignment gives as the text of a list, as that list."""
+    with suppress(yaml.YAMLError):  # a text that isn't one is told by the field's type
+        return yaml.safe_load(given) if isinstance(given, str) and given.startswith("[") else given
+    return given
+
+
+FromText = BeforeValidator(_listed)  # marks a field that is, or may be, a list
 Address = Annotated[str, AfterValidator(_is_address)]
 
 
@@ -80,7 +90,7 @@ def decides(section: type[BaseModel], name: str) -> str | None:
 
 
 class Pool(Section):
-    """An actor pool: `min` to `max` actors, each reserving `num_cpus` CPUs and `num_gpus` GPUs."""
+    """An actor pool: `min` to `max` actors, each reserving `num_cpus` CPUs and `num_gpus` GPUs of a node."""
 
     min: int = setting(1, decides=Decides.NEITHER, description="actors kept", ge=1)
     max: int = setting(1, decides=Decides.NEITHER, description="actors at most", ge=1)
@@ -88,6 +98,16 @@ class Pool(Section):
     num_gpus: float = setting(
         0, decides=Decides.NEITHER, description="GPUs reserved for each actor; a fraction shares one GPU", ge=0
     )
+    group: Annotated[str | list[str] | None, FromText] = setting(
+        None,
+        decides=Decides.NEITHER,
+        description="group of nodes for its actors, or several, of which later ones stand in for the first",
+    )
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups of nodes on which its actors may be; none for any."""
+        return [self.group] if isinstance(self.group, str) else self.group or []
 
     @model_validator(mode="after")
     def _max_holds_min(self) -> Self:

@@ -46,7 +46,7 @@ class Command:
         return self
 
     def plan(self) -> Plan:
-        return Plan(Resources(2, 0, 1, None), self._checks)
+        return Plan(Resources.equal(2), self._checks)
 
     def execute(self, observe: Observe) -> Report:
         return self._execute(self._settings, observe)

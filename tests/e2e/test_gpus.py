@@ -1,4 +1,4 @@
-"""A standing Ray cluster whose GPUs a node only advertises: placed, shared out, and submitted to by `ray job`."""
+"""A standing Ray cluster of unequal groups, whose GPUs a node only advertises: scaled from zero, and submitted to."""
 
 import json
 from collections.abc import Iterator
@@ -24,15 +24,13 @@ def place(shares):
     return len(set(placed))
 print(json.dumps([ray.cluster_resources().get("GPU", 0), place([0.1] * 4 + [0.15] * 2), place([0.25] * 4)]))
 """
-GPU = {
-    "name": "gpu",
-    "min": 0,
-    "max": 1,
-    "cpus": 2,
-    "gpus": 1,
-    "memory": "6Gi",
-    "resources": {"requests": {"cpu": "1"}},
-}
+SMALL = {"requests": {"cpu": "200m", "memory": "256Mi"}}
+WORKERS = [
+    {"name": "cpu", "min": 0, "max": 4, "cpus": 2, "memory": "6Gi", "resources": SMALL},
+    {"name": "gpu", "min": 0, "max": 1, "cpus": 8, "gpus": 1, "memory": "12Gi", "resources": SMALL},
+]
+# More CPUs than a node has on average, and all of the GPU.
+LARGE = {"pool": {"num_cpus": 4, "num_gpus": 1}}
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +44,9 @@ def place(places: Places) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def head(place: Place) -> str:
-    """The pod of a standing cluster's head; its group of GPUs has no pod yet."""
-    return standing(place.namespace, place.values | {"workers": [GPU]})
+    """The pod of a standing cluster's head; its groups have no pods yet."""
+    place.values["config"] |= {"generate": LARGE}
+    return standing(place.namespace, place.values | {"workers": WORKERS})
 
 
 def test_a_group_that_scales_from_zero_gets_its_pod_and_actors_share_its_gpu_by_fractions(
@@ -61,7 +60,7 @@ def test_a_group_that_scales_from_zero_gets_its_pod_and_actors_share_its_gpu_by_
     assert worker["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
 
 
-def test_ray_job_submit_answers_on_a_cluster_that_is_there_already(place: Place, head: str) -> None:
+def test_ray_job_submit_answers_where_one_group_alone_holds_the_generator(place: Place, head: str) -> None:
     with reached(place.namespace, head) as ray:
         ended = ray("submit", "--", *ENTRYPOINT)
     assert ended.returncode == 0, ended.stdout

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ragjob.cli.sample import CORPUS, PROMPTS
-from tests.e2e.cluster import CHART, published, submit
+from tests.e2e.cluster import CHART, published, submit, wait_until
 from tests.e2e.conftest import Place, Places
 
 COMPARED = ["prompt", "answer", "retrieved_texts", "error"]
@@ -27,7 +27,12 @@ def installed(places: Places, tmp_path_factory: pytest.TempPathFactory) -> Itera
         notes = place.namespace.helm("install", place.values)
         (rayjob,) = place.namespace.rayjobs()
         assert f"kubectl -n {place.namespace.name} logs -f job/{rayjob}" in notes
-        assert place.namespace.wait(rayjob)["jobStatus"] == "SUCCEEDED", place.namespace.log(rayjob)
+        wait_until(lambda: place.namespace.status(rayjob).get("jobDeploymentStatus") == "Running", 200)
+        begun = place.namespace.status(rayjob)["startTime"]
+        place.namespace.helm("upgrade", place.values | {"job": {"ttlSecondsAfterFinished": 1}})
+        ended = place.namespace.wait(rayjob)
+        assert ended["jobStatus"] == "SUCCEEDED", place.namespace.log(rayjob)
+        assert (place.namespace.rayjobs(), ended["startTime"]) == ([rayjob], begun)  # the upgrade has left it alone
         yield place, rayjob, expected
 
 

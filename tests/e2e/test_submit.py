@@ -16,7 +16,10 @@ FAILURES: dict[str, tuple[dict[str, Any], str]] = {
     "image": ({"image": {"repository": "localhost/absent", "tag": "x"}}, "image localhost/absent:x can't be pulled"),
     "secret": ({"secrets": ["absent"]}, 'secret "absent" not found'),
     "gpus": (
-        {"workers": [{"name": "gpu", "min": 1, "max": 1, "cpus": 2, "gpus": 99, "memory": "6Gi"}]},
+        {
+            "workers": [{"name": "gpu", "min": 1, "max": 1, "cpus": 2, "gpus": 99, "memory": "6Gi"}],
+            "config": {"generate": {"pool": {"num_gpus": 1}}},
+        },
         "no node has a free GPU",
     ),
     "quota": ({}, "exceeded quota"),
@@ -45,6 +48,14 @@ def test_submit_ends_with_the_jobs_own_exit_code_and_line(
     _, err = submitted.communicate(timeout=400)
     assert (submitted.returncode, err.count("\n")) == (code, 1), err
     assert says in err
+    created = {event["involvedObject"]["name"] for event in namespace.get("events")}
+    assert any("-head-" in name for name in created)
+    assert [name for name in created if "-worker-" in name] == []
+
+
+def changed(values: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """`values` with the change, sections of `config` beside those that are there."""
+    return values | change | {"config": values["config"] | change.get("config", {})}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +65,7 @@ def refused(places: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         made = {name: stack.enter_context(places()) for name in FAILURES}
         made["quota"].namespace.run("kubectl", "create", "quota", "none", "--hard=pods=0")
         yield {
-            name: submit(place.namespace, place.values | FAILURES[name][0], tmp_path_factory.mktemp(name))
+            name: submit(place.namespace, changed(place.values, FAILURES[name][0]), tmp_path_factory.mktemp(name))
             for name, place in made.items()
         }
 

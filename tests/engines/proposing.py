@@ -21,8 +21,8 @@ def proposed(
 
 
 def cpus(count: float, nodes: int = 1) -> Resources:
-    return Resources(count, 0, nodes, None)
+    return Resources.equal(count, nodes=nodes)
 
 
 def gpus(count: float, nodes: int = 1) -> Resources:
-    return Resources(8 * count, count, nodes, None)
+    return Resources.equal(8 * count, count, nodes)

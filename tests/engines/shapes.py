@@ -51,7 +51,7 @@ def engine_of(settings: JobSettings, model: Source, embedder: Source | None = No
         settings.embed,
         embedder or listed(MINILM, "embed.model"),
         settings.augment.max_context_tokens,
-        settings.cluster.gpu_gb,
+        settings.cluster.gpu_memory_gb(settings.generate.pool),
         settings.models.cache,
     )
     if issubclass(kind, CausalLMEngine):

@@ -254,7 +254,7 @@ def test_a_torn_collection_is_rebuilt_by_load_without_ray_or_torch(job: Job, chr
     chroma.start()
 
     assert not is_loaded(target, version.expected)
-    ended = job.light("load", chroma__url=chroma.url, chroma__timeout_s=5)
+    ended = job.light("load", chroma__url=chroma.url, chroma__timeout_s=30)
     assert (ended.code, ended.err, ended.heavy) == (0, "", {"chromadb"})
     version.assert_loaded(target)
 

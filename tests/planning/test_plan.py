@@ -81,21 +81,25 @@ IN_NEITHER = {
     "embed.pool.max": "2",
     "embed.pool.num_cpus": "0.5",
     "embed.pool.num_gpus": "0.5",
+    "embed.pool.group": "nodes",
     "retrieve.batch_size": "9",
     "retrieve.pool.min": "1",
     "retrieve.pool.max": "2",
     "retrieve.pool.num_cpus": "0.5",
     "retrieve.pool.num_gpus": "0.5",
+    "retrieve.pool.group": "nodes",
     "generate.dtype": "float32",
     "generate.max_engine_restarts": "9",
     "generate.pool.min": "1",
     "generate.pool.max": "2",
     "generate.pool.num_cpus": "0.6",
     "generate.pool.num_gpus": "0.5",
+    "generate.pool.group": "nodes",
     "models.cache": "cache",
     "errors.max_rate": "0.5",
     "keep.versions": "9",
     "keep.staging_days": "9",
+    "cluster.groups": "[]",
     "cluster.cpus": "9",
     "cluster.gpus": "9",
     "cluster.nodes": "9",
@@ -332,6 +336,7 @@ def test_a_plan_tells_in_one_line_each_what_it_found(settings: Settings, tmp_pat
     version, run_id = ids(settings())
     lines = found(Run.of(settings()))
     assert lines.pop("memory").startswith("about 2.1 GB")
+    assert lines.pop("cluster").startswith("1 nodes with 2 CPUs, ")
     assert lines == {
         "corpus": "2 documents in 2 files, 85 bytes",
         "chunks": "up to 200 tokens, sharing 20; the model reads 512",
@@ -370,7 +375,8 @@ def test_a_plan_leaves_nothing_behind(settings: Settings, tmp_path: Path) -> Non
 def test_a_plan_looks_at_what_remains_alone(settings: Settings) -> None:
     version = commit(settings())
     lines = found(COMMANDS["answer"].of(settings()))
-    assert [*lines] == ["prompts", "output", "prompt", "engine", "index", "pools", "memory", "chroma", "proposal"]
+    of_the_cluster = ["cluster", "pools", "memory", "chroma", "proposal"]
+    assert [*lines] == ["prompts", "output", "prompt", "engine", "index", *of_the_cluster]
     assert lines["index"] == f"version {version}, 1 chunks"
 
 
@@ -442,7 +448,5 @@ def test_a_load_needs_a_server_that_lasts(settings: Settings, tmp_path: Path) ->
 
 def test_more_models_than_memory_holds_are_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ragjob.runtime.cluster._local_memory", lambda: 10**9)
-    with pytest.raises(
-        SettingsError, match=r"^.*.pool.max: about 2.* GB for models and vectors, this machine has 1.0 GB"
-    ):
+    with pytest.raises(SettingsError, match=r"^.*.pool.max: about 2.* GB for models and vectors, a node has 1.0 GB"):
         Run.of(settings()).plan().require()

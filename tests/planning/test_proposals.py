@@ -37,11 +37,11 @@ def proposed(size: Resources, work: Work, **assigned: Any) -> dict[str, float]:
 
 
 def cpus(count: float, nodes: int = 1) -> Resources:
-    return Resources(count, 0, nodes, None)
+    return Resources.equal(count, nodes=nodes)
 
 
 def gpus(count: float, nodes: int = 1) -> Resources:
-    return Resources(8 * count, count, nodes, None)
+    return Resources.equal(8 * count, count, nodes)
 
 
 def test_one_actor_a_node_has_all_of_its_threads() -> None:
@@ -74,7 +74,7 @@ def test_a_block_holds_a_batch_of_the_gpu() -> None:
 
 
 CLUSTERS = st.builds(
-    lambda cpus, gpus, nodes, memory: Resources(float(cpus * nodes), float(gpus * nodes), nodes, memory),
+    lambda cpus, gpus, nodes, memory: Resources.equal(cpus * nodes, gpus * nodes, nodes, memory),
     st.integers(1, 64),
     st.integers(0, 8),
     st.integers(1, 8),

@@ -14,13 +14,13 @@ import psutil
 import pytest
 
 from ragjob.config import Cluster
-from ragjob.errors import DependencyError
-from ragjob.models.capacity import Resources
+from ragjob.errors import DependencyError, SettingsError
+from ragjob.models.capacity import Group, Resources
 from ragjob.runtime import cluster
 from ragjob.runtime.cluster import resources, running
 
 ALL = Cluster(cpus=8, gpus=2, nodes=4)
-TWO_CPUS = Resources(2, 0, 1, None)
+TWO_CPUS = Resources.equal(2)
 
 
 class FakeRay(SimpleNamespace):
@@ -102,7 +102,7 @@ def test_memory_is_what_the_container_may_use(
     written = [file.write_text(content) for file, content in zip(files, contents, strict=True) if content]
     monkeypatch.setattr(cluster, "CGROUP_MEMORY", files)
     assert len(written) <= 1
-    assert resources(Cluster()).memory == (limit or psutil.virtual_memory().total)
+    assert resources(Cluster()).groups[0].memory == (limit or psutil.virtual_memory().total)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,32 @@ def test_a_cluster_to_join_is_named_by_ray_address(monkeypatch: pytest.MonkeyPat
 def test_a_cluster_that_the_settings_describe_isnt_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     use(monkeypatch, raising(AssertionError()))
-    assert resources(ALL) == Resources(8, 2, 4, None)
+    assert resources(ALL) == Resources.equal(8, 2, 4)
+    named = Cluster(groups=[{"name": "gpu", "cpus": 8, "gpus": 1, "memory_gb": 32, "min": 1, "max": 3}])
+    assert resources(named) == Resources((Group("gpu", 8, 1, 32 * 10**9, 1, 3),))
+
+
+def node(cpus: float = 0, gpus: float = 0, group: str = "", memory: int = 0, *, alive: bool = True) -> dict[str, Any]:
+    """A node, as `ray.nodes` tells of it."""
+    has = {name: amount for name, amount in (("CPU", cpus), ("GPU", gpus), ("memory", memory)) if amount}
+    return {"Alive": alive, "Resources": has, "Labels": {"ray.io/node-group": group} if group else {}}
+
+
+def test_nodes_that_are_alike_are_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    small, large = (lambda memory: node(2, memory=memory, group="cpu")), node(8, 4, "gpu")
+    seen = [node(), small(6_400_000_001), large, small(6_400_100_000), node(64, alive=False)]
+    use(monkeypatch).nodes = lambda: seen
+    assert resources(Cluster()).groups == (Group("cpu", 2, 0, 6_400_000_000, max=2), Group("gpu", 8, 4))
+    assert resources(Cluster(nodes=5)).nodes == 5
+
+
+def test_a_cluster_that_is_scaled_to_zero_has_to_be_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    use(monkeypatch).nodes = lambda: [node()]
+    with pytest.raises(SettingsError, match=r"^cluster.groups: no node of the Ray cluster has CPUs yet; say what may"):
+        resources(Cluster())
+    assert resources(Cluster(cpus=8)).cpus == 8
 
 
 # Starting and joining
@@ -265,13 +290,29 @@ def test_a_defect_in_starting_ray_isnt_taken_for_an_unreachable_one(monkeypatch:
 
 @pytest.mark.ray
 def test_a_ray_that_runs_in_this_process_is_asked_and_used_and_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
-    with running(Resources(3, 2, 1, None)):
+    with running(Resources.equal(3, 2)):
         import ray
 
         size, stated = resources(Cluster()), resources(Cluster(gpus=1))
         with running(TWO_CPUS):
             assert ray.cluster_resources()["CPU"] == 3
         assert ray.is_initialized()
-    assert size == Resources(3, 2, 1, None, 2)
-    assert stated == Resources(3, 1, 1, None)
+    (group,) = size.groups
+    assert (group.name, group.cpus, group.gpus, group.max) == ("", 3, 2, 1)
+    assert group.memory
+    assert (stated.cpus, stated.gpus, stated.nodes) == (3, 1, 1)
     assert not ray.is_initialized()
+
+
+def test_the_fewest_nodes_of_each_group_are_asked_for_once_a_cluster_is_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    use(monkeypatch)
+    monkeypatch.setitem(sys.modules, "ray.autoscaler", SimpleNamespace())
+    sdk = SimpleNamespace(request_resources=lambda **what: asked.append(what))
+    monkeypatch.setitem(sys.modules, "ray.autoscaler.sdk", sdk)
+    with running(Resources((Group("cpu", 2, min=2, max=4), Group("gpu", 8, 1, min=1), Group("spot", 8, 1)))):
+        pass
+    request, withdrawn = asked
+    assert withdrawn == {"bundles": [], "bundle_label_selectors": []}
+    assert request["bundles"] == [{"CPU": 2}, {"CPU": 2}, {"CPU": 8, "GPU": 1}]
+    assert [selector["ray.io/node-group"] for selector in request["bundle_label_selectors"]] == ["cpu", "cpu", "gpu"]

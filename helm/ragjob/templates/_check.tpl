@@ -12,47 +12,73 @@
 {{- if dig "chroma" "path" "" .Values.config -}}
 {{- fail "config.chroma.path: for a server on the job's own machine; leave it out, the chart runs a Chroma server" -}}
 {{- end -}}
-{{- range .Values.workers -}}
-{{- if or (gt (int .min) (int .max)) (gt (int .replicas) (int .max)) -}}
-{{- fail (printf "workers: group %s has a min or replicas above its max, %v; raise max" .name .max) -}}
+{{- if and .Values.config.cluster (not (dig "cluster" "groups" list .Values.config)) -}}
+{{- fail "config.cluster: the chart tells the job of its workers; leave it out, and set gpuMemory of a group for the memory of its GPUs" -}}
+{{- end -}}
+{{- range $section := list "embed" "retrieve" "generate" -}}
+{{- $pool := dig $section "pool" dict $.Values.config | default dict -}}
+{{- if lt (int (dig "max" 1 $pool)) (int (dig "min" 1 $pool)) -}}
+{{- fail (printf "config.%s.pool: min %v is above max %v; raise max" $section $pool.min (dig "max" 1 $pool)) -}}
 {{- end -}}
 {{- end -}}
-{{- $flows := dict "load" (list) "index" (list "embed") "answer" (list "embed" "retrieve" "generate") -}}
-{{- range $flow := eq .Values.command "run" | ternary (list "index" "answer") (list .Values.command) -}}
-{{- include "ragjob.checkFlow" (list $ $flow (get $flows $flow)) -}}
+{{- $engine := dig "generate" "engine" "" .Values.config -}}
+{{- $answers := has .Values.command (list "run" "answer") -}}
+{{- if and $answers (eq $engine "openai") (not (dig "generate" "openai" "base_url" "" .Values.config)) -}}
+{{- fail "config.generate.openai.base_url: required by engine openai; set it, e.g. to http://HOST:8000/v1" -}}
+{{- end -}}
+{{- if and $answers (eq $engine "vllm") (hasSuffix "-cpu" .Values.image.tag) -}}
+{{- fail (printf "image.tag: %s has no vLLM, which config.generate.engine names; take the image that `make image TARGET=gpu` builds" .Values.image.tag) -}}
+{{- end -}}
+{{- if and (dig "s3" "kms_key_id" "" .Values.config) (ne (dig "s3" "sse" "" .Values.config | default "") "aws:kms") -}}
+{{- fail "config.s3.kms_key_id: used with config.s3.sse aws:kms alone; set that too, or leave the key out" -}}
+{{- end -}}
+{{- include "ragjob.checkWorkers" . -}}
+{{- range prepend .Values.workers .Values.head -}}
+{{- include "ragjob.checkVolumes" (list (.name | default "head") .) -}}
 {{- end -}}
 {{- end -}}
 
-{{/* The pools of a flow against all workers at their most: call with (list . FLOW SECTIONS). */}}
-{{- define "ragjob.checkFlow" -}}
-{{- $root := index . 0 -}}
-{{- $flow := index . 1 -}}
-{{- $cpus := 0.4 -}}{{/* what the job keeps for reads and writes */}}
-{{- $gpus := 0.0 -}}
-{{- range $section := index . 2 -}}
-{{- $pool := get (get $root.Values.config $section) "pool" -}}
-{{- if and (gt (float64 $pool.num_gpus) 1.0) (ne (float64 $pool.num_gpus) (floor $pool.num_gpus)) -}}
-{{- fail (printf "config.%s.pool.num_gpus: %v can't be placed: an actor takes a share of one GPU, or whole ones" $section $pool.num_gpus) -}}
+{{- define "ragjob.checkWorkers" -}}
+{{- $used := 0.0 -}}
+{{- range list "embed" "generate" -}}
+{{- $used = addf $used (dig . "pool" "num_gpus" 0 $.Values.config | default 0) -}}
 {{- end -}}
-{{- $cpus = addf $cpus (mulf $pool.max $pool.num_cpus) -}}
-{{- $gpus = addf $gpus (mulf $pool.max $pool.num_gpus) -}}
+{{- $names := list -}}
+{{- range .Values.workers -}}
+{{- if has .name $names -}}
+{{- fail (printf "workers: two groups are named %s; give each its own name" .name) -}}
 {{- end -}}
-{{- range $what, $need := dict "cpus" $cpus "gpus" $gpus -}}
-{{- $have := include "ragjob.total" (list $what $root.Values.workers) -}}
-{{- if gt $need (float64 $have) -}}
-{{- fail (printf "workers: the pools of `%s` take %v %s at their most, all groups together have %s; raise a group's max or %s, or lower a pool's max or num_%s in config" $flow $need $what $have $what $what) -}}
+{{- $names = append $names .name -}}
+{{- if gt (int .min) (int .max) -}}
+{{- fail (printf "workers: group %s has a min above its max, %v; raise max" .name .max) -}}
+{{- end -}}
+{{- if and .gpus (not $used) -}}
+{{- fail (printf "workers: group %s has GPUs that no pool uses; set num_gpus of config.embed.pool or config.generate.pool, or leave gpus out" .name) -}}
 {{- end -}}
 {{- end -}}
-{{- range $section := index . 2 -}}
-{{- $pool := get (get $root.Values.config $section) "pool" -}}
-{{- $room := false -}}
-{{- range $root.Values.workers -}}
-{{- if and (ge (float64 .cpus) (float64 $pool.num_cpus)) (ge (float64 .gpus) (float64 $pool.num_gpus)) -}}
-{{- $room = true -}}
 {{- end -}}
+
+{{/* Volumes and mounts of a pod against each other and ours: call with (list NAME GROUP). */}}
+{{- define "ragjob.checkVolumes" -}}
+{{- $where := index . 0 -}}
+{{- with index . 1 -}}
+{{- $names := list "settings" -}}
+{{- range .volumes -}}
+{{- if has .name $names -}}
+{{- fail (printf "%s: a volume %s is there already; give yours another name" $where .name) -}}
 {{- end -}}
-{{- if not $room -}}
-{{- fail (printf "config.%s.pool: no worker has the %v CPUs and %v GPUs of one actor; raise a group's cpus or gpus, or lower num_cpus or num_gpus" $section $pool.num_cpus $pool.num_gpus) -}}
+{{- $names = append $names .name -}}
+{{- end -}}
+{{- $paths := list "/etc/ragjob" -}}
+{{- range .volumeMounts -}}
+{{- $path := clean .mountPath -}}
+{{- if has $path $paths -}}
+{{- fail (printf "%s: something is mounted at %s already; mount yours elsewhere" $where $path) -}}
+{{- end -}}
+{{- $paths = append $paths $path -}}
+{{- if not (has .name (concat $names (list "tmp" "cache"))) -}}
+{{- fail (printf "%s: no volume %s, which is to be mounted at %s; add it to volumes" $where .name $path) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

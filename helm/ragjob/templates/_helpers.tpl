@@ -7,10 +7,15 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Name of the RayJob and its ConfigMap: it changes with all that decides what runs. */}}
+{{/*
+Name of the RayJob and its ConfigMap: it changes with what decides what runs, and on what. Whatever else changes, such
+as deadlines or the submitter's place, leaves a running job alone.
+*/}}
 {{- define "ragjob.jobName" -}}
-{{- $rendered := printf "%s\n%s\n%s" (include "ragjob.spec" .) (toYaml .Values.config) .Values.rerun -}}
-{{- printf "%s-%s" (include "ragjob.name" .) ($rendered | sha256sum | trunc 8) -}}
+{{- $decides := pick .Values "command" "config" "secrets" "serviceAccount" "head" "workers" -}}
+{{- $_ := set $decides "image" (pick .Values.image "repository" "tag") -}}
+{{- $_ := set $decides "rerun" (toString .Values.rerun) -}}
+{{- printf "%s-%s" (include "ragjob.name" .) (toJson $decides | sha256sum | trunc 8) -}}
 {{- end -}}
 
 {{- define "ragjob.selector" -}}
@@ -49,17 +54,57 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 
 {{/* "true" where Ray's autoscaler has something to do. */}}
 {{- define "ragjob.autoscaling" -}}
-{{- range .Values.workers }}{{ if lt (int .min) (int .max) }}true{{ break }}{{ end }}{{ end -}}
+{{- $scales := .Values.job.planFirst -}}
+{{- range .Values.workers }}{{ $scales = or $scales (lt (int .min) (int .max)) }}{{ end -}}
+{{- if $scales }}true{{ end -}}
 {{- end -}}
 
-{{/* What the cluster may grow to, of `cpus`, `gpus` or nodes: call with (list "cpus" .Values.workers). */}}
-{{- define "ragjob.total" -}}
-{{- $total := 0 -}}
-{{- $what := index . 0 -}}
-{{- range index . 1 -}}
-{{- $total = add $total (mul .max (eq $what "nodes" | ternary 1 (get . $what))) -}}
+{{/* The groups of workers as the job's `cluster.groups`, in JSON. */}}
+{{- define "ragjob.groups" -}}
+{{- $groups := list -}}
+{{- range .Values.workers -}}
+{{- $memory := dig "limits" "memory" .memory (.resources | default dict) -}}
+{{- $group := dict "name" .name "cpus" .cpus "gpus" (.gpus | default 0) "memory_gb" (include "ragjob.gigabytes" $memory | float64) "min" .min "max" .max -}}
+{{- with .gpuMemory -}}
+{{- $_ := set $group "gpu_gb" (include "ragjob.gigabytes" . | float64) -}}
 {{- end -}}
-{{- $total -}}
+{{- $groups = append $groups $group -}}
+{{- end -}}
+{{- toJson $groups -}}
+{{- end -}}
+
+{{/* A quantity of Kubernetes, as 6Gi or a number of bytes, in units of 10^9 bytes. */}}
+{{- define "ragjob.gigabytes" -}}
+{{- if kindIs "string" . -}}
+{{- $units := dict "" 1e-9 "k" 1e-6 "M" 1e-3 "G" 1.0 "T" 1e3 "P" 1e6 "Ki" 1.024e-6 "Mi" 1.048576e-3 "Gi" 1.073741824 "Ti" 1099.511627776 "Pi" 1125899.906842624 -}}
+{{- $number := regexFind "^[0-9.]+" . -}}
+{{- round (mulf $number (get $units (trimPrefix $number .))) 3 -}}
+{{- else -}}
+{{- round (divf . 1e9) 3 -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Variables of a Ray pod: where they name a proxy, the chart's own Chroma is reached past it. Programs read NO_PROXY by
+either spelling. Call with (list . ENV).
+*/}}
+{{- define "ragjob.env" -}}
+{{- $given := index . 1 | default list -}}
+{{- $proxied := false -}}
+{{- $env := list -}}
+{{- $past := list -}}
+{{- range $given -}}
+{{- $proxied = or $proxied (regexMatch "(?i)^(http|https|all)_proxy$" .name) -}}
+{{- if eq (lower .name) "no_proxy" -}}
+{{- $past = append $past .value -}}
+{{- else -}}
+{{- $env = append $env . -}}
+{{- end -}}
+{{- end -}}
+{{- $past = append $past (printf "%s-chroma" (include "ragjob.name" (index . 0))) | compact | uniq | join "," -}}
+{{- $env = concat $env (list (dict "name" "NO_PROXY" "value" $past) (dict "name" "no_proxy" "value" $past)) -}}
+{{- $elsewhere := dig "chroma" "url" "" (index . 0).Values.config -}}
+{{- toYaml (ternary $env $given (and $proxied (not $elsewhere))) -}}
 {{- end -}}
 
 {{/* What the security level `restricted` wants of every pod, and what none of ours needs. */}}

@@ -1,6 +1,4 @@
-{{/*
-The RayJob's spec. The ConfigMap stands in it as @job@: its name is a digest of this very text.
-*/}}
+{{/* The RayJob's spec. */}}
 {{- define "ragjob.spec" -}}
 entrypoint: ragjob {{ .Values.command }} --config /etc/ragjob/job.yaml
 submissionMode: K8sJobMode
@@ -55,9 +53,11 @@ rayClusterSpec:
   workerGroupSpecs:
     {{- range .Values.workers }}
     - groupName: {{ .name }}
-      replicas: {{ .replicas | default .min }}
-      minReplicas: {{ .min }}
+      # With planFirst the job asks for its workers once its plan has passed.
+      replicas: {{ $.Values.job.planFirst | ternary 0 .min }}
+      minReplicas: {{ $.Values.job.planFirst | ternary 0 .min }}
       maxReplicas: {{ .max }}
+      labels: {ray.io/node-group: {{ .name }}}
       rayStartParams: {num-cpus: {{ .cpus | quote }}, num-gpus: {{ .gpus | default 0 | quote }}}
       template:
         {{- include "ragjob.rayPod" (list $ (merge (dict "component" "worker" "resources" (include "ragjob.workerResources" . | fromYaml)) .)) | nindent 8 }}
@@ -70,10 +70,8 @@ rayClusterSpec:
 {{- if not (dig "chroma" "url" "" .Values.config) }}
 - {name: RAGJOB__CHROMA__URL, value: {{ include "ragjob.chromaUrl" . | quote }}}
 {{- end }}
-{{- range $what := list "cpus" "gpus" "nodes" }}
-{{- if not (hasKey ($.Values.config.cluster | default dict) $what) }}
-- {name: RAGJOB__CLUSTER__{{ upper $what }}, value: {{ include "ragjob.total" (list $what $.Values.workers) | quote }}}
-{{- end }}
+{{- if not .Values.config.cluster }}
+- {name: RAGJOB__CLUSTER__GROUPS, value: {{ include "ragjob.groups" . | quote }}}
 {{- end }}
 {{- end -}}
 
@@ -108,7 +106,7 @@ spec:
       resources: {{ toJson .resources }}
       {{- with .env }}
       env:
-        {{- toYaml . | nindent 8 }}
+        {{- include "ragjob.env" (list $ .) | nindent 8 }}
       {{- end }}
       {{- with $.Values.secrets }}
       envFrom:
@@ -118,15 +116,25 @@ spec:
       {{- end }}
       volumeMounts:
         - {name: settings, mountPath: /etc/ragjob, readOnly: true}
-        - {name: tmp, mountPath: /tmp}
-        - {name: cache, mountPath: /home/ragjob/.cache}
+        {{- $mounted := list }}
+        {{- range .volumeMounts }}{{ $mounted = append $mounted (clean .mountPath) }}{{ end }}
+        {{- range $name, $path := dict "tmp" "/tmp" "cache" "/home/ragjob/.cache" }}
+        {{- if not (has $path $mounted) }}
+        - {name: {{ $name }}, mountPath: {{ $path }}}
+        {{- end }}
+        {{- end }}
         {{- with .volumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
   volumes:
-    - {name: settings, configMap: {name: "@job@"}}
-    - {name: tmp, emptyDir: {}}
-    - {name: cache, emptyDir: {}}
+    - {name: settings, configMap: {name: {{ include "ragjob.jobName" $ }}}}
+    {{- $named := list }}
+    {{- range .volumes }}{{ $named = append $named .name }}{{ end }}
+    {{- range list "tmp" "cache" }}
+    {{- if not (has . $named) }}
+    - {name: {{ . }}, emptyDir: {}}
+    {{- end }}
+    {{- end }}
     {{- with .volumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}

@@ -1,8 +1,10 @@
 """The two flows, each one list of steps."""
 
 from ragjob import schema
+from ragjob.config import JobSettings
 from ragjob.models.capacity import Resources, threads
 from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
+from ragjob.planning.packing import POOLS, pack
 from ragjob.retrieval import MODES
 from ragjob.retrieval.chroma.expected import Expected, Target
 from ragjob.runtime.flow import Step
@@ -20,7 +22,7 @@ def index_steps(index: PendingIndex, size: Resources) -> list[Step]:
     """From units of the corpus to parts of an index version."""
     settings, model, ledger = index.settings, index.embedder, index.ledger
     corpus, chunks, embedding, done = settings.corpus, settings.chunk, settings.embed, ledger.done()
-    count = threads(embedding.pool, size)
+    count, turn = threads(embedding.pool, size), _turns(settings, "index", size)
     return [
         Step([ReadDocuments, ChunkStage], lambda: [ReadDocuments(corpus, done), chunk.make(chunks, model)]),
         Step(
@@ -28,6 +30,7 @@ def index_steps(index: PendingIndex, size: Resources) -> list[Step]:
             lambda: [embed.make_for_chunks(embedding, model, ledger.settle_dtype, count)],
             embedding.pool,
             at_once=embed.BLOCKS_AT_ONCE,
+            turn=turn["embed"],
         ),
         Step([WriteChunks], lambda: [WriteChunks(ledger)]),
     ]
@@ -42,6 +45,7 @@ def answer_steps(
     prompts, embedding, filling, answering = settings.prompts, settings.embed, settings.augment, settings.generate
     mode, passed, dtype = MODES[settings.retrieve.mode](settings.retrieve), task.inputs.passed, index.manifest.dtype
     embedding_threads, answering_threads = threads(embedding.pool, size), threads(answering.pool, size)
+    turn = _turns(settings, "answer", size)
     provenance = {
         "embed_model": index.manifest.embed_model,
         "generate_model": engine.label,
@@ -55,12 +59,14 @@ def answer_steps(
             lambda: [embed.make_for_prompts(embedding, embedder, dtype, embedding_threads)],
             embedding.pool,
             at_once=embed.BLOCKS_AT_ONCE,
+            turn=turn["embed"],
         ),
         Step(
             [RetrieveStage, AugmentStage],
             lambda: [retrieve.make(mode, target, expected), augment.make(filling, engine.measure)],
             settings.retrieve.pool,
             at_once=retrieve.BLOCKS_AT_ONCE,
+            turn=turn["retrieve"],
         ),
         Step(
             [GenerateStage],
@@ -69,6 +75,13 @@ def answer_steps(
             at_once=engine.blocks_at_once(settings.commit_rows),
             retries=answering.max_engine_restarts,
             environment=engine.environment(),
+            turn=turn["generate"],
         ),
         Step([WriteAnswers], lambda: [WriteAnswers(ledger, schema.answers(passed), provenance)]),
     ]
+
+
+def _turns(settings: JobSettings, flow: str, size: Resources) -> dict[str, int]:
+    """When the places of each pool are taken, 1 for the first; 0 where Ray may place actors as it likes."""
+    reserved = pack(settings, flow, size).reserved
+    return {name: reserved.index(name) + 1 if reserved else 0 for name in POOLS[flow]}

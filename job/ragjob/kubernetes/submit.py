@@ -118,12 +118,14 @@ class Submitted:
                 raise error
             try:
                 self._read_logs(tell)
-                found = troubles.find(client.CoreV1Api(self.api), self.name, self.namespace, status)
+                core = client.CoreV1Api(self.api)
+                found = troubles.find(core, self.name, self.namespace, status)
+                running = phase == "Running" and troubles.has_workers(core, self.namespace, status)
             except (HTTPError, ApiException) as error:
                 if isinstance(error, ApiException) and error.status in (401, 403):
                     raise
                 continue  # with the next look; how long Kubernetes may be away, `_statuses` minds
-            patience.bear(found, running=phase == "Running", tell=tell)
+            patience.bear(found, running=running, tell=tell)
 
     def _statuses(self) -> Iterator[dict[str, Any]]:
         """The RayJob's status, at each of its changes and every few seconds."""

@@ -52,6 +52,12 @@ def find(core: Any, name: str, namespace: str, status: dict[str, Any]) -> dict[s
     return {pod: trouble for pod, trouble in troubles.items() if trouble} | _warnings(core, namespace, {name, cluster})
 
 
+def has_workers(core: Any, namespace: str, status: dict[str, Any]) -> bool:
+    """Tell whether a worker of the RayJob's cluster runs. A job that runs without one has asked for its first."""
+    found = pods(core, namespace, f"{RAY}={status.get('rayClusterName', '')},ray.io/node-type=worker")
+    return any(pod["status"].get("phase") == "Running" for pod in found)
+
+
 def pods(core: Any, namespace: str, selector: str) -> list[Pod]:
     """The pods with these labels, as Kubernetes writes them."""
     found = core.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=REQUEST_S)

@@ -11,6 +11,7 @@ from ragjob.models.files import Source
 from ragjob.settings import Pool
 
 SINGLE, HALF = 4, 2  # bytes of a number in single and half precision
+ROUNDING = 1e-9  # which sums of shares may be off by
 CUDA_BYTES = 500_000_000  # CUDA's context of one process, about
 # Numbers of a model's width that one pass holds for each token: three of an MLP five times as wide, queries, keys,
 # values, what goes in and what comes out.
@@ -21,14 +22,63 @@ FASTEST_FLOPS = 0.4 * 989e12  # of an H100's peak in half precision (its data sh
 
 
 @dataclass(frozen=True)
-class Resources:
-    """What a cluster has, or may grow to; where known, memory in bytes, and the GPUs of the node with most."""
+class Group:
+    """Equal nodes of a cluster, `min` to `max` of them, and what each has; memory in bytes, where it is known.
 
+    `name` is the value of their Ray label, "" where they have none.
+    """
+
+    name: str
     cpus: float
-    gpus: float
-    nodes: int
-    memory: int | None
-    node_gpus: float | None = None
+    gpus: int = 0
+    memory: int | None = None
+    min: int = 0
+    max: int = 1
+
+    def takes(self, pool: Pool) -> bool:
+        """Tell whether actors of `pool` may be placed on nodes of this group, by its name."""
+        return not pool.groups or self.name in pool.groups
+
+    def holds(self, pool: Pool) -> bool:
+        """Tell whether an actor of `pool` has room on an empty node of this group."""
+        return self.takes(pool) and self.cpus + ROUNDING >= pool.num_cpus and self.gpus >= pool.num_gpus
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a cluster has, or may grow to: its nodes, by groups of equal ones."""
+
+    groups: tuple[Group, ...]
+
+    @classmethod
+    def equal(cls, cpus: float, gpus: float = 0, nodes: int = 1, memory: int | None = None) -> "Resources":
+        """A cluster with so many CPUs and GPUs in all on equal nodes; GPUs that can't be divided go to some of them."""
+        each, more = divmod(int(gpus), nodes)
+        sizes = {each + 1: more, each: nodes - more}
+        return cls(tuple(Group("", cpus / nodes, has, memory, max=n) for has, n in sizes.items() if n))
+
+    @property
+    def nodes(self) -> int:
+        """Nodes, at most."""
+        return sum(group.max for group in self.groups)
+
+    @property
+    def cpus(self) -> float:
+        """CPUs of all nodes."""
+        return sum(group.max * group.cpus for group in self.groups)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of all nodes."""
+        return sum(group.max * group.gpus for group in self.groups)
+
+    def of(self, pool: Pool) -> "Resources":
+        """The part of it that `pool` may use."""
+        return Resources(tuple(group for group in self.groups if group.takes(pool)))
+
+    def holding(self, pool: Pool) -> list[Group]:
+        """The groups whose nodes have room for an actor of `pool`."""
+        return [group for group in self.groups if group.holds(pool)]
 
 
 @dataclass(frozen=True)
@@ -80,28 +130,25 @@ def facts(source: Source) -> Model:
 def threads(pool: Pool, size: Resources) -> int:
     """Threads for the model in one actor: the CPUs of its node, divided among the pool's actors there.
 
-    More than it reserves: a reservation keeps actors apart, but the stages of a flow take turns at the CPUs.
+    More than it reserves: a reservation keeps actors apart, but the stages of a flow take turns at the CPUs. Where
+    Ray may place it on nodes of several sizes, the smallest decides.
     """
-    actors = -(-pool.max // size.nodes)
-    return max(1, int(size.cpus / size.nodes / actors))
-
-
-def gpus_a_node(size: Resources) -> int:
-    """GPUs of a node, at least one."""
-    return max(1, int(size.gpus / size.nodes))
+    groups = size.holding(pool)
+    actors = math.ceil(pool.max / max(1, sum(group.max for group in groups)))
+    return max(1, int(min((group.cpus for group in groups), default=1) / actors))
 
 
 def one_a_node(size: Resources, work: Work) -> Place:
     """Actors on CPUs: more than one on a node would hold the weights more than once, and be no faster."""
-    count = threads(Pool(max=size.nodes), size)
+    fewest, most = (int(pick(group.cpus for group in size.groups)) for pick in (min, max))
+    count = f"{most}" if fewest == most else f"{fewest} to {most}"
     return Place(min(size.nodes, work.units), 0, f"an actor a node, of all its {count} threads")
 
 
 def spread(size: Resources, work: Work) -> Place:
     """An actor for each GPU, or, where there is none, an actor a node."""
-    gpus = int(size.gpus)
-    if gpus:
-        return Place(min(gpus, work.units), 1, f"an actor for each of {gpus} GPUs")
+    if size.gpus:
+        return Place(min(size.gpus, work.units), 1, f"an actor for each of {size.gpus} GPUs")
     return one_a_node(size, work)
 
 

@@ -117,8 +117,9 @@ def _end(
     settings, size = index.settings, plan.size
     indexing = [index] if isinstance(index, PendingIndex) else []
     flows = ["index"] * len(indexing) + ["answer"] * len(answering)
+    plan.checks.append(Check("cluster", _cluster_line(size)))
     plan.look("pools", lambda: check_pools(settings, flows, size))
-    if not plan.failed("corpus"):  # without it, nothing is known of its vectors
+    if not plan.failed("corpus") and not plan.failed("pools"):  # which say how many vectors, and which nodes
         plan.look("memory", lambda: _check_memory(index, answering, flows, size))
     plan.look("chroma", lambda: _check_chroma(settings, size, needs_server=needs_server))
     if flows and not plan.errors:
@@ -158,6 +159,15 @@ def _check_output(task: AnswerTask) -> str:
 def _check_index(index: PendingIndex) -> str:
     storage.check_writable(index.ledger.uri, "index.uri")
     return f"version {index.ledger.version}, to be made"
+
+
+def _cluster_line(size: Resources) -> str:
+    return "; ".join(
+        f"{group.max:,} nodes{f' of {group.name}' * bool(group.name)} with {group.cpus:g} CPUs"
+        + f", {group.gpus} GPUs" * bool(group.gpus)
+        + (f", {group.memory / 1e9:.1f} GB" if group.memory else "")
+        for group in size.groups
+    )
 
 
 def _check_memory(

@@ -132,7 +132,7 @@ def _engine(settings: JobSettings, embedder: Source) -> Engine[Generation]:
         settings.embed,
         embedder,
         settings.augment.max_context_tokens,
-        settings.cluster.gpu_gb,
+        settings.cluster.gpu_memory_gb(settings.generate.pool),
         settings.models.cache,
     )
     return ENGINES[settings.generate.engine].open(settings.generate, around)

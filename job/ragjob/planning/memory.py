@@ -1,5 +1,6 @@
-"""Whether the models of a flow and the vectors fit the memory of one machine."""
+"""Whether the models of a flow and the vectors fit the memory of the nodes that they may be placed on."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from ragjob.config import JobSettings
@@ -8,7 +9,7 @@ from ragjob.errors import SettingsError
 from ragjob.models import sizes
 from ragjob.models.capacity import Resources
 from ragjob.models.files import Source
-from ragjob.planning.packing import POOLS, pool
+from ragjob.planning.packing import POOLS, Node, pack, pool
 from ragjob.retrieval.chroma.expected import memory_bytes
 
 WORKER_BYTES = 700_000_000  # a Python process with torch, before any weights (measured: 0.5 to 0.7 GB)
@@ -23,19 +24,23 @@ def actor_bytes(embedder: Source, engines: list[Engine[Generation]]) -> dict[str
 def check_memory(
     settings: JobSettings, flows: list[str], size: Resources, actors: Mapping[str, int], chunks: int, dimension: int
 ) -> str:
-    """Compare a rough sum of models and Chroma with the memory of the one node. Raises `SettingsError`.
+    """Compare a rough sum of models and Chroma with the memory of the nodes. Raises `SettingsError`.
 
-    `actors` has the bytes of an actor of each pool, as `actor_bytes` gives them.
+    `actors` has the bytes of an actor of each pool, as `actor_bytes` gives them. A Chroma server of the job's own runs
+    beside them, on the one node.
     """
-    need = {name: pool(settings, name).max * (WORKER_BYTES + held) for name, held in actors.items()}
+    each = {name: WORKER_BYTES + held for name, held in actors.items()}
     vectors = 0 if settings.chroma.url else memory_bytes(chunks, dimension)
-    pools = max((POOLS[flow] for flow in flows), key=lambda names: sum(need[name] for name in names), default=[])
-    models = sum(need[name] for name in pools)
-    line = f"about {(models + vectors) / 1e9:.1f} GB for models and vectors"
-    if size.memory and models + vectors > size.memory:
-        largest = max(pools, key=need.__getitem__, default="embed")
-        raise SettingsError(
-            f"{largest}.pool.max: {line}, this machine has {size.memory / 1e9:.1f} GB; "
-            "lower it or the pool's batches, take a smaller model, or name a Chroma server elsewhere with chroma.url"
-        )
-    return line
+    placed = [node for flow in flows for nodes in pack(settings, flow, size).placements for node in nodes]
+    for node in placed or [Node(group, group.cpus, []) for group in size.groups]:
+        models = Counter({name: each[name] * count for name, count in Counter(node.actors).items()})
+        taken = models.total() + vectors
+        if node.group.memory and taken > node.group.memory:
+            largest = max(models, key=models.__getitem__, default="embed")
+            raise SettingsError(
+                f"{largest}.pool.max: about {taken / 1e9:.1f} GB for models and vectors, a node has "
+                f"{node.group.memory / 1e9:.1f} GB; lower it or the pool's batches, take a smaller model, "
+                "name a Chroma server elsewhere with chroma.url, or larger nodes with the pool's group"
+            )
+    most = max((sum(pool(settings, name).max * each[name] for name in POOLS[flow]) for flow in flows), default=0)
+    return f"about {(most + vectors) / 1e9:.1f} GB for models and vectors"

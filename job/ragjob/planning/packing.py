@@ -1,23 +1,74 @@
-"""Whether the actor pools of a flow fit the cluster together, in CPUs and GPUs."""
+"""Whether the actor pools of a flow fit the nodes of the cluster together, in CPUs and GPUs."""
 
-from dataclasses import dataclass
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import permutations
 
 from ragjob.config import JobSettings
 from ragjob.errors import SettingsError
-from ragjob.models.capacity import Resources
+from ragjob.models.capacity import ROUNDING, Group, Resources
 from ragjob.runtime.flow import TASK_CPUS
 from ragjob.settings import Pool
 
 POOLS = {"index": ["embed"], "answer": ["embed", "retrieve", "generate"]}  # of each flow, by their sections
+TRIES = 100  # of placing a flow's actors as Ray might; fewer where there are very many
+PLACED = 20_000  # actors and nodes at most, in all tries
+
+
+@dataclass
+class Node:
+    """What is left of a node of `group`: its CPUs, and of each of its GPUs; and the pools of the actors on it."""
+
+    group: Group
+    cpus: float
+    gpus: list[float]
+    actors: list[str] = field(default_factory=list)
+
+    def take(self, name: str, pool: Pool) -> bool:
+        """Place an actor of the pool `name` here, if there is room.
+
+        Like Ray, give a share of a GPU from the fullest that has it, and more than one as whole GPUs. Raises
+        `TornError` where enough is left of the GPUs in all, but in pieces that are too small.
+        """
+        if not self.group.takes(pool):
+            return False
+        if self.cpus + ROUNDING < pool.num_cpus or sum(self.gpus) + ROUNDING < pool.num_gpus:
+            return False
+        whole = max(1, int(pool.num_gpus)) if pool.num_gpus else 0
+        share = pool.num_gpus / whole if whole else 0
+        fullest = sorted(range(len(self.gpus)), key=self.gpus.__getitem__)
+        given = [at for at in fullest if self.gpus[at] + ROUNDING >= share][:whole]
+        if len(given) < whole:
+            raise TornError
+        self.cpus -= pool.num_cpus
+        for at in given:
+            self.gpus[at] -= share
+        self.actors.append(name)
+        return True
+
+
+class TornError(Exception):
+    """What is left of a node's GPUs is enough, but in pieces."""
+
+
+class NoPlaceError(Exception):
+    """An actor of the pool `name` may find no node with room."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
 
 @dataclass(frozen=True)
-class Actor:
-    """One actor of a pool and what it reserves."""
+class Packing:
+    """Placements that Ray may choose for the actors of a flow, each with all nodes.
 
-    key: str
-    cpus: float
-    gpus: float
+    `reserved` are the pools whose places have to be taken one pool after the other, before the flow starts: without
+    that, Ray might spread small actors so that a large one finds no room. Where it is empty, any order will do.
+    """
+
+    placements: list[list[Node]]
+    reserved: tuple[str, ...]
 
 
 def pool(settings: JobSettings, name: str) -> Pool:
@@ -31,70 +82,125 @@ def free_tasks(settings: JobSettings, flow: str, size: Resources) -> int:
 
     More were hardly faster on a local disk, and each is a process that takes seconds to start.
     """
-    taken = sum(actor.cpus for actor in _actors(settings, flow))
-    return max(1, int(size.cpus - taken))
+    return max(1, int(size.cpus - _cpus(settings, flow)))
 
 
 def check_pools(settings: JobSettings, flows: list[str], size: Resources) -> str:
-    """Pack the pools of each flow at their largest. Raises `SettingsError` naming what doesn't fit."""
-    return "; ".join(_check_flow(flow, _actors(settings, flow), size) for flow in flows) or "none"
+    """Pack the pools of each flow. Raises `SettingsError` naming what doesn't fit."""
+    return "; ".join(_line(settings, flow, size, pack(settings, flow, size)) for flow in flows) or "none"
 
 
-def _actors(settings: JobSettings, flow: str) -> list[Actor]:
-    found = [(f"{name}.pool", pool(settings, name)) for name in POOLS[flow]]
-    return [Actor(key, each.num_cpus, each.num_gpus) for key, each in found for _ in range(each.max)]
+def pack(settings: JobSettings, flow: str, size: Resources) -> Packing:
+    """Place the actors of the flow's pools, at their largest, on the nodes, at their most.
+
+    Raises `SettingsError` when there are ways in which Ray may place them that leave an actor over, whatever pools'
+    places are reserved first.
+    """
+    _check_cpus(settings, flow, size)
+    for name in POOLS[flow]:
+        _check_actor(name, pool(settings, name), size)
+    left_over = set()
+    for reserved in ((), *permutations(sorted(POOLS[flow], key=lambda name: _largest_first(pool(settings, name))))):
+        try:
+            return Packing(list(_placements(settings, flow, size, reserved)), reserved)
+        except NoPlaceError as error:
+            left_over.add(error.name)
+    worst = min(left_over, key=lambda name: _largest_first(pool(settings, name)))
+    raise _no_place(worst, pool(settings, worst), flow, size)
 
 
-def _check_flow(flow: str, actors: list[Actor], size: Resources) -> str:
-    cpus = sum(actor.cpus for actor in actors)
-    room = 2 * TASK_CPUS
-    if cpus + room > size.cpus + 1e-9:
-        key = max({actor.key for actor in actors}, key=lambda key: sum(a.cpus for a in actors if a.key == key))
+def _largest_first(wanted: Pool) -> tuple[float, float]:
+    return -wanted.num_gpus, -wanted.num_cpus
+
+
+def _placements(settings: JobSettings, flow: str, size: Resources, reserved: tuple[str, ...]) -> Iterator[list[Node]]:
+    """Placements that Ray may choose, drawn at random, the same each time. Raises `NoPlaceError` when one fails.
+
+    By itself Ray takes actors in any order and places each on any node with room. Places that are reserved for a pool
+    fill one node after the other, and are waited for in vain on a node whose GPUs have room in pieces alone.
+    """
+    draw = random.Random(0)
+    names = [name for name in reserved or POOLS[flow] for _ in range(pool(settings, name).max)]
+    order = list(range(size.nodes))
+    for at in range(max(1, min(TRIES, PLACED // (len(names) + size.nodes)))):
+        draw.shuffle(order)
+        if not reserved:
+            draw.shuffle(names)
+        nodes = [Node(group, group.cpus, [1.0] * group.gpus) for group in size.groups for _ in range(group.max)]
+        for name in names:
+            first = draw.randrange(len(order)) if at % 2 and not reserved else 0
+            tried = [nodes[at] for at in order[first:] + order[:first]]
+            if not _place(name, pool(settings, name), tried, waits=bool(reserved)):
+                raise NoPlaceError(name)
+        yield nodes
+
+
+def _place(name: str, wanted: Pool, nodes: list[Node], *, waits: bool) -> bool:
+    """Place an actor on the first of `nodes` that takes it, unless it `waits` for one before. Tells whether it is."""
+    for node in nodes:
+        try:
+            if node.take(name, wanted):
+                return True
+        except TornError:
+            if waits:
+                return False
+    return False
+
+
+def _cpus(settings: JobSettings, flow: str) -> float:
+    """CPUs that the flow's pools reserve."""
+    return sum(each.max * each.num_cpus for each in (pool(settings, name) for name in POOLS[flow]))
+
+
+def _check_cpus(settings: JobSettings, flow: str, size: Resources) -> None:
+    cpus, room = _cpus(settings, flow), 2 * TASK_CPUS
+    if cpus + room > size.cpus + ROUNDING:
+        pools = {f"{name}.pool": pool(settings, name) for name in POOLS[flow]}
+        key = max(pools, key=lambda name: (pools[name].max * pools[name].num_cpus, name))
         raise SettingsError(
             f"{key}.max: the pools of `{flow}` reserve {cpus:g} CPUs, and reads and writes need {room:g}, "
             f"but the cluster has {size.cpus:g}; lower {key}.max or {key}.num_cpus"
         )
-    _check_nodes(flow, actors, size)
-    return f"{flow}: {cpus:g} of {size.cpus:g} CPUs{_pack(flow, actors, size)}"
 
 
-def _check_nodes(flow: str, actors: list[Actor], size: Resources) -> None:
-    """Place the CPUs, largest actor first, each on the first node with room."""
-    each = size.cpus / size.nodes
-    free = [each] * size.nodes
-    for actor in sorted(actors, key=lambda a: -a.cpus):
-        key = f"{actor.key}.num_cpus"
-        if actor.cpus > each + 1e-9:
-            raise SettingsError(f"{key}: {actor.cpus:g} for one actor, but a node has {each:g}; lower it")
-        places = [at for at, room in enumerate(free) if room + 1e-9 >= actor.cpus]
-        if not places:
-            raise SettingsError(
-                f"{key}: {actor.cpus:g} CPUs find no place beside the other actors of `{flow}` on {size.nodes} nodes "
-                f"of {each:g}; lower it, or the pools' max"
-            )
-        free[places[0]] -= actor.cpus
+def _check_actor(name: str, wanted: Pool, size: Resources) -> None:
+    """Raise when no node can hold an actor of the pool `name`, even an empty one."""
+    key, names = f"{name}.pool", [group.name for group in size.groups]
+    if unknown := [named for named in wanted.groups if named not in names]:
+        known = ", ".join(filter(None, names)) or "none with a name (Ray's label ray.io/node-group)"
+        raise SettingsError(f"{key}.group: no nodes are named {unknown[0]}; the cluster has {known}")
+    if wanted.num_gpus > 1 and wanted.num_gpus != int(wanted.num_gpus):
+        raise SettingsError(f"{key}.num_gpus: {wanted.num_gpus:g} can't be placed: above one GPU, take whole ones")
+    if wanted.num_gpus and not size.gpus:
+        raise SettingsError(f"{key}.num_gpus: {wanted.num_gpus:g} of a GPU, but the cluster has none; set it to 0")
+    if size.holding(wanted):
+        return
+    allowed = size.of(wanted).groups
+    where = f" of group {' or '.join(wanted.groups)}" * bool(wanted.groups)
+    cpus, gpus = max(group.cpus for group in allowed), max(group.gpus for group in allowed)
+    if wanted.num_gpus > gpus:
+        what, most = f"num_gpus: {wanted.num_gpus:g}", f"over {gpus:g}"
+    elif wanted.num_cpus > cpus + ROUNDING:
+        what, most = f"num_cpus: {wanted.num_cpus:g}", f"over {cpus:g}"
+    else:
+        what, most = f"num_cpus: {wanted.num_cpus:g} beside {wanted.num_gpus:g} GPUs", "both"
+    raise SettingsError(f"{key}.{what} for one actor, but no node{where} has {most}; lower it")
 
 
-def _pack(flow: str, actors: list[Actor], size: Resources) -> str:
-    """Place the GPU shares, largest first, each on the first GPU with room."""
-    gpus = int(size.gpus)
-    free = [1.0] * gpus
-    for actor in sorted((a for a in actors if a.gpus), key=lambda a: -a.gpus):
-        key, share = f"{actor.key}.num_gpus", actor.gpus
-        if share > 1 and share != int(share):
-            raise SettingsError(f"{key}: {share:g} can't be placed: above one GPU, take whole ones")
-        if not gpus:
-            raise SettingsError(f"{key}: {share:g} of a GPU, but the cluster has none; set it to 0")
-        if size.node_gpus is not None and share > max(1, size.node_gpus):
-            raise SettingsError(f"{key}: {share:g} for one actor, but no node has over {size.node_gpus:g}; lower it")
-        whole = max(1, int(share))
-        places = [at for at, room in enumerate(free) if room + 1e-9 >= share / whole][:whole]
-        if len(places) < whole:
-            raise SettingsError(
-                f"{key}: {share:g} of a GPU finds no place beside the other actors of `{flow}` on {gpus} GPUs; "
-                "lower the shares or the pools' max"
-            )
-        for at in places:
-            free[at] -= share / whole
-    wasted = sum(room for room in free if 1e-9 < room < 1 - 1e-9)
-    return f", {gpus - sum(free):g} of {gpus} GPUs" + f", {wasted:g} left over" * bool(wasted) if gpus else ""
+def _no_place(name: str, wanted: Pool, flow: str, size: Resources) -> SettingsError:
+    what, share = ("num_gpus", f"{wanted.num_gpus:g} of a GPU and ") if wanted.num_gpus else ("num_cpus", "")
+    nodes = " and ".join(
+        f"{group.max} nodes of {group.cpus:g} CPUs" + f" and {group.gpus} GPUs" * bool(group.gpus)
+        for group in size.groups
+    )
+    return SettingsError(
+        f"{name}.pool.{what}: {share}{wanted.num_cpus:g} CPUs find no place beside the other actors of `{flow}` "
+        f"on {nodes}; lower the shares or the pools' max"
+    )
+
+
+def _line(settings: JobSettings, flow: str, size: Resources, packing: Packing) -> str:
+    free = [left for node in packing.placements[0] for left in node.gpus]
+    wasted = sum(left for left in free if ROUNDING < left < 1 - ROUNDING)
+    gpus = f", {len(free) - sum(free):g} of {len(free)} GPUs" * bool(free) + f", {wasted:g} left over" * bool(wasted)
+    return f"{flow}: {_cpus(settings, flow):g} of {size.cpus:g} CPUs{gpus}"

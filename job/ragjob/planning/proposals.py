@@ -1,8 +1,10 @@
 """What a plan proposes: actors, their shares of the cluster, batches and blocks, each with the numbers it rests on."""
 
 import math
+from bisect import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from operator import attrgetter
 
 from ragjob.config import JobSettings
@@ -21,12 +23,11 @@ from ragjob.models.capacity import (
     spread,
 )
 from ragjob.planning import packing
-from ragjob.runtime.flow import TASK_CPUS
 
 BLOCKS = 4  # for each actor, at least: then the last to end has at most a quarter more to do than the first
 FEWEST_ROWS = 64  # of a block: with fewer, batches get small
 STEP = 0.05  # shares of a CPU or GPU are multiples of it
-GPU_SHARE = 0.2  # of a GPU for an embedder beside a generator, where cluster.gpu_gb isn't set
+GPU_SHARE = 0.2  # of a GPU for an embedder beside a generator, where the groups' gpu_gb isn't set
 
 
 @dataclass(frozen=True)
@@ -72,16 +73,18 @@ def current(settings: JobSettings, key: str) -> float:
 
 
 def _places(settings: JobSettings, size: Resources, embed: Model, flows: list[Flow]) -> dict[str, Place]:
+    embedding, generating = size.of(settings.embed.pool), size.of(settings.generate.pool)
     match flows:
         case [Indexing(work)]:
-            return {"embed": spread(size, work)}
+            return {"embed": spread(embedding, work)}
         case [Answering(work, engine)]:  # questions are few and short beside what generates
-            return {"embed": one_a_node(size, work), "generate": engine.place(size, work)}
+            return {"embed": one_a_node(embedding, work), "generate": engine.place(generating, work)}
         case [Indexing(work), Answering(prompts, engine)]:
-            answering = engine.place(size, prompts)
-            if not answering.gpus:
-                return {"embed": spread(size, work), "generate": answering}
-            return _sharing(settings, size, work, embed, answering)
+            answering = engine.place(generating, prompts)
+            shared = {*embedding.groups} & {*generating.groups}
+            if not answering.gpus or not any(group.gpus for group in shared):
+                return {"embed": spread(embedding, work), "generate": answering}
+            return _sharing(settings, embedding, work, embed, answering)
     return {}
 
 
@@ -92,17 +95,16 @@ def _sharing(settings: JobSettings, size: Resources, work: Work, embed: Model, a
         why = f"{embedders.why}; for GPUs, index by itself first"
         return {"embed": Place(embedders.actors, 0, why), "generate": answering}
     share, why = _embedder_share(settings, embed)
-    actors = min(int(size.gpus), size.nodes, work.units)
-    if size.gpus > size.nodes:  # Ray would put the shares of a node on one GPU, and then a generator has no place
-        why += "; one a node: `ragjob index` by itself can have all GPUs whole"
-    rest = f"what an embedder leaves of a GPU, on {size.gpus:g} GPUs"
-    return {"embed": Place(actors, share, why), "generate": Place(answering.actors, round(1 - share, 2), rest)}
+    if size.gpus > 1:  # Ray might put the shares of two on one GPU, and then a generator has no place
+        why += "; one: `ragjob index` by itself can have all GPUs whole"
+    rest = f"what an embedder leaves of a GPU, on {size.gpus} GPUs"
+    return {"embed": Place(1, share, why), "generate": Place(answering.actors, round(1 - share, 2), rest)}
 
 
 def _embedder_share(settings: JobSettings, model: Model) -> tuple[float, str]:
-    gpu_gb, tokens = settings.cluster.gpu_gb, settings.chunk.size
+    gpu_gb, tokens = settings.cluster.gpu_memory_gb(settings.embed.pool), settings.chunk.size
     if gpu_gb is None:
-        return GPU_SHARE, "beside a generator; with cluster.gpu_gb set, by what it takes"
+        return GPU_SHARE, "beside a generator; with the groups' gpu_gb set, by what it takes"
     need = embedder_bytes(model, max(settings.embed.batch_size, batch_size(model, tokens)) * tokens)
     share = min(0.5, max(2, math.ceil(need / (gpu_gb * 1e9) / STEP)) * STEP)
     return round(share, 2), f"beside a generator: an embedder takes about {need / 1e9:.1f} of {gpu_gb:g} GB"
@@ -121,28 +123,30 @@ def _reservations(
     settings: JobSettings, size: Resources, flows: list[Flow], places: Mapping[str, Place]
 ) -> list[Proposal]:
     """CPUs for each actor, where those that the settings say wouldn't fit the proposed actors."""
-    names = [flow.name for flow in flows]
-    try:
-        packing.check_pools(_placed(settings, places), names, size)
-    except SettingsError:
-        actors = sum(place.actors for place in places.values())
-        crowd = sum(math.ceil(place.actors / size.nodes) for place in places.values())
-        other = settings.retrieve.pool.max * settings.retrieve.pool.num_cpus if "answer" in names else 0
-        most = min((size.cpus - 2 * TASK_CPUS - other) / actors, (size.cpus / size.nodes - other) / crowd)
-        share = max(1, math.floor(most / STEP + 1e-9)) * STEP
-        why = f"{actors} actors beside reads and writes in {size.cpus:g} CPUs; their threads don't depend on it"
-        return [Proposal(f"{name}.pool.num_cpus", round(share, 2), why) for name in places]
-    return []
+    names, actors = [flow.name for flow in flows], sum(place.actors for place in places.values())
+    if not places or _fit(settings, places, names, size):
+        return []
+    most = int(size.cpus / actors / STEP)
+    fit = partial(_fit, settings, places, names, size)
+    steps = bisect(range(1, most + 1), False, key=lambda steps: not fit(num_cpus=steps * STEP))
+    why = f"{actors} actors beside reads and writes in {size.cpus:g} CPUs; their threads don't depend on it"
+    return [Proposal(f"{name}.pool.num_cpus", round(max(1, steps) * STEP, 2), why) for name in places]
 
 
-def _placed(settings: JobSettings, places: Mapping[str, Place]) -> JobSettings:
-    """`settings` with those actors."""
+def _fit(
+    settings: JobSettings, places: Mapping[str, Place], flows: list[str], size: Resources, **reserved: float
+) -> bool:
+    """Tell whether the cluster has room for actors at `places`, each with what is `reserved` for it."""
     sections = {}
     for name, place in places.items():
         section = getattr(settings, name)
-        pool = section.pool.model_copy(update={"min": place.actors, "max": place.actors, "num_gpus": place.gpus})
-        sections[name] = section.model_copy(update={"pool": pool})
-    return settings.model_copy(update=sections)
+        more = {"min": place.actors, "max": place.actors, "num_gpus": place.gpus} | reserved
+        sections[name] = section.model_copy(update={"pool": section.pool.model_copy(update=more)})
+    try:
+        packing.check_pools(settings.model_copy(update=sections), flows, size)
+    except SettingsError:
+        return False
+    return True
 
 
 def _embed_batch(settings: JobSettings, places: Mapping[str, Place], model: Model) -> list[Proposal]:

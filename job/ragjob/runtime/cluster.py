@@ -7,19 +7,22 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, chdir, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from ragjob.config import Cluster
-from ragjob.errors import DependencyError
-from ragjob.models.capacity import Resources
+from ragjob.config import Cluster, NodeGroup
+from ragjob.errors import DependencyError, SettingsError
+from ragjob.models.capacity import Group, Resources
 from ragjob.runtime.orphans import Guarded, ended_with_this_process
+from ragjob.runtime.places import GROUP_LABEL
 from ragjob.stages.rows import DEFECTS
 
 QUIET = {
@@ -52,27 +55,37 @@ PATHS = (
 # more than the one for each that Ray would keep, and to start one anew takes seconds of a processor.
 KEPT_WORKERS = 32
 
+MEMORY_STEP = 10**8  # bytes
+
 # Of cgroups version 2 and 1.
 CGROUP_MEMORY = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 def resources(cluster: Cluster) -> Resources:
-    """What the settings say, and for what they leave open, what Ray sees.
+    """The groups of nodes that the settings name, or else what Ray sees.
 
     Asks the Ray that runs in this process, or the one that RAY_ADDRESS names. Without either, Ray will be started
-    on this machine, with what this process may use of it.
+    on this machine, with what this process may use of it. Raises `SettingsError` when no node is named or seen.
     """
-    stated = (cluster.cpus, cluster.gpus, cluster.nodes)
-    if is_remote() or _is_joined():
-        seen = Resources(0, 0, 1, None) if None not in stated else _ask_ray()
+    if cluster.groups:
+        return Resources(tuple(map(_stated, cluster.groups)))
+    stated = {name: getattr(cluster, name) for name in ("cpus", "gpus", "nodes")}
+    if not is_remote() and not _is_joined():
+        seen = Resources((Group("", _local_cpus(), _local_gpus(), _local_memory()),))
     else:
-        present = _local_gpus()
-        seen = Resources(_local_cpus(), present, 1, _local_memory(), present)
-    cpus, gpus, nodes = (
-        given if given is not None else found
-        for given, found in zip(stated, (seen.cpus, seen.gpus, seen.nodes), strict=True)
-    )
-    return Resources(cpus, gpus, int(nodes), seen.memory, seen.node_gpus if cluster.gpus is None else None)
+        seen = _ask_ray() if None in stated.values() else Resources(())
+    if given := {name: value for name, value in stated.items() if value is not None}:
+        sums = {"cpus": seen.cpus, "gpus": seen.gpus, "nodes": seen.nodes or 1} | given
+        seen = Resources.equal(**sums, memory=min((group.memory or 0 for group in seen.groups), default=0) or None)
+    if not seen.cpus:
+        example = "[{name: cpu, cpus: 8, max: 4}]"
+        raise SettingsError(f"cluster.groups: no node of the Ray cluster has CPUs yet; say what may come, as {example}")
+    return seen
+
+
+def _stated(group: NodeGroup) -> Group:
+    memory = int(group.memory_gb * 1e9) if group.memory_gb else None
+    return Group(group.name, group.cpus, group.gpus, memory, group.min, group.max)
 
 
 def is_remote() -> bool:
@@ -94,6 +107,9 @@ def running(size: Resources) -> Iterator[Callable[[], object]]:
         import ray
 
         started.callback(ray.shutdown)
+        if wanted := [group for group in size.groups for _ in range(group.min)]:
+            _ask_for(wanted)
+            started.callback(_withdraw)
 
         @cache
         def stop() -> Future[None]:
@@ -106,20 +122,37 @@ def running(size: Resources) -> Iterator[Callable[[], object]]:
             stop().result()
 
 
+def _ask_for(nodes: list[Group]) -> None:
+    """Ask Ray's autoscaler, where one runs, for these nodes at least, instead of those that were asked for before."""
+    from ray.autoscaler.sdk import request_resources
+
+    bundles = [{"CPU": node.cpus} | ({"GPU": node.gpus} if node.gpus else {}) for node in nodes]
+    request_resources(bundles=bundles, bundle_label_selectors=[{GROUP_LABEL: node.name} for node in nodes])
+
+
+def _withdraw() -> None:
+    with suppress(Exception):  # a Ray that is gone needs to be told nothing
+        _ask_for([])
+
+
 def _is_joined() -> bool:
     """Tell whether this process has a Ray, without importing it."""
     return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
 def _ask_ray() -> Resources:
-    with running(Resources(0, 0, 1, None)):
+    with running(Resources(())):
         import ray
 
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        workers = [node for node in alive if node["Resources"].get("CPU")]
-        total = ray.cluster_resources()
-    node_gpus = max(node["Resources"].get("GPU", 0) for node in alive)
-    return Resources(total.get("CPU", 0), total.get("GPU", 0), len(workers), None, node_gpus)
+        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    return Resources(tuple(replace(group, max=count) for group, count in Counter(map(_seen, nodes)).items()))
+
+
+def _seen(node: dict[str, Any]) -> Group:
+    """The group of a node of Ray's. Nodes that are alike differ by a few bytes of memory."""
+    has = node["Resources"]
+    memory = int(has.get("memory", 0) // MEMORY_STEP) * MEMORY_STEP
+    return Group(node["Labels"].get(GROUP_LABEL, ""), has["CPU"], int(has.get("GPU", 0)), memory or None)
 
 
 def _connect(local: Resources | None, guarded: Guarded) -> None:

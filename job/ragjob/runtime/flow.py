@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from ragjob import storage
 from ragjob.errors import Defect, DependencyError, EngineDied, RagjobError
+from ragjob.runtime import places
 from ragjob.runtime.last_lines import last_lines
 from ragjob.runtime.progress import Observe
 from ragjob.settings import Pool
@@ -42,6 +43,7 @@ class Step:
 
     `make` builds one of each of `stages` where they run. An actor has up to `at_once` blocks at once in its stages;
     a block whose worker died is tried `retries` times more. Their processes start with the variables of `environment`.
+    Places for the actors are taken before the flow starts where `turn` says when, 1 for the first.
     """
 
     stages: list[type[Stage]]
@@ -50,11 +52,17 @@ class Step:
     at_once: int = 1
     retries: int = BLOCK_RETRIES
     environment: dict[str, str] = field(default_factory=dict)
+    turn: int = 0
 
     @property
     def names(self) -> list[str]:
         """The names of its stages."""
         return [stage.NAME for stage in self.stages]
+
+    @property
+    def label(self) -> str:
+        """What it is called where people see it."""
+        return " + ".join(self.names)
 
 
 def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3, observe: Observe) -> list[Cost]:
@@ -81,11 +89,13 @@ def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3, obser
     with DataContext.current(DataContext.get_current().copy()):
         _set_up(DataContext.get_current())
         _internal_kv_del(_last_words())
-        watch(observe, [" + ".join(step.names) for step in steps], len(blocks))
+        watch(observe, [step.label for step in steps], len(blocks))
         try:
-            for receipts in _flow(blocks, steps, tasks, s3).iter_batches(batch_size=None, batch_format="pyarrow"):
-                for receipt in receipts[_RECEIPT].to_pylist():
-                    total.add(Receipt.from_json(receipt))
+            with places.taken(_in_turn(steps)) as taken:
+                flow = _flow(blocks, steps, taken, tasks, s3)
+                for receipts in flow.iter_batches(batch_size=None, batch_format="pyarrow"):
+                    for receipt in receipts[_RECEIPT].to_pylist():
+                        total.add(Receipt.from_json(receipt))
         except (ray.exceptions.RayError, ExecutionTimeoutError) as error:
             raise _ours(error) from error
     return list(total.costs.values())
@@ -112,7 +122,12 @@ class _Total:
         log.warning("a row failed, the first of its kind", extra=about)
 
 
-def _flow(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3) -> Any:
+def _in_turn(steps: list[Step]) -> dict[str, Pool]:
+    """The pools whose places are taken before the flow starts, in that order, by the labels of their steps."""
+    return {step.label: step.pool for step in sorted(steps, key=lambda step: step.turn) if step.turn and step.pool}
+
+
+def _flow(blocks: list[pa.Table], steps: list[Step], taken: places.Taken, tasks: int, s3: S3) -> Any:
     import ray.data
 
     flow = ray.data.from_blocks(blocks)  # from_arrow runs a task for each block, to look at it
@@ -120,7 +135,7 @@ def _flow(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3) -> Any:
         # Ray wants named parameters, but has none for retries.
         warnings.simplefilter("ignore", ray.util.annotations.RayDeprecationWarning)
         for step in steps:
-            flow = _add(flow, step, step is steps[-1], min(tasks, len(blocks)), s3)
+            flow = _add(flow, step, step is steps[-1], taken, min(tasks, len(blocks)), s3)
     return flow
 
 
@@ -199,7 +214,7 @@ def _last_words() -> str:
     return f"ragjob:last-words:{ray.get_runtime_context().get_job_id()}"
 
 
-def _add(flow: Any, step: Step, last: bool, tasks: int, s3: S3) -> Any:
+def _add(flow: Any, step: Step, last: bool, taken: places.Taken, tasks: int, s3: S3) -> Any:
     import ray.data
 
     options: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
@@ -218,7 +233,7 @@ def _add(flow: Any, step: Step, last: bool, tasks: int, s3: S3) -> Any:
         "num_cpus": pool.num_cpus,
         "num_gpus": pool.num_gpus or None,
         "max_task_retries": step.retries,
-    }
+    } | (taken.get(step.label) or places.anywhere(pool))
     if step.environment:  # such a process is never one that Ray keeps ready
         options["runtime_env"] = {"env_vars": step.environment}
     # `map_batches` refuses whole blocks on GPUs; stages cut a block into batches for their models themselves.

@@ -28,7 +28,9 @@ def test_an_api_gets_one_actor() -> None:
 def test_an_api_takes_no_memory_of_the_machine_but_its_workers() -> None:
     light = listed(Model(weights=2, layers=24, width=896), "embed.model")
     actors = actor_bytes(light, [openai()])
-    found = check_memory(given(generate__engine="openai"), ["answer"], Resources(2, 0, 1, 6 * GB), actors, 0, 896)
+    found = check_memory(
+        given(generate__engine="openai"), ["answer"], Resources.equal(2, memory=6 * GB), actors, 0, 896
+    )
     assert "about 2.1 GB" in found
 
 

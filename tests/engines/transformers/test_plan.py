@@ -26,7 +26,7 @@ SMALL = Model(weights=GB, layers=1, width=500)
 def memory(settings: JobSettings) -> str:
     model = listed(SMALL)
     actors = actor_bytes(model, [engine_of(settings, model)])
-    return check_memory(settings, ["answer"], Resources(16, 0, 1, None), actors, 0, 500)
+    return check_memory(settings, ["answer"], Resources.equal(16, 1), actors, 0, 500)
 
 
 def test_a_batch_of_transformers_is_added_on_a_processor() -> None:

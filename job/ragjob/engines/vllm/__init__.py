@@ -12,7 +12,7 @@ from ragjob.engines.vllm import arguments
 from ragjob.engines.vllm.arguments import CPU_KV_BYTES, MEMORY_MARGIN, SEQUENCES
 from ragjob.errors import SettingsError
 from ragjob.models import sizes
-from ragjob.models.capacity import HALF, SINGLE, Place, Resources, Work, gpus_a_node, one_a_node
+from ragjob.models.capacity import HALF, SINGLE, Place, Resources, Work, one_a_node
 from ragjob.models.source import loading
 from ragjob.settings import Decides, setting
 
@@ -61,11 +61,11 @@ class VLLM(CausalLMEngine[VLLMGeneration]):
             return f"{self.model.name} doesn't say how large its KV cache is"
         room = self.kv_cache_bytes(gpus, sizes.weights_bytes(self.model))
         if room is None:
-            return f"{token:,} bytes of KV cache a token; with cluster.gpu_gb set, a plan says how many prompts fit"
+            return f"{token:,} bytes of KV cache a token; with the GPUs' memory known, a plan says how many prompts fit"
         tokens = self.sequence_tokens
         fit = int(room / (token * tokens))
         if fit < 1:
-            key = "cluster.gpu_gb" if gpus else "generate.vllm.kv_cache_memory_bytes"
+            key = "generate.pool.num_gpus" if gpus else "generate.vllm.kv_cache_memory_bytes"
             raise SettingsError(
                 f"{key}: of it {max(room, 0) / 1e9:.1f} GB are left for the KV cache of {self.model.name} beside its "
                 f"weights, and one prompt takes {token * tokens / 1e6:,.0f} MB ({tokens:,} tokens of {token:,} bytes); "
@@ -100,19 +100,18 @@ class VLLM(CausalLMEngine[VLLMGeneration]):
         return held if gpus else held + int(self.kv_cache_bytes(0, 0) or 0)
 
     def place(self, size: Resources, work: Work) -> Place:
-        gpus = int(size.gpus)
-        if not gpus:
+        if not size.gpus:
             return one_a_node(size, work)
         whole = self._gpus_an_actor(size)
-        actors = min(gpus // whole, gpus_a_node(size) // whole * size.nodes) or 1
-        why = f"{whole} of {gpus} GPUs for each actor: {self.shape.weights / 1e9:.1f} GB of weights"
+        actors = sum(group.max * (group.gpus // whole) for group in size.groups) or 1
+        why = f"{whole} of {size.gpus} GPUs for each actor: {self.shape.weights / 1e9:.1f} GB of weights"
         return Place(min(actors, work.units), whole, why)
 
     def _gpus_an_actor(self, size: Resources) -> int:
         """The fewest GPUs of one node that hold the weights and some prompts, else those set; one where unknown."""
         model = self.shape
         need = FEWEST_PROMPTS * self.sequence_tokens * (model.kv_token or 0)
-        counts = [1 << power for power in range(gpus_a_node(size).bit_length())]
+        counts = [1 << power for power in range(max(group.gpus for group in size.groups).bit_length())]
         rooms = {count: self.kv_cache_bytes(count, model.weights) for count in counts}
         stated = max(1, int(self.settings.pool.num_gpus))
         return next((count for count, room in rooms.items() if room is None or room >= need), stated)
