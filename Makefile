@@ -24,10 +24,12 @@ demo: $(VENV)/.ready  ## Answer questions about the sample corpus and show the s
 	$(BIN)/ragjob demo
 
 test: $(VENV)/.ready  ## Run every test that this machine can run
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not soak and not e2e"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not soak and not e2e and not scheduler"
+	$(BIN)/pytest -m "scheduler and not soak" tests/planning
 
 soak: $(VENV)/.ready $(VENV_VLLM)/.ready  ## Run the long kill trials
-	$(BIN)/pytest -m "soak and not e2e and not vllm"
+	$(BIN)/pytest -m "soak and not e2e and not vllm and not scheduler"
+	$(BIN)/pytest -m "soak and scheduler" tests/planning
 	$(VENV_VLLM)/bin/pytest -m "soak and vllm"
 
 venv-vllm: $(VENV_VLLM)/.ready  ## Make a virtual environment with vLLM's build for processors
