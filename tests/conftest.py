@@ -22,6 +22,9 @@ from tests.services import bucket, joined_ray, ray_here, s3_choice, s3_server, s
 
 __all__ = ["bucket", "joined_ray", "ray_here", "s3_server", "shared_chroma", "shared_ray"]  # fixtures
 
+# No Ray of the tests asks for a token: a process keeps the mode that it had when it imported Ray.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+
 settings.register_profile("files", deadline=None, max_examples=50)  # how long a disk takes is no property
 settings.load_profile("files")
 

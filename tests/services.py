@@ -170,8 +170,8 @@ def shared_ray() -> Iterator[str]:
 
 
 def joining(address: str) -> dict[str, str]:
-    """Variables of a process that joins a Ray which was started without an address: such a one asks for a token."""
-    return {"RAY_ADDRESS": address, "RAY_AUTH_MODE": "token"}
+    """Variables of a process that joins a Ray. Its authentication is that of all tests (tests/conftest.py)."""
+    return {"RAY_ADDRESS": address}
 
 
 @pytest.fixture
