@@ -169,24 +169,17 @@ def shared_ray() -> Iterator[str]:
         yield address
 
 
-def joining(address: str) -> dict[str, str]:
-    """Variables of a process that joins a Ray. Its authentication is that of all tests (tests/conftest.py)."""
-    return {"RAY_ADDRESS": address}
-
-
 @pytest.fixture
 def joined_ray(shared_ray: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """This test's jobs join the shared Ray."""
-    for name, value in joining(shared_ray).items():
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RAY_ADDRESS", shared_ray)
 
 
 @pytest.fixture(scope="module")
 def ray_here(shared_ray: str) -> Iterator[None]:
     """This process has joined the shared Ray."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in joining(shared_ray).items():
-            patch.setenv(name, value)
+        patch.setenv("RAY_ADDRESS", shared_ray)
         with running(Resources.equal(2, 1)):
             yield
 

@@ -29,6 +29,7 @@ URIS = {name: {"uri": f"s3://bucket/{name}"} for name in ("corpus", "prompts", "
 
 VOLUME, MOUNT = [{"name": "v", "emptyDir": {}}], [{"name": "v", "mountPath": "/v"}]
 ENV = [{"name": "A", "value": "b"}]
+PROXY = {"name": "HTTPS_PROXY", "value": "http://proxy:3128"}
 ON_A_GPU = {"generate": {"pool": {"num_gpus": 1}}}
 
 needs_helm = pytest.mark.skipif(HELM is None, reason="no helm on PATH, nor named in HELM")
@@ -204,9 +205,6 @@ def test_a_rerun_may_be_a_number() -> None:
 def test_sections_of_config_can_be_unset() -> None:
     for section in ("config.embed.pool", "config.generate", "config.retrieve.pool.max"):
         assert "RayJob" in template({}, "--set", f"{section}=null")
-
-
-PROXY = {"name": "HTTPS_PROXY", "value": "http://proxy:3128"}
 
 
 @needs_helm
@@ -444,6 +442,10 @@ def test_only_operator_and_submitter_reach_the_dashboard_beside_ray() -> None:
         ({"config": URIS, "workers": [CPU_GROUP, CPU_GROUP]}, "two groups are named cpu; give each its own name"),
         ({"config": URIS, "workers": [GPU_GROUP]}, "group gpu has GPUs that no pool uses; set num_gpus of"),
         ({"config": URIS, "workers": [CPU_GROUP | {"memory": "6 GB"}]}, "memory"),
+        (
+            {"config": URIS, "head": {"env": [PROXY, {"name": "NO_PROXY", "valueFrom": {}}]}},
+            "NO_PROXY: write its value out, the chart adds its own Chroma to it",
+        ),
         ({"config": URIS, "head": {"volumes": [{"name": "settings"}]}}, "head: a volume settings is there already"),
         ({"config": URIS, "workers": [CPU_GROUP | {"volumes": VOLUME * 2}]}, "cpu: a volume v is there already; give"),
         (

@@ -117,8 +117,8 @@ class Cluster(Section):
 
     def gpu_memory_gb(self, pool: Pool) -> float | None:
         """Memory of the smallest GPU that actors of `pool` may get, in GB; None where it isn't known."""
-        named = [group for group in self.groups if group.name in (pool.groups or [group.name])]
-        groups = [group for group in named if group.gpus >= max(1, pool.num_gpus)]
+        enough = max(1, pool.num_gpus)
+        groups = [group for group in self.groups if pool.allows(group.name) and group.gpus >= enough]
         known = [group.gpu_gb for group in groups if group.gpu_gb]
         return min(known) if known and len(known) == len(groups) else self.gpu_gb
 

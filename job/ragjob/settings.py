@@ -109,6 +109,10 @@ class Pool(Section):
         """The groups of nodes on which its actors may be; none for any."""
         return [self.group] if isinstance(self.group, str) else self.group or []
 
+    def allows(self, group: str) -> bool:
+        """Tell whether its actors may be on nodes of the group."""
+        return not self.groups or group in self.groups
+
     @model_validator(mode="after")
     def _max_holds_min(self) -> Self:
         if self.max < self.min:

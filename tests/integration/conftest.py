@@ -20,7 +20,7 @@ import pytest
 from ragjob.cli.sample import CORPUS, PROMPTS
 from tests.conftest import files_below
 from tests.forks import Ended, Light, ragjob
-from tests.services import Bucket, joining
+from tests.services import Bucket
 
 TOKEN = "a-session-token"  # a server without temporary credentials ignores it
 PROMPTS_OF_A_JOB = 48
@@ -118,7 +118,7 @@ def done(tmp_path_factory: pytest.TempPathFactory, shared_ray: str) -> Job:
     with (folder / "prompts.jsonl").open("ab") as prompts:
         prompts.writelines(b"\n" + line for line in BAD_ROWS)
     settings = {f"RAGJOB__{key.upper().replace('.', '__')}": str(value) for key, value in job.assignments.items()}
-    found = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"} | joining(shared_ray)
+    found = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "RAY_ADDRESS": shared_ray}
     ran = subprocess.run(
         ["bash", "-ec", OWN_DATA],
         cwd=folder,

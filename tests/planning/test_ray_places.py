@@ -143,7 +143,7 @@ def taken_up(nodes: dict[int, int]) -> list[Any]:
     """What takes up all nodes but those of the case."""
     groups = []
     for shape, (cpus, gpus) in enumerate(SHAPES):
-        whole = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+        whole = places.bundle(cpus, gpus)
         for _ in range(MOST - nodes.get(shape, 0)):
             groups.append(placement_group([whole], bundle_label_selector=[{places.GROUP_LABEL: f"g{shape}"}]))
             assert groups[-1].wait(WITHIN_S)

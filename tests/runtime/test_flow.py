@@ -380,3 +380,12 @@ def test_costs_of_a_stage_are_summed_over_blocks(tmp_path: Path) -> None:
     steps = [Step([Write], lambda: [Write(tmp_path)])]
     (cost,) = execute(BLOCKS, steps, 1, S3(), silent)
     assert cost == Cost("write", 8, 0, pytest.approx(cost.seconds))
+
+
+def test_a_flow_whose_places_are_taken_first_runs_on_a_ray_without_labels_whatever_group_is_named(
+    tmp_path: Path,
+) -> None:
+    pool = Pool(num_cpus=0.1, group="gpu")
+    steps = [Step([Mark], lambda: [Mark(5)], pool, turn=1), Step([Write], lambda: [Write(tmp_path)])]
+    marked, written = execute(BLOCKS, steps, 1, S3(), silent)
+    assert (marked.rows, written.rows) == (8, 8)

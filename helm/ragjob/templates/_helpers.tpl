@@ -93,18 +93,24 @@ either spelling. Call with (list . ENV).
 {{- $proxied := false -}}
 {{- $env := list -}}
 {{- $past := list -}}
+{{- $unknown := "" -}}
 {{- range $given -}}
 {{- $proxied = or $proxied (regexMatch "(?i)^(http|https|all)_proxy$" .name) -}}
 {{- if eq (lower .name) "no_proxy" -}}
 {{- $past = append $past .value -}}
+{{- $unknown = hasKey . "valueFrom" | ternary .name $unknown -}}
 {{- else -}}
 {{- $env = append $env . -}}
 {{- end -}}
 {{- end -}}
+{{- if or (not $proxied) (dig "chroma" "url" "" (index . 0).Values.config) -}}
+{{- toYaml $given -}}
+{{- else if $unknown -}}
+{{- fail (printf "%s: write its value out, the chart adds its own Chroma to it" $unknown) -}}
+{{- else -}}
 {{- $past = append $past (printf "%s-chroma" (include "ragjob.name" (index . 0))) | compact | uniq | join "," -}}
-{{- $env = concat $env (list (dict "name" "NO_PROXY" "value" $past) (dict "name" "no_proxy" "value" $past)) -}}
-{{- $elsewhere := dig "chroma" "url" "" (index . 0).Values.config -}}
-{{- toYaml (ternary $env $given (and $proxied (not $elsewhere))) -}}
+{{- concat $env (list (dict "name" "NO_PROXY" "value" $past) (dict "name" "no_proxy" "value" $past)) | toYaml -}}
+{{- end -}}
 {{- end -}}
 
 {{/* What the security level `restricted` wants of every pod, and what none of ours needs. */}}

@@ -35,13 +35,9 @@ class Group:
     min: int = 0
     max: int = 1
 
-    def takes(self, pool: Pool) -> bool:
-        """Tell whether actors of `pool` may be placed on nodes of this group, by its name."""
-        return not pool.groups or self.name in pool.groups
-
     def holds(self, pool: Pool) -> bool:
         """Tell whether an actor of `pool` has room on an empty node of this group."""
-        return self.takes(pool) and self.cpus + ROUNDING >= pool.num_cpus and self.gpus >= pool.num_gpus
+        return pool.allows(self.name) and self.cpus + ROUNDING >= pool.num_cpus and self.gpus >= pool.num_gpus
 
 
 @dataclass(frozen=True)
@@ -74,7 +70,7 @@ class Resources:
 
     def of(self, pool: Pool) -> "Resources":
         """The part of it that `pool` may use."""
-        return Resources(tuple(group for group in self.groups if group.takes(pool)))
+        return Resources(tuple(group for group in self.groups if pool.allows(group.name)))
 
     def holding(self, pool: Pool) -> list[Group]:
         """The groups whose nodes have room for an actor of `pool`."""

@@ -39,8 +39,8 @@ def check_memory(
             largest = max(models, key=models.__getitem__, default="embed")
             raise SettingsError(
                 f"{largest}.pool.max: about {taken / 1e9:.1f} GB for models and vectors, a node has "
-                f"{node.group.memory / 1e9:.1f} GB; lower it or the pool's batches, take a smaller model, "
-                "name a Chroma server elsewhere with chroma.url, or larger nodes with the pool's group"
+                f"{node.group.memory / 1e9:.1f} GB; lower it or the pool's batches, take a smaller model, name larger "
+                "nodes by the pool's group, or a Chroma server elsewhere by chroma.url"
             )
     most = max((sum(pool(settings, name).max * each[name] for name in POOLS[flow]) for flow in flows), default=0)
     return f"about {(most + vectors) / 1e9:.1f} GB for models and vectors"

@@ -31,7 +31,7 @@ class Node:
         Like Ray, give a share of a GPU from the fullest that has it, and more than one as whole GPUs. Raises
         `TornError` where enough is left of the GPUs in all, but in pieces that are too small.
         """
-        if not self.group.takes(pool):
+        if not pool.allows(self.group.name):
             return False
         if self.cpus + ROUNDING < pool.num_cpus or sum(self.gpus) + ROUNDING < pool.num_gpus:
             return False
@@ -122,13 +122,13 @@ def _placements(settings: JobSettings, flow: str, size: Resources, reserved: tup
     draw = random.Random(0)
     names = [name for name in reserved or POOLS[flow] for _ in range(pool(settings, name).max)]
     order = list(range(size.nodes))
-    for at in range(max(1, min(TRIES, PLACED // (len(names) + size.nodes)))):
+    for number in range(max(1, min(TRIES, PLACED // (len(names) + size.nodes)))):
         draw.shuffle(order)
         if not reserved:
             draw.shuffle(names)
         nodes = [Node(group, group.cpus, [1.0] * group.gpus) for group in size.groups for _ in range(group.max)]
         for name in names:
-            first = draw.randrange(len(order)) if at % 2 and not reserved else 0
+            first = draw.randrange(len(order)) if number % 2 and not reserved else 0
             tried = [nodes[at] for at in order[first:] + order[:first]]
             if not _place(name, pool(settings, name), tried, waits=bool(reserved)):
                 raise NoPlaceError(name)

@@ -22,7 +22,7 @@ from ragjob.config import Cluster, NodeGroup
 from ragjob.errors import DependencyError, SettingsError
 from ragjob.models.capacity import Group, Resources
 from ragjob.runtime.orphans import Guarded, ended_with_this_process
-from ragjob.runtime.places import GROUP_LABEL
+from ragjob.runtime.places import GROUP_LABEL, bundle
 from ragjob.stages.rows import DEFECTS
 
 QUIET = {
@@ -126,7 +126,7 @@ def _ask_for(nodes: list[Group]) -> None:
     """Ask Ray's autoscaler, where one runs, for these nodes at least, instead of those that were asked for before."""
     from ray.autoscaler.sdk import request_resources
 
-    bundles = [{"CPU": node.cpus} | ({"GPU": node.gpus} if node.gpus else {}) for node in nodes]
+    bundles = [bundle(node.cpus, node.gpus) for node in nodes]
     request_resources(bundles=bundles, bundle_label_selectors=[{GROUP_LABEL: node.name} for node in nodes])
 
 

@@ -10,21 +10,30 @@ from ragjob.settings import Pool
 GROUP_LABEL = "ray.io/node-group"  # of a node of Ray's, by which pools name their nodes; KubeRay sets it
 TAKEN_WITHIN_S = 4 * 3600.0  # that nodes may take to come
 
-
 Taken = dict[str, dict[str, Any]]  # what `map_batches` is told of the places of each step's actors
 
 
+def bundle(cpus: float, gpus: float) -> dict[str, float]:
+    """What Ray is asked for with an actor or a node."""
+    return {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+
+
 def anywhere(pool: Pool) -> dict[str, Any]:
-    """What `map_batches` is told of where actors of `pool` may be: on the first of its groups, else on another.
+    """What `map_batches` is told of where actors of `pool` may be: on the first of its groups, else on another."""
+    if not (groups := _labels(pool)):
+        return {}
+    first, *others = ({"label_selector": {GROUP_LABEL: name}} for name in groups)
+    return first | ({"fallback_strategy": others} if others else {})
+
+
+def _labels(pool: Pool) -> list[str]:
+    """The labels of nodes for `pool`; none for any.
 
     On a Ray whose nodes have no labels, as one on this machine, there is one group, whatever the settings call it.
     """
     import ray
 
-    if not pool.groups or not any(GROUP_LABEL in node["Labels"] for node in ray.nodes()):
-        return {}
-    first, *others = ({"label_selector": {GROUP_LABEL: name}} for name in pool.groups)
-    return first | ({"fallback_strategy": others} if others else {})
+    return pool.groups if any(GROUP_LABEL in node["Labels"] for node in ray.nodes()) else []
 
 
 @contextmanager
@@ -40,9 +49,10 @@ def taken(pools: Mapping[str, Pool]) -> Iterator[Taken]:
     groups = []
     try:
         for name, pool in pools.items():
-            bundle = {"CPU": pool.num_cpus} | ({"GPU": pool.num_gpus} if pool.num_gpus else {})
-            where = [{GROUP_LABEL: f"in({','.join(pool.groups)})"}] * pool.max if pool.groups else None
-            groups.append(placement_group([bundle] * pool.max, bundle_label_selector=where))
+            labels = _labels(pool)
+            where = [{GROUP_LABEL: f"in({','.join(labels)})"}] * pool.max if labels else None
+            bundles = [bundle(pool.num_cpus, pool.num_gpus)] * pool.max
+            groups.append(placement_group(bundles, bundle_label_selector=where))
             if not groups[-1].wait(TAKEN_WITHIN_S):
                 raise DependencyError(f"Ray: no room for the {pool.max} actors of {name} in {TAKEN_WITHIN_S:.0f} s")
         strategies = map(PlacementGroupSchedulingStrategy, groups)

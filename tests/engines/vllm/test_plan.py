@@ -52,7 +52,7 @@ def test_several_gpus_hold_weights_and_cache_together() -> None:
 def test_a_model_that_leaves_no_room_for_one_prompt_is_refused_with_its_sizes() -> None:
     heavy = replace(QWEN_05B, weights=4 * GB)
     with pytest.raises(
-        SettingsError, match=r"^generate.pool.num_gpus: of it 0.0 GB are left .* takes 7 MB \(600 tokens of"
+        SettingsError, match=r"^generate.pool.num_gpus: leaves 0.0 GB for the KV cache .* takes 7 MB \(600 tokens of"
     ):
         vllm(heavy, 0.25, 24).check()
 

@@ -67,8 +67,8 @@ class VLLM(CausalLMEngine[VLLMGeneration]):
         if fit < 1:
             key = "generate.pool.num_gpus" if gpus else "generate.vllm.kv_cache_memory_bytes"
             raise SettingsError(
-                f"{key}: of it {max(room, 0) / 1e9:.1f} GB are left for the KV cache of {self.model.name} beside its "
-                f"weights, and one prompt takes {token * tokens / 1e6:,.0f} MB ({tokens:,} tokens of {token:,} bytes); "
+                f"{key}: leaves {max(room, 0) / 1e9:.1f} GB for the KV cache of {self.model.name} beside its weights, "
+                f"and one prompt takes {token * tokens / 1e6:,.0f} MB ({tokens:,} tokens of {token:,} bytes); "
                 "raise generate.pool.num_gpus, or lower augment.max_context_tokens"
             )
         return (
