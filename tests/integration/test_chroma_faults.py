@@ -246,15 +246,16 @@ def test_a_server_that_stops_for_good_ends_a_run_with_3_and_one_line(job: Job, i
 
 
 def test_a_torn_collection_is_rebuilt_by_load_without_ray_or_torch(job: Job, chroma: Chroma) -> None:
-    version, target = commit(job, 3_000, dimension=32), Target(chroma.url, 5)
+    version, target = commit(job, 3_000, dimension=32), Target(chroma.url, 60)
     load(target, version.expected, version.batches, lambda _: None)
     chroma.kill()
     [vectors] = [file.parent for file in chroma.folder.glob("*/data_level0.bin")]
     shutil.rmtree(vectors)
     chroma.start()
+    wait_until(chroma.answers)
 
     assert not is_loaded(target, version.expected)
-    ended = job.light("load", chroma__url=chroma.url, chroma__timeout_s=30)
+    ended = job.light("load", chroma__url=chroma.url)
     assert (ended.code, ended.err, ended.heavy) == (0, "", {"chromadb"})
     version.assert_loaded(target)
 
