@@ -26,11 +26,13 @@ from benchmarks.figures import Figure, compare, seconds
 from benchmarks.passages import passages
 from ragjob import schema
 from ragjob.config import JobSettings, Retrieve
+from ragjob.ledger.passages import Passages
 from ragjob.retrieval.chroma.collection import HNSW
 from ragjob.retrieval.chroma.expected import Expected, Target
 from ragjob.retrieval.chroma.loading import load
+from ragjob.retrieval.chroma.search import open_collection
 from ragjob.retrieval.chroma.server import LocalChroma
-from ragjob.retrieval.dense import Dense
+from ragjob.retrieval.dense.retriever import DenseRetriever
 from ragjob.stages import retrieve
 
 DIMENSION = 384
@@ -46,9 +48,9 @@ BLOCK_ROWS = JobSettings.model_fields["commit_rows"].default  # how the rows com
 
 @dataclass(frozen=True)
 class Rows:
-    """An index's rows as Arrow has them, and as the bare client wants them."""
+    """An index's rows as retrieval maps them, and as the bare client wants them."""
 
-    table: pa.Table
+    passages: Passages
     lists: dict[str, Any]
     vectors: np.ndarray
 
@@ -81,7 +83,8 @@ def loading(rows: Rows) -> Figure:
 
 def searching(target: Target, rows: Rows, questions: np.ndarray) -> Figure:
     """Ours, as a stage of a run, against the batch size and threads of the bare client that are best."""
-    stage = retrieve.make(Dense(Retrieve(top_k=TOP_K)), target, expected(rows))
+    retriever = DenseRetriever(open_collection(target, expected(rows)), rows.passages, Retrieve(top_k=TOP_K))
+    stage = retrieve.RetrieveStage(retriever)
     blocks = [block(questions[start : start + BLOCK_ROWS]) for start in range(0, len(questions), BLOCK_ROWS)]
     collection = client(target).get_collection(NAME, embedding_function=None)
     ask = partial(ask_bare, collection, questions[:TRIAL_QUERIES])
@@ -113,8 +116,7 @@ def on_new_server(work: Callable[[Target], None]) -> float:
 
 def load_ours(target: Target, rows: Rows) -> None:
     """As `ragjob load` does it."""
-    parts = [rows.table.slice(start, BLOCK_ROWS) for start in range(0, rows.table.num_rows, BLOCK_ROWS)]
-    load(target, expected(rows), lambda: parts, lambda _: None)
+    load(target, expected(rows), rows.passages, lambda _: None)
 
 
 def load_bare(target: Target, rows: Rows, count: int, size: int) -> None:
@@ -153,10 +155,13 @@ def make_rows(count: int) -> Rows:
         {schema.URI: f"docs/{document}.md", schema.DOCUMENT_ID: f"{document}.md", schema.CHUNK_INDEX: place}
         for document, place in places
     ]
-    ids = [f"{number:032x}" for number in range(count)]
-    columns = {schema.CHUNK_ID: ids, schema.TEXT: texts, schema.EMBEDDING: fixed_size_lists(vectors)}
+    ids = [f"{number:0{schema.ID_CHARS}x}" for number in range(count)]
+    columns = {schema.CHUNK_ID: ids, schema.TEXT: texts}
     columns |= {name: [metadata[name] for metadata in metadatas] for name in metadatas[0]}
-    return Rows(pa.table(columns), {"ids": ids, "documents": texts, "metadatas": metadatas}, vectors)
+    members = pa.array([[number] for number in range(count)], pa.list_(pa.int32()))
+    table = pa.table({schema.ROW_ID: ids, schema.MEMBERS: members})
+    mapped = Passages([pa.RecordBatch.from_pydict(columns)], vectors.astype(np.float16), table)
+    return Rows(mapped, {"ids": ids, "documents": texts, "metadatas": metadatas}, vectors)
 
 
 def draw(count: int, rows: int, seed: int) -> np.ndarray:

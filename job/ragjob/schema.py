@@ -7,19 +7,22 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 # Raised when the code's chunks or vectors (index) or its answers (run) would differ for equal settings.
-INDEX_FORMAT = 2
-ANSWER_FORMAT = 1
+INDEX_FORMAT = 3
+ANSWER_FORMAT = 2
 
 _quote = json.JSONEncoder(ensure_ascii=False).encode  # of a text, as `digest` has it
 
 METRIC = "cosine"
+ID_CHARS = 24  # of what `digest` gives
 MAX_TEXT_CHARS = 100_000  # a longer prompt or line is a mistake in the data, not a question or a passage
 
 CHUNK_ID, DOCUMENT_ID, URI, CHUNK_INDEX, TEXT = "chunk_id", "document_id", "uri", "chunk_index", "text"
-EMBEDDING, ERROR = "embedding", "error"
+EMBEDDING, ERROR, SEGMENT = "embedding", "error", "segment"
+ROW_ID, MEMBERS = "row_id", "members"  # a distinct embedded text, and the chunks that have it
 PROMPT_ID, PROMPT, ANSWER = "prompt_id", "prompt", "answer"
-RETRIEVED_IDS, RETRIEVED_URIS = "retrieved_ids", "retrieved_uris"
+RETRIEVED_IDS, RETRIEVED_DOCUMENT_IDS, RETRIEVED_URIS = "retrieved_ids", "retrieved_document_ids", "retrieved_uris"
 RETRIEVED_TEXTS, RETRIEVED_SCORES = "retrieved_texts", "retrieved_scores"
+RETRIEVED_SIMILARITIES, RETRIEVED_EQUALS = "retrieved_similarities", "retrieved_equals"
 FINISH_REASON, PROMPT_TOKENS, COMPLETION_TOKENS = "finish_reason", "prompt_tokens", "completion_tokens"
 # Columns of blocks on their way; never published.
 POSITION, AUGMENTED, CACHED_TOKENS = "_position", "_augmented", "_cached_tokens"
@@ -45,13 +48,18 @@ DOCUMENTS = pa.schema(
         (ERROR, pa.string()),
     ]
 )
+VERSION_DOCUMENTS = pa.schema([*DOCUMENTS, (SEGMENT, pa.string())])  # of all segments of a version
+LISTING = pa.schema([("path", pa.string()), ("size", pa.int64()), ("tag", pa.string())])  # of a version's input files
 
 RETRIEVED = pa.schema(
     [
         (RETRIEVED_IDS, pa.list_(pa.string())),
+        (RETRIEVED_DOCUMENT_IDS, pa.list_(pa.string())),
         (RETRIEVED_URIS, pa.list_(pa.string())),
         (RETRIEVED_TEXTS, pa.list_(pa.string())),
         (RETRIEVED_SCORES, pa.list_(pa.float32())),
+        (RETRIEVED_SIMILARITIES, pa.list_(pa.float32())),
+        (RETRIEVED_EQUALS, pa.list_(pa.int32())),
     ]
 )
 

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
+import numpy as np
 import pytest
 
-from ragjob import schema, storage
+from ragjob import storage
 from ragjob.commands import clean as module
 from ragjob.commands.api import clean
 from ragjob.commands.report import Leftover
@@ -24,6 +25,7 @@ from ragjob.storage import join
 from ragjob.storage import settings as reached
 from tests.ledger.test_index import ABOUT, FINE, chunks
 from tests.ledger.test_run import COLUMNS, answers
+from tests.passages import make_passages
 from tests.storage.conftest import place, real_server, s3
 
 __all__ = ["place", "real_server", "s3"]  # fixtures
@@ -47,8 +49,8 @@ def later(monkeypatch: pytest.MonkeyPatch) -> None:
 def begin(settings: JobSettings, version: str) -> IndexLedger:
     """An index version that isn't committed."""
     index = IndexLedger(str(settings.index.uri), version)
-    index.take_up()
-    index.write(chunks({"a": FINE, version[-1]: FINE}))
+    index.segment.take_up()
+    index.segment.write(chunks({"a": FINE, version[-1]: FINE}))
     return index
 
 
@@ -56,7 +58,7 @@ def commit(settings: JobSettings, *versions: str) -> None:
     """Index versions, of which the last one is the newest and the current one."""
     for version in versions:
         index = begin(settings, version)
-        index.commit(index.survey(), **ABOUT)
+        index.commit(index.segment.survey(), ABOUT)
         set_current(str(settings.index.uri), version)
 
 
@@ -96,14 +98,15 @@ def test_all_that_is_listed_is_removed_and_nothing_else(settings: JobSettings, l
     ]
     assert listing(settings) == before
     assert clean(settings, remove=True) == found
-    gone = ("index/versions/torn/", "index/versions/v1/", "index/versions/v2/", "out/_staging/")
+    folders = [f"index/{kind}/{version}/" for kind in ("segments", "versions") for version in ("torn", "v1", "v2")]
+    gone = (*folders, "out/_staging/")
     assert listing(settings) == [path for path in before if not path.startswith(gone)]
     assert clean(settings, remove=True) == []
 
 
 def test_sizes_are_those_of_the_files(settings: JobSettings, place: str) -> None:
     commit(settings, "v1", "v2", "v3")
-    files = storage.list_files(f"{place}/index/versions/v1")
+    files = [file for kind in ("versions", "segments") for file in storage.list_files(f"{place}/index/{kind}/v1")]
     (found,) = clean(settings, remove=False)
     assert (found.size, found.reason) == (sum(file.size for file in files), "not among the newest 2")
 
@@ -170,7 +173,7 @@ def claim_torn(settings: JobSettings) -> None:
 
 def commit_torn(settings: JobSettings) -> None:
     index = begin(settings, "torn")
-    index.commit(index.survey(), **ABOUT)
+    index.commit(index.segment.survey(), ABOUT)
 
 
 def claim_v1(settings: JobSettings) -> None:
@@ -229,7 +232,7 @@ def test_a_version_half_removed_is_taken_for_no_whole_one_and_made_again(
     monkeypatch.undo()
     index = IndexLedger(str(settings.index.uri), "v1")
     assert index.manifest() is None
-    assert index.commit(index.survey(), **ABOUT).chunks == 4
+    assert index.commit(index.segment.survey(), ABOUT).chunks == 4
 
 
 def test_a_run_half_removed_still_has_its_claim(
@@ -243,7 +246,7 @@ def test_a_run_half_removed_still_has_its_claim(
 
 
 @pytest.mark.usefixtures("real_server")
-@pytest.mark.parametrize("name", ["out/r1/answers.parquet", "out/_staging/r1/part-1", "index/versions/torn/part-1"])
+@pytest.mark.parametrize("name", ["out/r1/answers.parquet", "out/_staging/r1/part-1", "index/segments/torn/part-1"])
 def test_a_write_that_never_ended_is_removed(settings: JobSettings, place: str, later: None, name: str) -> None:
     stage(settings, "r1", "v1")
     begin(settings, "torn")
@@ -314,9 +317,8 @@ def target(shared_chroma: str) -> Target:
 
 def load(target: Target, stem: str, version: str, index: str) -> None:
     """A collection of four vectors."""
-    table = chunks({"a": FINE, "b": FINE}).drop_columns([schema.ERROR])
-    expected = Expected(f"{stem}-{version}", version, "f", 4, 2, index)
-    loading.load(target, expected, lambda: [table], lambda _: None)
+    expected = Expected(f"{stem}-{version}", version, "f", 4, 4, index)
+    loading.load(target, expected, make_passages(np.eye(4, dtype=np.float32)), lambda _: None)
 
 
 def collections(target: Target) -> list[str]:

@@ -215,7 +215,7 @@ def test_an_index_that_is_being_made_shows_it(use: Use, corpus: Path, tmp_path: 
     use(stage_then(Stopped("stopped"), here))
     with pytest.raises(Stopped):
         api.index(of_index(corpus, tmp_path))
-    (shown,) = (tmp_path / "index").glob("versions/*/_taken-up")
+    (shown,) = (tmp_path / "index").glob("segments/*/_taken-up")
     before = shown.stat().st_mtime_ns
     with pytest.raises(Stopped):
         api.index(of_index(corpus, tmp_path))
@@ -273,16 +273,15 @@ def test_a_kill_after_the_manifest_is_settled_by_the_next_attempt(
 ) -> None:
     settings = of_index(corpus, tmp_path)
     use(here)
-    monkeypatch.setattr("ragjob.ledger.index.IndexLedger.settle", interrupt)
+    monkeypatch.setattr("ragjob.ledger.index.IndexLedger.sweep", interrupt)
     with pytest.raises(KeyboardInterrupt):
         api.index(settings)
     killed = {name.split("/")[-1] for name in files_below(tmp_path / "index")}
     monkeypatch.undo()
     api.index(settings)
     settled = {name.split("/")[-1] for name in files_below(tmp_path / "index")}
-    assert "documents.parquet" not in killed
-    assert {"documents.parquet", "manifest.json", "current.json"} < settled
-    assert [name for name in settled if name.startswith("_")] == []
+    assert {"_dtype", "_taken-up", "manifest.json"} < killed
+    assert settled == killed - {"_dtype", "_taken-up"} | {"current.json"}
 
 
 # Answer

@@ -18,14 +18,19 @@ import pyarrow as pa
 import pytest
 
 from ragjob import schema
+from ragjob.commands.serving import served
 from ragjob.config import JobSettings
 from ragjob.errors import DataError, DependencyError
-from ragjob.ledger.index import IndexLedger, IndexManifest, current_version, set_current
-from ragjob.planning.identity import PendingIndex, identify_index
-from ragjob.retrieval.chroma.collection import connect, find
+from ragjob.ledger.index import About, IndexLedger, current_version, set_current
+from ragjob.ledger.passages import Passages
+from ragjob.planning.identity import CommittedIndex, PendingIndex, identify_index
+from ragjob.retrieval.base import Served
+from ragjob.retrieval.chroma.collection import connect, find, is_complete
 from ragjob.retrieval.chroma.expected import Expected, Target, collection_name
 from ragjob.retrieval.chroma.loading import is_loaded, load
 from ragjob.retrieval.chroma.search import open_collection
+from ragjob.retrieval.dense.retriever import DenseRetriever
+from ragjob.retrieval.settings import Retrieval
 from tests.faults import Fault, Hold, proxy
 from tests.integration.conftest import Job, assert_same, wait_until
 from tests.services import free_port
@@ -96,29 +101,35 @@ def chroma(tmp_path: Path) -> Iterator[Chroma]:
 
 @dataclass(frozen=True)
 class Version:
-    """A committed index version of random vectors."""
+    """A committed index version of random vectors, as it is served."""
 
-    expected: Expected
-    index: IndexLedger
-    manifest: IndexManifest
+    served: Served
+    passages: Passages
     vectors: np.ndarray
 
-    def batches(self) -> Iterator[pa.Table]:
-        return self.index.batches(self.manifest)
+    @property
+    def expected(self) -> Expected:
+        return self.served.expected
+
+    def search(self, target: Target, questions: np.ndarray, top_k: int) -> list[list[str]]:
+        """Ids of the chunks that a search finds."""
+        settings = Retrieval(top_k=top_k, batch_size=64)
+        retriever = DenseRetriever(open_collection(target, self.expected), self.passages, settings)
+        return [[hit.chunk_id for hit in hits] for hits in retriever.search(["?"] * len(questions), questions)]
 
     def assert_loaded(self, target: Target) -> None:
         """All is there, and each vector finds itself."""
-        assert is_loaded(target, self.expected)
-        found = open_collection(target, self.expected).search(self.vectors[::17], 1, None, 64)
-        assert [row[0].chunk_id for row in found] == [f"id-{n:06}" for n in range(0, len(self.vectors), 17)]
+        assert is_loaded(target, self.expected, self.passages)
+        found = self.search(target, self.vectors[::17], 1)
+        assert found == [[f"id-{n:06}"] for n in range(0, len(self.vectors), 17)]
 
 
 def commit(job: Job, count: int, dimension: int = 384) -> Version:
     """Commit a version of `count` chunks for `job`, as if its corpus had given them."""
     folders = {section: {"uri": str(job.assignments[f"{section}.uri"])} for section in ("corpus", "index")}
-    made = identify_index(JobSettings.model_validate(folders), "index")
+    made = identify_index(JobSettings.model_validate(folders | {"chroma": {"url": "http://chroma"}}), "index")
     assert isinstance(made, PendingIndex)
-    index, fingerprint = made.ledger, schema.digest(made.facts)
+    index = made.ledger
     vectors = np.random.default_rng(0).standard_normal((count, dimension)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     rows = pa.table(
@@ -134,13 +145,12 @@ def commit(job: Job, count: int, dimension: int = 384) -> Version:
         schema=pa.schema([*schema.CHUNKS, *schema.embedded(dimension)]),
     )
     for start in range(0, count, 256):
-        index.write(rows.slice(start, 256))
-    manifest = index.commit(
-        index.survey(), fingerprint=fingerprint, settings=made.facts, embed_model=made.embedder.label
-    )
+        index.segment.write(rows.slice(start, 256))
+    about = About(schema.digest(made.facts), made.facts, made.embedder.label, schema.LISTING.empty_table())
+    manifest = index.commit(index.segment.survey(), about)
     set_current(index.uri, index.version)
-    name = collection_name("corpus", index.version)
-    return Version(Expected(name, index.version, fingerprint, count, dimension, index.uri), index, manifest, vectors)
+    version = served(CommittedIndex(made.settings, made.embedder, index, manifest), Target("http://chroma", 60))
+    return Version(version, version.files.open(), vectors)
 
 
 def expected_of(index: Path) -> Expected:
@@ -149,7 +159,7 @@ def expected_of(index: Path) -> Expected:
     found = IndexLedger(str(index), version).manifest()
     assert found
     name = collection_name("corpus", version)
-    return Expected(name, version, found.fingerprint, found.chunks, found.dimension, str(index))
+    return Expected(name, version, found.fingerprint, found.rows, found.dimension, str(index))
 
 
 def assert_load_survives(job: Job, chroma: Chroma, version: Version, kills: list[int]) -> None:
@@ -161,7 +171,7 @@ def assert_load_survives(job: Job, chroma: Chroma, version: Version, kills: list
         chroma.restart()
     ended = job.end(process)
     assert (ended.code, ended.err) == (0, "")
-    assert chroma.rows(version.expected.name) == version.manifest.chunks
+    assert chroma.rows(version.expected.name) == version.expected.count
     version.assert_loaded(Target(chroma.url, 60))
 
 
@@ -180,12 +190,12 @@ def test_a_large_load_outlives_three_kills_of_its_server_at_random_moments(job: 
 @pytest.mark.soak
 def test_a_search_outlives_three_kills_of_its_server(job: Job, chroma: Chroma) -> None:
     version, target = commit(job, 3_000, dimension=32), Target(chroma.url, 60)  # few enough to be found exactly
-    load(target, version.expected, version.batches, lambda _: None)
+    load(target, version.expected, version.passages, lambda _: None)
     collection = open_collection(target, version.expected)
-    calm = collection.search(version.vectors, 3, None, 64)
+    calm = collection.nearest(version.vectors, 3, 64)
 
     with ThreadPoolExecutor(1) as pool:
-        searching = pool.submit(collection.search, np.tile(version.vectors, (3, 1)), 3, None, 16)
+        searching = pool.submit(collection.nearest, np.tile(version.vectors, (3, 1)), 3, 16)
         for _ in range(3):
             time.sleep(0.3)
             assert not searching.done()
@@ -247,14 +257,14 @@ def test_a_server_that_stops_for_good_ends_a_run_with_3_and_one_line(job: Job, i
 
 def test_a_torn_collection_is_rebuilt_by_load_without_ray_or_torch(job: Job, chroma: Chroma) -> None:
     version, target = commit(job, 3_000, dimension=32), Target(chroma.url, 60)
-    load(target, version.expected, version.batches, lambda _: None)
+    load(target, version.expected, version.passages, lambda _: None)
     chroma.kill()
     [vectors] = [file.parent for file in chroma.folder.glob("*/data_level0.bin")]
     shutil.rmtree(vectors)
     chroma.start()
     wait_until(chroma.answers)
 
-    assert not is_loaded(target, version.expected)
+    assert not is_loaded(target, version.expected, version.passages)
     ended = job.light("load", chroma__url=chroma.url)
     assert (ended.code, ended.err, ended.heavy) == (0, "", {"chromadb"})
     version.assert_loaded(target)
@@ -275,7 +285,7 @@ def test_a_foreign_collection_is_found_before_a_prompt_is_searched_and_replaced_
     assert job.staged == []
     ended = job.light("load", index__uri=index, chroma__url=chroma.url)
     assert (ended.code, ended.err, ended.heavy) == (0, "", {"chromadb"})
-    assert is_loaded(target, expected)
+    assert is_complete(find(target, expected), expected)
 
 
 @pytest.mark.soak

@@ -39,7 +39,7 @@ def test_a_job_killed_in_mid_answer_is_resumed_and_leaves_no_process(
 @pytest.mark.soak
 def test_a_job_killed_in_mid_index_is_resumed(job: Job, undisturbed: pa.Table) -> None:
     process = job.start("run")
-    wait_until(lambda: list((job.folder / "index").glob("versions/*/part-*")))
+    wait_until(lambda: list((job.folder / "index").glob("segments/*/part-*")))
     kill_group(process)
     assert_resumes(job, undisturbed, "run")
 

@@ -1,8 +1,8 @@
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
+from math import cos, sin
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,13 +12,19 @@ from hypothesis import strategies as st
 
 from ragjob import schema, storage
 from ragjob.errors import DataError
-from ragjob.ledger.index import IndexLedger, IndexManifest, current_version, set_current
+from ragjob.ledger.index import About, IndexLedger, IndexManifest, current_version, set_current
+from ragjob.ledger.segment import SegmentManifest
 from tests.conftest import files_below
 
-ABOUT: dict[str, Any] = {"fingerprint": "f", "settings": {"chunk.size": 200}, "embed_model": "minilm@1"}
+LISTING = pa.table([["a.md"], [7], ["tag"]], schema.LISTING)
+ABOUT = About("f", {"chunk.size": 200}, "minilm@1", LISTING)
 FINE = [None, None]  # the errors of a document's chunks
 HALF = [None, "too long"]
 BAD = ["blank"]
+
+
+def unit_vector(angle: float) -> list[float]:
+    return [cos(angle), sin(angle)]
 
 
 def chunks(documents: dict[str, list[str | None]]) -> pa.Table:
@@ -31,7 +37,7 @@ def chunks(documents: dict[str, list[str | None]]) -> pa.Table:
         [index for _, index, _ in rows],
         [f"text {index} of {name}" for name, index, _ in rows],
         [error for _, _, error in rows],
-        [None if error else [ord(name), index] for name, index, error in rows],
+        [None if error else unit_vector(7 * ord(name) + index) for name, index, error in rows],
     ]
     return pa.table(columns, pa.schema([*schema.CHUNKS, *schema.embedded(2)]))
 
@@ -47,75 +53,101 @@ def version(tmp_path: Path) -> Path:
     return tmp_path / "versions" / "v1"
 
 
-def committed_ids(index: IndexLedger) -> list[str]:
-    manifest = index.manifest()
+@pytest.fixture
+def segment(tmp_path: Path) -> Path:
+    """The folder of its segment."""
+    return tmp_path / "segments" / "v1"
+
+
+def settled(index: IndexLedger) -> SegmentManifest:
+    manifest = index.segment.manifest()
     assert manifest
-    return sorted(name for part in index.batches(manifest) for name in part["chunk_id"].to_pylist())
+    return manifest
+
+
+def committed_ids(index: IndexLedger) -> list[str]:
+    parts = index.segment.batches(settled(index))
+    return sorted(name for part in parts for name in part["chunk_id"].to_pylist())
 
 
 def test_documents_in_a_part_are_done(index: IndexLedger) -> None:
-    index.write(chunks({"a": FINE, "b": FINE}))
-    index.write(chunks({"c": FINE}))
-    assert index.done() == {"a", "b", "c"}
+    index.segment.write(chunks({"a": FINE, "b": FINE}))
+    index.segment.write(chunks({"c": FINE}))
+    assert index.segment.done() == {"a", "b", "c"}
 
 
 def test_documents_with_a_failed_chunk_are_tried_again(index: IndexLedger) -> None:
-    index.write(chunks({"a": FINE, "b": HALF, "c": BAD}))
-    assert index.done() == {"a"}
+    index.segment.write(chunks({"a": FINE, "b": HALF, "c": BAD}))
+    assert index.segment.done() == {"a"}
 
 
-def test_the_same_block_staged_twice_is_one_part(index: IndexLedger, version: Path) -> None:
-    index.write(chunks({"a": FINE, "b": FINE}))
-    index.write(chunks({"a": FINE, "b": FINE}))
-    assert len(files_below(version)) == 1
+def test_the_same_block_staged_twice_is_one_part(index: IndexLedger, segment: Path) -> None:
+    index.segment.write(chunks({"a": FINE, "b": FINE}))
+    index.segment.write(chunks({"a": FINE, "b": FINE}))
+    assert len(files_below(segment)) == 1
 
 
 def test_a_version_is_committed_with_what_it_holds(index: IndexLedger) -> None:
-    index.settle_dtype(lambda: "bfloat16")
-    index.write(chunks({"a": FINE, "b": HALF, "c": BAD}))
-    manifest = index.commit(index.survey(), **ABOUT)
+    index.segment.settle_dtype(lambda: "bfloat16")
+    index.segment.write(chunks({"a": FINE, "b": HALF, "c": BAD}))
+    manifest = index.commit(index.segment.survey(), ABOUT)
     assert manifest == index.manifest()
-    made = {"version": "v1", "dtype": "bfloat16", "dimension": 2, "metric": "cosine"}
-    counts = {"documents": 3, "failed": 2, "chunks": 3}
-    assert replace(manifest, parts=[], documents_file="", created="") == IndexManifest(
-        parts=[], documents_file="", created="", **made, **counts, **ABOUT
+    assert replace(manifest, segments=[], created="") == IndexManifest(
+        version="v1",
+        fingerprint=ABOUT.fingerprint,
+        settings=ABOUT.settings,
+        embed_model=ABOUT.embed_model,
+        dtype="bfloat16",
+        dimension=2,
+        metric="cosine",
+        documents=3,
+        failed=2,
+        chunks=3,
+        created="",
+        rows=3,
     )
     assert abs(datetime.fromisoformat(manifest.created) - datetime.now(UTC)) < timedelta(minutes=1)
     assert committed_ids(index) == ["a0", "a1", "b0"]
 
 
 def test_committed_parts_have_the_designs_columns(index: IndexLedger) -> None:
-    index.write(chunks({"a": HALF, "b": FINE}))
-    manifest = index.commit(index.survey(), **ABOUT)
+    index.segment.write(chunks({"a": HALF, "b": FINE}))
+    index.commit(index.segment.survey(), ABOUT)
     names = ["chunk_id", "document_id", "uri", "chunk_index", "text", "embedding"]
-    parts = list(index.batches(manifest))
+    parts = list(index.segment.batches(settled(index)))
     assert [part.column_names for part in parts] == [names] * 2
     assert [part.schema.field("embedding").type for part in parts] == [pa.list_(pa.float32(), 2)] * 2
-    assert sum(part.rows for part in manifest.parts) == manifest.chunks
+    assert sum(part.rows for part in settled(index).parts) == settled(index).chunks == 3
 
 
 def test_documents_are_listed_with_their_chunks_and_first_error(index: IndexLedger, version: Path) -> None:
-    index.write(chunks({"a": FINE, "b": HALF}))
-    index.commit(index.survey(), **ABOUT)
+    index.segment.write(chunks({"a": FINE, "b": HALF}))
+    index.commit(index.segment.survey(), ABOUT)
     documents = pq.read_table(version / "documents.parquet")
-    assert documents.schema == schema.DOCUMENTS
+    assert documents.schema == schema.VERSION_DOCUMENTS
     assert documents.drop_columns(["digest"]).to_pylist() == [
-        {"document_id": "a", "uri": "a.md", "chunk_count": 2, "failed_count": 0, "error": None},
-        {"document_id": "b", "uri": "b.md", "chunk_count": 1, "failed_count": 1, "error": "too long"},
+        {"document_id": "a", "uri": "a.md", "chunk_count": 2, "failed_count": 0, "error": None, "segment": "v1"},
+        {"document_id": "b", "uri": "b.md", "chunk_count": 1, "failed_count": 1, "error": "too long", "segment": "v1"},
     ]
     assert index.errors()["document_id"].to_pylist() == ["b"]
 
 
+def test_a_version_lists_its_input_files(index: IndexLedger, version: Path) -> None:
+    index.segment.write(chunks({"a": FINE}))
+    index.commit(index.segment.survey(), ABOUT)
+    assert pq.read_table(version / "listing.parquet").equals(LISTING)
+
+
 def test_a_version_isnt_there_before_it_is_committed(index: IndexLedger) -> None:
-    index.write(chunks({"a": FINE}))
+    index.segment.write(chunks({"a": FINE}))
     assert index.manifest() is None
 
 
 def test_documents_of_attempts_that_overlap_count_once(index: IndexLedger) -> None:
-    index.write(chunks({"a": FINE, "b": FINE}))
-    index.write(chunks({"c": FINE}))
-    index.write(chunks({"b": FINE, "c": FINE, "d": FINE}))
-    manifest = index.commit(index.survey(), **ABOUT)
+    index.segment.write(chunks({"a": FINE, "b": FINE}))
+    index.segment.write(chunks({"c": FINE}))
+    index.segment.write(chunks({"b": FINE, "c": FINE, "d": FINE}))
+    manifest = index.commit(index.segment.survey(), ABOUT)
     assert (manifest.documents, manifest.chunks) == (4, 8)
     assert committed_ids(index) == ["a0", "a1", "b0", "b1", "c0", "c1", "d0", "d1"]
 
@@ -125,144 +157,148 @@ def test_a_document_that_failed_in_one_attempt_and_not_in_another_is_fine(
     index: IndexLedger, attempts: list[list[str | None]]
 ) -> None:
     for errors in attempts:
-        index.write(chunks({"a": errors}))
-    manifest = index.commit(index.survey(), **ABOUT)
+        index.segment.write(chunks({"a": errors}))
+    manifest = index.commit(index.segment.survey(), ABOUT)
     assert (manifest.documents, manifest.failed, committed_ids(index)) == (1, 0, ["a0", "a1"])
 
 
-def test_a_commit_leaves_only_what_it_lists(index: IndexLedger, version: Path) -> None:
-    index.settle_dtype(lambda: "float32")
-    index.write(chunks({"a": FINE, "b": HALF}))
-    index.write(chunks({"a": FINE, "c": FINE}))
-    (version / "_part-torn.parquet.x7").write_bytes(b"left by a killed writer")
-    manifest = index.commit(index.survey(), **ABOUT)
-    listed = [part.name for part in manifest.parts]
-    assert files_below(version) == sorted([*listed, "documents.parquet", "manifest.json"])
+VERSION_FILES = ["documents.parquet", "listing.parquet", "manifest.json"]
+
+
+def segment_files(index: IndexLedger) -> list[str]:
+    """The files that a committed version's segment consists of."""
+    manifest = index.manifest()
+    assert manifest
+    parts = [part.name for part in settled(index).parts]
+    return sorted([*parts, settled(index).documents_file, "segment.json", *astuple(manifest.segments[0].files)])
+
+
+def test_a_commit_leaves_only_what_it_lists(index: IndexLedger, version: Path, segment: Path) -> None:
+    index.segment.settle_dtype(lambda: "float32")
+    index.segment.take_up()
+    index.segment.write(chunks({"a": FINE, "b": HALF}))
+    index.segment.write(chunks({"a": FINE, "c": FINE}))
+    (segment / "_part-torn.parquet.x7").write_bytes(b"left by a killed writer")
+    index.commit(index.segment.survey(), ABOUT)
+    assert files_below(version) == VERSION_FILES
+    assert files_below(segment) == segment_files(index)
 
 
 def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_a_commit_that_was_killed_before_its_manifest_is_made_again_the_same(
-    index: IndexLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+KILLED_AT = {
+    "at the segment's manifest": "ragjob.ledger.segment.to_json",
+    "at the derived files": "ragjob.ledger.derived._put",
+    "at the documents": "ragjob.ledger.index.to_parquet",
+    "at the version's manifest": "ragjob.ledger.index.to_json",
+    "at the sweep": "ragjob.ledger.segment.SegmentLedger.sweep",
+}
+
+
+@pytest.mark.parametrize("place", KILLED_AT.values(), ids=KILLED_AT)
+def test_a_commit_that_was_killed_is_brought_to_the_same_end_by_the_next(
+    index: IndexLedger, tmp_path: Path, version: Path, segment: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     twin = IndexLedger(str(tmp_path / "undisturbed"), "v1")
     for each in (index, twin):
-        each.write(chunks({"a": FINE, "b": HALF}))
-        each.write(chunks({"a": FINE, "c": FINE}))
-    monkeypatch.setattr("ragjob.ledger.index.to_json", interrupt)
+        each.segment.write(chunks({"a": FINE, "b": HALF}))
+        each.segment.write(chunks({"a": FINE, "c": FINE}))
+    monkeypatch.setattr(place, interrupt)
     with pytest.raises(KeyboardInterrupt):
-        index.commit(index.survey(), **ABOUT)
+        index.commit(index.segment.survey(), ABOUT)
     monkeypatch.undo()
-    assert index.manifest() is None
-    made = index.commit(index.survey(), **ABOUT)
-    assert made == replace(twin.commit(twin.survey(), **ABOUT), created=made.created)
-
-
-def test_a_commit_that_was_killed_after_its_manifest_is_brought_to_its_end(
-    index: IndexLedger, version: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index.write(chunks({"a": FINE, "b": HALF}))
-    monkeypatch.setattr(index, "settle", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        index.commit(index.survey(), **ABOUT)
-    monkeypatch.undo()
-    manifest = index.manifest()
-    assert manifest
-    index.settle(manifest)
-    assert files_below(version) == sorted(
-        [*(part.name for part in manifest.parts), "documents.parquet", "manifest.json"]
-    )
-    assert index.errors()["document_id"].to_pylist() == ["b"]
-
-
-def test_a_list_of_documents_that_another_attempt_puts_meanwhile_is_fine(
-    index: IndexLedger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    index.write(chunks({"a": FINE, "b": HALF}))
-    manifest = index.commit(index.survey(), **ABOUT)
-    seen = iter([False])  # as it was before the other attempt put it
-    monkeypatch.setattr(storage, "exists", lambda uri: next(seen, True))
-    index.settle(manifest)
+    made = index.commit(index.segment.survey(), ABOUT)
+    assert made == replace(twin.commit(twin.segment.survey(), ABOUT), created=made.created)
+    assert (files_below(version), files_below(segment)) == (VERSION_FILES, segment_files(index))
     assert index.errors()["document_id"].to_pylist() == ["b"]
 
 
 def test_who_loses_the_race_to_commit_keeps_the_winners_list_of_documents(
     index: IndexLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    index.write(chunks({"a": FINE, "b": HALF}))
-    parts = index.survey()
-    index.write(chunks({"b": FINE}))
-    winner = index.commit(index.survey(), **ABOUT)
-    monkeypatch.setattr(index, "manifest", iter([None, winner]).__next__)
-    index.write(chunks({"a": FINE, "b": HALF}))
-    assert index.commit(parts, **ABOUT) == winner
+    index.segment.write(chunks({"a": FINE, "b": HALF}))
+    parts = index.segment.survey()
+    index.segment.write(chunks({"b": FINE}))
+    winner = index.commit(index.segment.survey(), ABOUT)
+    manifests = iter([None, winner])
+    monkeypatch.setattr(index, "manifest", lambda: next(manifests, winner))
+    index.segment.write(chunks({"a": FINE, "b": HALF}))
+    assert index.commit(parts, ABOUT) == winner
     assert index.errors().num_rows == 0
 
 
-def test_who_commits_second_leaves_the_first_ones_version_as_it_is(index: IndexLedger, version: Path) -> None:
-    index.write(chunks({"a": FINE, "b": HALF}))
-    first = index.commit(index.survey(), **ABOUT)
-    before = {name: (version / name).read_bytes() for name in files_below(version)}
-    index.write(chunks({"b": FINE, "c": FINE}))
-    assert index.commit(index.survey(), **ABOUT) == first
-    assert {name: (version / name).read_bytes() for name in files_below(version)} == before
+def test_who_commits_second_leaves_the_first_ones_version_as_it_is(index: IndexLedger, tmp_path: Path) -> None:
+    index.segment.write(chunks({"a": FINE, "b": HALF}))
+    first = index.commit(index.segment.survey(), ABOUT)
+    before = {name: (tmp_path / name).read_bytes() for name in files_below(tmp_path)}
+    index.segment.write(chunks({"b": FINE, "c": FINE}))
+    assert index.commit(index.segment.survey(), ABOUT) == first
+    assert {name: (tmp_path / name).read_bytes() for name in files_below(tmp_path)} == before
+
+
+def test_a_segment_that_another_attempt_settled_is_taken_as_it_is(index: IndexLedger) -> None:
+    index.segment.write(chunks({"a": FINE, "b": HALF}))
+    first = index.segment.settle(index.segment.survey())
+    index.segment.write(chunks({"b": FINE}))
+    assert index.segment.settle(index.segment.survey()) == first
+    assert index.commit(index.segment.survey(), ABOUT).chunks == 3
 
 
 @pytest.mark.parametrize("needed", [[True], [False, True]], ids=["before", "meanwhile"])
 def test_a_manifest_isnt_withdrawn_from_who_needs_it(index: IndexLedger, needed: list[bool]) -> None:
-    index.write(chunks({"a": FINE}))
-    made = index.commit(index.survey(), **ABOUT)
+    index.segment.write(chunks({"a": FINE}))
+    made = index.commit(index.segment.survey(), ABOUT)
     assert index.withdraw(iter(needed).__next__) is False
     assert index.manifest() == made
 
 
 def test_a_manifest_that_nobody_needs_is_withdrawn_once_and_again(index: IndexLedger) -> None:
-    index.write(chunks({"a": FINE}))
-    index.commit(index.survey(), **ABOUT)
+    index.segment.write(chunks({"a": FINE}))
+    index.commit(index.segment.survey(), ABOUT)
     assert [index.withdraw(lambda: False) for _ in range(2)] == [True, True]
     assert index.manifest() is None
 
 
 def test_a_late_writers_part_isnt_read(index: IndexLedger) -> None:
-    index.write(chunks({"a": FINE}))
-    index.commit(index.survey(), **ABOUT)
-    index.write(chunks({"a": FINE, "b": FINE}))
+    index.segment.write(chunks({"a": FINE}))
+    index.commit(index.segment.survey(), ABOUT)
+    index.segment.write(chunks({"a": FINE, "b": FINE}))
     assert committed_ids(index) == ["a0", "a1"]
 
 
 def test_documents_that_hold_nothing_are_counted_by_their_empty_text(index: IndexLedger) -> None:
     rows = chunks({"a": FINE, "b": BAD, "c": BAD, "d": HALF}).to_pylist()
     empty = [row | {"text": ""} if row["document_id"] == "b" else row for row in rows]
-    index.write(pa.Table.from_pylist(empty, chunks({}).schema))
-    index.write(chunks({"e": FINE}))
-    assert [part.empty for part in index.survey()] == [0, 0, 1]
+    index.segment.write(pa.Table.from_pylist(empty, chunks({}).schema))
+    index.segment.write(chunks({"e": FINE}))
+    assert [part.empty for part in index.segment.survey()] == [0, 0, 1]
 
 
 def test_a_version_without_a_chunk_is_refused(index: IndexLedger) -> None:
-    index.write(chunks({"a": BAD, "b": BAD}))
+    index.segment.write(chunks({"a": BAD, "b": BAD}))
     with pytest.raises(DataError, match=r"^corpus.uri: not one passage of it could be embedded"):
-        index.commit(index.survey(), **ABOUT)
+        index.commit(index.segment.survey(), ABOUT)
 
 
 def test_the_first_dtype_that_is_measured_holds(index: IndexLedger) -> None:
-    assert index.settle_dtype(lambda: "bfloat16") == "bfloat16"
-    assert index.settle_dtype(lambda: "float32") == "bfloat16"
+    assert index.segment.settle_dtype(lambda: "bfloat16") == "bfloat16"
+    assert index.segment.settle_dtype(lambda: "float32") == "bfloat16"
 
 
 def test_workers_that_measure_at_once_agree_on_a_dtype(index: IndexLedger) -> None:
     with ThreadPoolExecutor(8) as pool:
-        settled = list(pool.map(lambda number: index.settle_dtype(lambda: f"float{number}"), range(8)))
+        settled = list(pool.map(lambda number: index.segment.settle_dtype(lambda: f"float{number}"), range(8)))
     assert len(set(settled)) == 1
 
 
-def test_a_part_that_is_cut_short_is_named(index: IndexLedger, version: Path) -> None:
-    index.write(chunks({"a": FINE}))
-    part = version / files_below(version)[0]
+def test_a_part_that_is_cut_short_is_named(index: IndexLedger, segment: Path) -> None:
+    index.segment.write(chunks({"a": FINE}))
+    part = segment / files_below(segment)[0]
     part.write_bytes(part.read_bytes()[:-9])
     with pytest.raises(DataError, match=f"^{part}: not a whole Parquet file; remove it and run again$"):
-        index.done()
+        index.segment.done()
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"version": "v1"}'])
@@ -270,6 +306,13 @@ def test_a_manifest_that_isnt_one_is_named(index: IndexLedger, version: Path, co
     storage.put(str(version / "manifest.json"), content.encode())
     with pytest.raises(DataError, match=r"^index.uri: .*/manifest.json isn't a manifest of this program"):
         index.manifest()
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"segment": "v1"}'])
+def test_a_segments_file_that_isnt_one_is_named(index: IndexLedger, segment: Path, content: str) -> None:
+    storage.put(str(segment / "segment.json"), content.encode())
+    with pytest.raises(DataError, match=r"^index.uri: .*/segment.json isn't a segment of this program"):
+        index.segment.manifest()
 
 
 def test_the_current_version_is_the_one_that_was_set_last(tmp_path: Path) -> None:
@@ -295,10 +338,10 @@ def test_whatever_attempts_staged_the_next_one_completes_each_document_once(
 ) -> None:
     index = IndexLedger(str(tmp_path_factory.mktemp("index")), "v1")
     for documents in attempts:
-        index.write(chunks(documents))
+        index.segment.write(chunks(documents))
     fine = {name for documents in attempts for name, errors in documents.items() if errors == FINE}
-    assert index.done() == fine
-    index.write(chunks(dict.fromkeys(sorted(set("abcdef") - index.done()), FINE)))
-    manifest = index.commit(index.survey(), **ABOUT)
+    assert index.segment.done() == fine
+    index.segment.write(chunks(dict.fromkeys(sorted(set("abcdef") - index.segment.done()), FINE)))
+    manifest = index.commit(index.segment.survey(), ABOUT)
     assert (manifest.documents, manifest.failed) == (6, 0)
     assert committed_ids(index) == [f"{name}{number}" for name in "abcdef" for number in (0, 1)]

@@ -15,7 +15,7 @@ from ragjob.config import JobSettings, keys_of
 from ragjob.documents.units import plan_slices
 from ragjob.engines import ENGINES, Generation
 from ragjob.errors import DataError, DependencyError, RagjobError, SettingsError
-from ragjob.ledger.index import set_current
+from ragjob.ledger.index import About, set_current
 from ragjob.planning.checks import Failed
 from ragjob.planning.identity import CommittedIndex, PendingIndex
 from ragjob.settings import Decides, decides
@@ -28,10 +28,12 @@ def commit(settings: JobSettings, **other_facts: object) -> str:
     """Commit the index version of a corpus with one chunk, and make it the current one."""
     index = Index.of(settings).index
     assert isinstance(index, PendingIndex)
-    row = {"chunk_id": "1", "document_id": "depot.md", "uri": "depot.md", "chunk_index": 0, "embedding": [1, 0]}
-    index.ledger.write(pa.Table.from_pylist([row], pa.schema([*schema.CHUNKS, *schema.embedded(2)])))
-    about = {"settings": index.facts | other_facts, "embed_model": index.embedder.label}
-    index.ledger.commit(index.ledger.survey(), fingerprint=schema.digest(index.facts), **about)
+    row = {"chunk_id": "1", "document_id": "depot.md", "uri": "depot.md", "chunk_index": 0}
+    row |= {"text": "The depot.", "embedding": [1, 0]}
+    index.ledger.segment.write(pa.Table.from_pylist([row], pa.schema([*schema.CHUNKS, *schema.embedded(2)])))
+    listing = schema.LISTING.empty_table()
+    about = About(schema.digest(index.facts), index.facts | other_facts, index.embedder.label, listing)
+    index.ledger.commit(index.ledger.segment.survey(), about)
     set_current(index.ledger.uri, index.ledger.version)
     return index.ledger.version
 

@@ -47,7 +47,7 @@ class Library:
 
     def search(self, questions: list[str], vectors: Vectors) -> list[list[Hit]]:
         self._refuse(questions)
-        return [[Hit("chunk", "uri", "text", 0.5)] for _ in questions]
+        return [[Hit("chunk", "document", "uri", "text", 0.5, 0.5, 1)] for _ in questions]
 
     def encode(self, passage: str, add_special_tokens: bool) -> list[str]:
         self._refuse([passage])

@@ -1,36 +1,34 @@
 import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
 
 from ragjob import schema
-from ragjob.retrieval.dense import DenseRetriever
-from ragjob.retrieval.settings import Retrieval
 from ragjob.stages.retrieve import RetrieveStage
-from tests.fakes import LengthCollection, embed_lengths
+from tests.fakes import LengthRetriever, embed_lengths
 
 
-def retrieve(lengths: list[int], errors: list[str | None] | None = None, **settings: float) -> pa.Table:
+def retrieve(lengths: list[int], errors: list[str | None] | None = None, top_k: int = 3) -> pa.Table:
     vectors = embed_lengths(["x" * length for length in lengths])
     columns = {
         "prompt": ["x" * length for length in lengths],
         "error": pa.array(errors or [None] * len(lengths), pa.string()),
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 2),
     }
-    return RetrieveStage(DenseRetriever(LengthCollection(), Retrieval(**settings)))(pa.table(columns))
+    return RetrieveStage(LengthRetriever(top_k))(pa.table(columns))
 
 
 def test_each_prompt_gets_its_own_passages_best_first() -> None:
     found = retrieve([1, 2], top_k=2)
     assert found.schema.names == ["prompt", "error", *schema.RETRIEVED.names]
     assert found["retrieved_ids"].to_pylist() == [["1@0.9", "1@0.6"], ["2@0.9", "2@0.6"]]
-    assert found["retrieved_scores"].type == pa.list_(pa.float32())
+    assert pc.list_flatten(found["retrieved_similarities"]).to_pylist() == pytest.approx([0.45, 0.3] * 2)
+    assert found["retrieved_equals"].to_pylist() == [[7, 7]] * 2
+    assert found.schema.field("retrieved_scores").type == pa.list_(pa.float32())
 
 
 def test_no_passage_will_do_as_well() -> None:
-    assert retrieve([1], min_score=0.95).select(schema.RETRIEVED.names).to_pydict() == {
-        "retrieved_ids": [[]],
-        "retrieved_uris": [[]],
-        "retrieved_texts": [[]],
-        "retrieved_scores": [[]],
-    }
+    found = retrieve([1], top_k=0).select(schema.RETRIEVED.names).to_pydict()
+    assert found == {name: [[]] for name in schema.RETRIEVED.names}
 
 
 def test_a_prompt_that_cant_be_searched_is_an_error_while_its_neighbours_stay() -> None:

@@ -4,20 +4,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ragjob import schema
-from ragjob.ledger.index import IndexLedger
 from ragjob.ledger.run import RunLedger
+from ragjob.ledger.segment import SegmentLedger
 from ragjob.stages.write import WriteAnswers, WriteChunks
 
 
 def test_chunks_are_staged_and_their_errors_handed_on(tmp_path: Path) -> None:
-    index = IndexLedger(str(tmp_path), "v1")
+    segment = SegmentLedger(str(tmp_path), "s1")
     rows = [
         {"chunk_id": "1", "document_id": "a", "text": "fine", "embedding": [1, 0]},
         {"chunk_id": "2", "document_id": "b", "error": "too long"},
     ]
     chunks = pa.Table.from_pylist(rows, pa.schema([*schema.CHUNKS, *schema.embedded(2)]))
-    assert WriteChunks(index)(chunks).to_pydict() == {"error": [None, "too long"]}
-    assert index.done() == {"a"}
+    assert WriteChunks(segment)(chunks).to_pydict() == {"error": [None, "too long"]}
+    assert segment.done() == {"a"}
 
 
 def test_answers_are_staged_with_what_they_came_from(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Answer:
 
     def execute(self, observe: Observe = silent) -> Report:
         """Do what is left to do."""
-        self.index.ledger.settle(self.index.manifest)
+        self.index.ledger.sweep()
         if published := self.task.ledger.published():
             return report_of_run(self.name, self.task, published, already_done=True)
         from ragjob.commands.answering import answer

@@ -10,7 +10,7 @@ from ragjob import schema
 from ragjob.commands.flows import answer_steps
 from ragjob.commands.indexing import make
 from ragjob.commands.report import Report, log_start, logged, report_of_run
-from ragjob.commands.serving import expected, load_missing, serving
+from ragjob.commands.serving import load_missing, served, serving
 from ragjob.documents.units import plan_slices, without
 from ragjob.errors import Defect, RagjobError, TooManyFailures
 from ragjob.ledger.index import set_current
@@ -19,7 +19,7 @@ from ragjob.models.capacity import Resources
 from ragjob.planning.checks import Plan
 from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
 from ragjob.planning.packing import free_tasks
-from ragjob.retrieval.chroma.expected import Target
+from ragjob.retrieval.base import Served
 from ragjob.runtime import cluster
 from ragjob.runtime.flow import execute
 from ragjob.runtime.progress import Observe
@@ -46,11 +46,11 @@ def answer(
             index.require()
         with serving(index.settings.chroma) as server, cluster.running(size):
             made, costs = make(index, size, observe)
-            target = server()
-            costs += load_missing(made, target, observe)
+            loaded = served(made, server())
+            costs += load_missing(loaded, observe)
             if make_current:
                 set_current(made.ledger.uri, made.ledger.version)
-            report = _answer(command, made, task, size, target, costs, observe)
+            report = _answer(command, made, task, size, loaded, costs, observe)
         return logged(report)
 
 
@@ -73,11 +73,11 @@ def _answer(
     index: CommittedIndex,
     task: AnswerTask,
     size: Resources,
-    target: Target,
+    loaded: Served,
     costs: list[Cost],
     observe: Observe,
 ) -> Report:
-    """Answer what has no answer yet from an index that is loaded at `target`, and publish the run.
+    """Answer what has no answer yet from an index that is loaded, and publish the run.
 
     `costs` are those of making and loading the index. Raises `TooManyFailures` before anything is published.
     """
@@ -90,7 +90,7 @@ def _answer(
         kept = int(np.count_nonzero(answered))
         # Failed rows are tried again, unless they are all that is left and few enough.
         if not staged.all() or _too_many(task, answered):
-            steps = answer_steps(index, task, size, target, expected(index))
+            steps = answer_steps(index, task, size, loaded)
             tasks = free_tasks(task.settings, "answer", size)
             costs = costs + execute(_left(task, answered), steps, tasks, task.settings.s3, observe)
             answered = task.ledger.progress(total)[0]

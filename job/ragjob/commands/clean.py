@@ -18,6 +18,7 @@ from ragjob.errors import SettingsError
 from ragjob.ledger.index import IndexLedger, current_version, versions
 from ragjob.ledger.manifests import UnknownFormatError
 from ragjob.ledger.run import claimed_versions, is_published, remove_staging, staging
+from ragjob.ledger.segment import segments
 from ragjob.retrieval.chroma.expected import Target
 from ragjob.retrieval.chroma.settings import lasts
 
@@ -50,8 +51,9 @@ def _find(settings: JobSettings, target: Target | None) -> list[Leftover]:
     runs = list(_staging(settings, settings.output.uri)) if settings.output.uri else []
     index = _Index(settings, settings.index.uri) if settings.index.uri else None
     old = list(index.versions()) if index else []
+    going = [*(leftover.address for leftover in runs), *(index.going() if index else [])]
     # An unfinished upload in a folder that goes, goes with it.
-    uploads = _uploads(settings, tuple(f"{leftover.address}/" for leftover in [*runs, *old]))
+    uploads = _uploads(settings, tuple(f"{folder}/" for folder in going))
     return [*uploads, *runs, *(index.collections(target) if index and target else []), *old]
 
 
@@ -91,7 +93,7 @@ class _Index:
     def __init__(self, settings: JobSettings, uri: str) -> None:
         self._settings = settings
         self._uri = uri
-        self._folders = list(_folders(versions(uri)))
+        self._folders = list(_folders(versions(uri), segments(uri)))
         self._committed: dict[str, str] = {}  # when each version was committed, by its name
         self._unknown: set[str] = set()  # versions that a newer release committed
         for folder in self._folders:
@@ -107,6 +109,10 @@ class _Index:
         else:
             if manifest:
                 self._committed[version] = manifest.created
+
+    def going(self) -> list[str]:
+        """The folders that go with the versions."""
+        return [uri for folder in self._folders if folder.name in self._going for uri in folder.uris]
 
     def versions(self) -> Iterator[Leftover]:
         for folder in self._folders:
@@ -167,17 +173,25 @@ class _Index:
         if not idle or not self._withdraw(folder.name):
             return False
         self._version(folder.name).remove()
-        _sweep(folder.uri)
+        for uri in folder.uris:
+            _sweep(uri)
         return True
 
 
 @dataclass(frozen=True)
 class _Folder:
-    """The folder of a run or a version: the size of its files in bytes, and when the newest was written."""
+    """The folder of a run, or those of a version and its segment.
 
-    uri: str
+    `size` is that of its files in bytes, `newest` when the newest of them was written.
+    """
+
+    uris: tuple[str, ...]
     size: int
     newest: datetime
+
+    @property
+    def uri(self) -> str:
+        return self.uris[0]
 
     @property
     def name(self) -> str:
@@ -185,19 +199,22 @@ class _Folder:
 
     def now(self) -> "_Folder":
         """The folder as it is by now."""
-        entries = storage.list_files(self.uri)
-        return _folder(self.uri, entries) if entries else self
+        entries = [entry for uri in self.uris for entry in storage.list_files(uri)]
+        return _folder(self.uris, entries) if entries else self
 
 
-def _folders(uri: str) -> Iterator[_Folder]:
-    """The folders right in a folder, those without a file left out."""
-    inside = [entry for entry in storage.list_files(uri) if "/" in entry.path]
-    for name, entries in groupby(inside, lambda entry: entry.path.partition("/")[0]):
-        yield _folder(storage.join(uri, name), list(entries))
+def _folders(*places: str) -> Iterator[_Folder]:
+    """The folders right in `places`, those of one name together, those without a file left out."""
+    inside = [(place, entry) for place in places for entry in storage.list_files(place) if "/" in entry.path]
+    named = sorted(((entry.path.partition("/")[0], place, entry) for place, entry in inside), key=lambda row: row[0])
+    for name, rows in groupby(named, lambda row: row[0]):
+        found = list(rows)
+        uris = dict.fromkeys(storage.join(place, name) for _, place, _ in found)
+        yield _folder(tuple(uris), [entry for _, _, entry in found])
 
 
-def _folder(uri: str, entries: list[storage.Entry]) -> _Folder:
-    return _Folder(uri, sum(entry.size for entry in entries), max(entry.modified for entry in entries))
+def _folder(uris: tuple[str, ...], entries: list[storage.Entry]) -> _Folder:
+    return _Folder(uris, sum(entry.size for entry in entries), max(entry.modified for entry in entries))
 
 
 def _idle(settings: JobSettings, folder: _Folder) -> str | None:

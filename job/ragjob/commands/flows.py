@@ -6,7 +6,7 @@ from ragjob.models.capacity import Resources, threads
 from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
 from ragjob.planning.packing import POOLS, pack
 from ragjob.retrieval import MODES
-from ragjob.retrieval.chroma.expected import Expected, Target
+from ragjob.retrieval.base import Served
 from ragjob.runtime.flow import Step
 from ragjob.stages import augment, chunk, embed, generate, retrieve
 from ragjob.stages.augment import AugmentStage
@@ -19,8 +19,8 @@ from ragjob.stages.write import WriteAnswers, WriteChunks
 
 
 def index_steps(index: PendingIndex, size: Resources) -> list[Step]:
-    """From units of the corpus to parts of an index version."""
-    settings, model, ledger = index.settings, index.embedder, index.ledger
+    """From units of the corpus to parts of an index version's segment."""
+    settings, model, ledger = index.settings, index.embedder, index.ledger.segment
     corpus, chunks, embedding, done = settings.corpus, settings.chunk, settings.embed, ledger.done()
     count, turn = threads(embedding.pool, size), _turns(settings, "index", size)
     return [
@@ -36,9 +36,7 @@ def index_steps(index: PendingIndex, size: Resources) -> list[Step]:
     ]
 
 
-def answer_steps(
-    index: CommittedIndex, task: AnswerTask, size: Resources, target: Target, expected: Expected
-) -> list[Step]:
+def answer_steps(index: CommittedIndex, task: AnswerTask, size: Resources, served: Served) -> list[Step]:
     """From units of the prompts to parts of a run."""
     settings, ledger, engine, embedder = task.settings, task.ledger, task.engine, index.embedder
     # Sections alone travel to the workers.
@@ -63,7 +61,7 @@ def answer_steps(
         ),
         Step(
             [RetrieveStage, AugmentStage],
-            lambda: [retrieve.make(mode, target, expected), augment.make(filling, engine.measure)],
+            lambda: [retrieve.make(mode, served), augment.make(filling, engine.measure)],
             settings.retrieve.pool,
             at_once=retrieve.BLOCKS_AT_ONCE,
             turn=turn["retrieve"],

@@ -39,7 +39,7 @@ class Index:
         """Do what is left to do."""
         index = self.index
         if isinstance(index, CommittedIndex):
-            index.ledger.settle(index.manifest)
+            index.ledger.sweep()
             if not lasts(index.settings.chroma) and current_version(index.ledger.uri) == index.ledger.version:
                 return replace(report_of_index(self.name, index, []), already_done=True)
         from ragjob.commands.indexing import make_and_load

@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 
+import pyarrow as pa
+
 from ragjob import schema
 from ragjob.commands.flows import index_steps
-from ragjob.commands.serving import load_missing, serving
+from ragjob.commands.serving import load_missing, served, serving
 from ragjob.documents.units import plan_slices
 from ragjob.errors import DataError, Defect, DependencyError, RagjobError, TooManyFailures
-from ragjob.ledger.index import IndexManifest, Part, set_current
+from ragjob.ledger.index import About, IndexManifest, set_current
+from ragjob.ledger.segment import Part
 from ragjob.models.capacity import Resources
-from ragjob.planning.identity import CommittedIndex, PendingIndex
+from ragjob.planning.identity import CommittedIndex, PendingIndex, listed
 from ragjob.planning.packing import free_tasks
 from ragjob.retrieval.chroma.settings import lasts
 from ragjob.runtime import cluster
@@ -32,7 +35,7 @@ def make_and_load(
         made, costs = make(index, size, observe)
         stop_ray()
         for server in servers:
-            costs += load_missing(made, server(), observe)
+            costs += load_missing(served(made, server()), observe)
     set_current(made.ledger.uri, made.ledger.version)
     return made, costs
 
@@ -46,7 +49,7 @@ def make(index: PendingIndex | CommittedIndex, size: Resources, observe: Observe
     """The committed version, and what it took to make it, if it had to be made."""
     if isinstance(index, CommittedIndex):
         return index, []
-    index.ledger.take_up()
+    index.ledger.segment.take_up()
     limit = index.settings.commit_rows
     slices = list(plan_slices(index.segments, limit, limit * CHUNK_BYTES))
     tasks = free_tasks(index.settings, "index", size)
@@ -60,17 +63,18 @@ def make(index: PendingIndex | CommittedIndex, size: Resources, observe: Observe
         faster = index.ledger.manifest()
         if faster is None:
             raise
-        index.ledger.settle(faster)
+        index.ledger.sweep()
         costs, manifest = [], faster
     return CommittedIndex(index.settings, index.embedder, index.ledger, manifest), costs
 
 
 def _commit(index: PendingIndex) -> IndexManifest:
-    parts = index.ledger.survey()
+    parts = index.ledger.segment.survey()
     _check_complete(index, parts)
     _check_documents(index, parts)
-    fingerprint = schema.digest(index.facts)
-    return index.ledger.commit(parts, fingerprint=fingerprint, settings=index.facts, embed_model=index.embedder.label)
+    listing = pa.table([list(column) for column in zip(*listed(index.corpus), strict=True)], schema.LISTING)
+    about = About(schema.digest(index.facts), index.facts, index.embedder.label, listing)
+    return index.ledger.commit(parts, about)
 
 
 def _check_complete(index: PendingIndex, parts: list[Part]) -> None:

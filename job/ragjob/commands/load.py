@@ -33,14 +33,14 @@ class Load:
 
     def execute(self, observe: Observe = silent) -> Report:
         """Load it, whatever the server has."""
-        from ragjob.commands.serving import load_all, serving
+        from ragjob.commands.serving import load_all, served, serving
 
         index = self.index
-        index.ledger.settle(index.manifest)
+        index.ledger.sweep()
         log_start(self.name, index.ledger.version)
         self.plan().require()
         index.require()
         with serving(index.settings.chroma) as server:
-            cost = load_all(index, server(), observe)
+            cost = load_all(served(index, server()), observe)
         set_current(index.ledger.uri, index.ledger.version)
         return logged(Report(self.name, index.ledger.version, rows=index.chunks, errors=0, costs=[cost]))

@@ -36,7 +36,7 @@ class Run:
     def execute(self, observe: Observe = silent) -> Report:
         """Do what is left to do: both flows share one Ray and one Chroma server."""
         if isinstance(self.index, CommittedIndex):
-            self.index.ledger.settle(self.index.manifest)
+            self.index.ledger.sweep()
         if published := self.task.ledger.published():
             return report_of_run(self.name, self.task, published, already_done=True)
         from ragjob.commands.answering import answer

@@ -3,10 +3,14 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from secrets import token_hex
 
+from ragjob.ledger.derived import SegmentFiles
+from ragjob.ledger.passages import Passages
 from ragjob.planning.identity import CommittedIndex
+from ragjob.retrieval.base import Served
 from ragjob.retrieval.chroma.expected import Expected, Target, collection_name
-from ragjob.retrieval.chroma.settings import Chroma
+from ragjob.retrieval.chroma.settings import Chroma, lasts
 from ragjob.runtime.progress import Observe, Progress
 from ragjob.stages.cost import Cost
 
@@ -26,30 +30,36 @@ def serving(settings: Chroma) -> Iterator[Server]:
         yield lambda: Target(server.url(), settings.timeout_s)
 
 
-def expected(index: CommittedIndex) -> Expected:
-    """What the collection of an index version must hold."""
+def served(index: CommittedIndex, target: Target) -> Served:
+    """An index version as it is searched on a server."""
     manifest, settings = index.manifest, index.settings
-    name = collection_name(settings.index.collection, manifest.version)
-    return Expected(name, manifest.version, manifest.fingerprint, manifest.chunks, manifest.dimension, index.ledger.uri)
+    (segment,) = manifest.segments
+    name = collection_name(settings.index.collection, segment.segment)
+    if not lasts(settings.chroma):
+        # Another user of this machine may have reached the server first, and can't have guessed this name.
+        name = f"{name}-{token_hex(4)}"
+    fingerprint, uri = manifest.fingerprint, index.ledger.uri
+    expected = Expected(name, manifest.version, fingerprint, manifest.rows, manifest.dimension, uri)
+    return Served(target, expected, SegmentFiles(uri, segment.segment, segment.files, settings.index.cache))
 
 
-def load_missing(index: CommittedIndex, target: Target, observe: Observe) -> list[Cost]:
+def load_missing(index: Served, observe: Observe) -> list[Cost]:
     """Load the version unless the server has it; what that took, if it had to be."""
     from ragjob.retrieval.chroma.loading import is_loaded  # imports chromadb, which isn't for the start
 
-    return [] if is_loaded(target, expected(index)) else [load_all(index, target, observe)]
+    passages = index.files.open()
+    return [] if is_loaded(index.target, index.expected, passages) else [_load(index, passages, observe)]
 
 
-def load_all(index: CommittedIndex, target: Target, observe: Observe) -> Cost:
+def load_all(index: Served, observe: Observe) -> Cost:
     """Load the version, and verify it; what that took. What an interrupted load wrote is kept."""
+    return _load(index, index.files.open(), observe)
+
+
+def _load(index: Served, passages: Passages, observe: Observe) -> Cost:
     from ragjob.retrieval.chroma.loading import load
 
-    chunks = index.manifest.chunks
+    rows = len(passages)
     start = time.perf_counter()
-    load(
-        target,
-        expected(index),
-        lambda: index.ledger.batches(index.manifest),
-        lambda loaded: observe(Progress("load", loaded, loaded / chunks)),
-    )
-    return Cost("load", chunks, 0, time.perf_counter() - start)
+    load(index.target, index.expected, passages, lambda loaded: observe(Progress("load", loaded, loaded / rows)))
+    return Cost("load", rows, 0, time.perf_counter() - start)

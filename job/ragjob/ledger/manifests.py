@@ -19,7 +19,8 @@ FIRST_FORMAT = 1  # of files without a number
 
 # The newest format of each file that this release reads, and the one that it writes. Raise one when an older release
 # would misread the file. What would be computed has a number of its own: `schema.INDEX_FORMAT`.
-INDEX_MANIFEST_FORMAT = 1  # manifest.json of an index version
+INDEX_MANIFEST_FORMAT = 2  # manifest.json of an index version; since 2 its chunks are in segments
+SEGMENT_FORMAT = 1  # segment.json
 CURRENT_FORMAT = 1  # current.json
 RUN_MANIFEST_FORMAT = 1  # _manifest.json of a run
 CLAIM_FORMAT = 1  # identity.json of a run under way

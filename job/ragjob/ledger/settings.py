@@ -13,6 +13,11 @@ class Index(Section):
         description="stem of the collection's name",
         pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$",
     )
+    cache: Uri = setting(
+        "~/.cache/ragjob/index",
+        decides=Decides.NEITHER,
+        description="folder that keeps what retrieval reads of an index on s3://, once per node",
+    )
     version: str | None = setting(
         None, decides=Decides.NEITHER, description="version to answer from; the current one by default"
     )

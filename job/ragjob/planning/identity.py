@@ -90,7 +90,7 @@ def identify_index(settings: JobSettings, command: str) -> PendingIndex | Commit
     facts = _index_facts(settings, embedder)
     corpus = _list(settings, corpus_uri, "corpus.uri", tuple(DOCUMENTS))
     of_corpus = list(settings.corpus.deciding(Decides.INDEX).values())
-    ledger = IndexLedger(index_uri, schema.digest(facts, of_corpus, _listing(corpus))[:16])
+    ledger = IndexLedger(index_uri, schema.digest(facts, of_corpus, listed(corpus))[:16])
     manifest = ledger.manifest()
     if manifest is None:
         return PendingIndex(settings, embedder, facts, corpus, ledger)
@@ -118,7 +118,7 @@ def identify_run(settings: JobSettings, command: str, version: str, embedder: So
     output_uri = required(settings.output.uri, "output.uri", command)
     prompts = _list(settings, prompts_uri, "prompts.uri", tuple(PROMPTS))
     engine = _engine(settings, embedder)
-    identity = schema.digest(_run_facts(settings, engine), version, _listing(prompts))
+    identity = schema.digest(_run_facts(settings, engine), version, listed(prompts))
     ledger = RunLedger(output_uri, settings.run_id or identity[:16], identity)
     return AnswerTask(settings, version, engine, prompts, ledger)
 
@@ -178,7 +178,8 @@ def _check_facts(manifest: IndexManifest, facts: dict[str, object], embedder: So
             )
 
 
-def _listing(entries: list[storage.Entry]) -> list[tuple[str, int, str]]:
+def listed(entries: list[storage.Entry]) -> list[tuple[str, int, str]]:
+    """Path, size and tag of each input file."""
     return [(entry.path, entry.size, entry.tag) for entry in entries]
 
 

@@ -12,16 +12,38 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from ragjob.ledger.derived import SegmentFiles
+
 Vectors: TypeAlias = "npt.NDArray[np.float32]"
 
 
 class Hit(NamedTuple):
-    """A passage; `score` is what it was ranked by, best first: its cosine similarity to the question, in [-1, 1]."""
+    """A passage for a question; `score` is what it was ranked by, best first.
+
+    `similarity` is the cosine similarity of its embedding and the question's, in [-1, 1]; `equals` is how many chunks
+    of the index have this text, of which this one is named.
+    """
 
     chunk_id: str
+    document_id: str
     uri: str
     text: str
     score: float
+    similarity: float
+    equals: int
+
+
+@dataclass(frozen=True)
+class Served:
+    """An index version as it is searched: its collection on a Chroma server, and the files of its segment.
+
+    The server only says which rows are near: their texts and similarities come from the files, and a row that these
+    haven't got is dropped.
+    """
+
+    target: Target
+    expected: Expected
+    files: "SegmentFiles"
 
 
 class Retriever(Protocol):
@@ -54,7 +76,7 @@ class Mode(ABC, Generic[S]):
         return {name: value for name, value in values.items() if name in self.Settings.model_fields}
 
     @abstractmethod
-    def make(self, target: Target, expected: Expected) -> Retriever:
+    def make(self, served: Served) -> Retriever:
         """What searches, in a worker, once the collection is known to be whole and the right one.
 
         Raises `DataError` when it isn't loaded whole, `DependencyError` when the server doesn't answer.

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from ragjob import schema
-from ragjob.retrieval.base import Mode, Retriever
-from ragjob.retrieval.chroma.expected import Expected, Target
+from ragjob.retrieval.base import Mode, Retriever, Served
 from ragjob.retrieval.settings import Retrieval
 from ragjob.stages.columns import Stage
 from ragjob.stages.rows import Columns, add_columns, arrays, foreign
@@ -15,9 +14,9 @@ from ragjob.stages.rows import Columns, add_columns, arrays, foreign
 BLOCKS_AT_ONCE = 4
 
 
-def make(mode: Mode[Retrieval], target: Target, expected: Expected) -> "RetrieveStage":
-    """A stage that searches the collection `expected`, once that is known to be whole and the right one."""
-    return RetrieveStage(mode.make(target, expected))
+def make(mode: Mode[Retrieval], served: Served) -> "RetrieveStage":
+    """A stage that searches an index version, once its collection is known to be whole and the right one."""
+    return RetrieveStage(mode.make(served))
 
 
 class RetrieveStage(Stage):
@@ -42,8 +41,11 @@ class RetrieveStage(Stage):
             hits = self._retriever.search(questions, vectors)
         values: dict[str, Sequence[object]] = {
             schema.RETRIEVED_IDS: [[hit.chunk_id for hit in passages] for passages in hits],
+            schema.RETRIEVED_DOCUMENT_IDS: [[hit.document_id for hit in passages] for passages in hits],
             schema.RETRIEVED_URIS: [[hit.uri for hit in passages] for passages in hits],
             schema.RETRIEVED_TEXTS: [[hit.text for hit in passages] for passages in hits],
             schema.RETRIEVED_SCORES: [[hit.score for hit in passages] for passages in hits],
+            schema.RETRIEVED_SIMILARITIES: [[hit.similarity for hit in passages] for passages in hits],
+            schema.RETRIEVED_EQUALS: [[hit.equals for hit in passages] for passages in hits],
         }
         return arrays(values, self.ADDS)

@@ -3,21 +3,21 @@
 import pyarrow as pa
 
 from ragjob import schema
-from ragjob.ledger.index import IndexLedger
 from ragjob.ledger.run import RunLedger
+from ragjob.ledger.segment import SegmentLedger
 from ragjob.stages.columns import Stage
 
 _ANSWERED = [name for name in schema.answers(pa.schema([])).names if name not in schema.PROVENANCE.names]
 
 
 class WriteChunks(Stage):
-    """Put a block of embedded chunks, whole documents, as parts of an index version. Leaves their errors alone."""
+    """Put a block of embedded chunks, whole documents, as parts of a segment. Leaves their errors alone."""
 
     NAME = "write"
     NEEDS = schema.columns(*schema.CHUNKS.names, schema.EMBEDDING)
     DROPS = frozenset(NEEDS.names) - {schema.ERROR}
 
-    def __init__(self, ledger: IndexLedger) -> None:
+    def __init__(self, ledger: SegmentLedger) -> None:
         self._ledger = ledger
 
     def __call__(self, chunks: pa.Table) -> pa.Table:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import groupby
+from pathlib import Path
 from typing import BinaryIO, Protocol
 from uuid import uuid4
 
@@ -26,6 +27,7 @@ __all__ = [
     "list_inputs",
     "list_names",
     "list_unfinished",
+    "local_path",
     "naming",
     "open_input",
     "publish",
@@ -159,6 +161,11 @@ def check_writable(uri: str, key: str) -> None:
 def absolute(uri: str) -> str:
     """`uri` as every process can use it, whatever folder it runs in."""
     return _place(uri).absolute(uri)
+
+
+def local_path(uri: str) -> Path | None:
+    """Where a file or folder is on this machine's disks; None when it is on S3."""
+    return None if uri.startswith(_S3) else Path(absolute(uri))
 
 
 def join(folder: str, *names: str) -> str:

@@ -13,7 +13,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a collection must hold: `count` vectors of `dimension`, of the version with this fingerprint.
+    """What a collection must hold: `count` rows, vectors of `dimension`, of the version with this fingerprint.
 
     `index` is the uri of the index that they are loaded from; the same version may stand in several.
     """

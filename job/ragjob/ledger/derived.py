@@ -1,0 +1,197 @@
+"""What retrieval maps into memory: files derived from a segment's parts, named by their content, built anew if damaged.
+
+A segment has three. `passages-<digest>.arrow` holds its chunks without their embeddings, in the order of the settled
+parts, a record batch for each part. `vectors-<digest>.npy` holds their embeddings in that order: float16
+[chunks, dimension]. `rows-<digest>.parquet` holds one row for each distinct embedded text, ordered by `row_id`:
+that text's digest, and the positions of the chunks that have it, in the order of their ids.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock
+
+from ragjob import schema, storage
+from ragjob.errors import DataError, DependencyError
+from ragjob.ledger.passages import Passages, open_passages
+from ragjob.ledger.segment import SegmentLedger, SegmentManifest
+
+BLOCK_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True)
+class DerivedFiles:
+    """Names of a segment's derived files."""
+
+    passages: str
+    vectors: str
+    rows: str
+
+
+@dataclass(frozen=True)
+class SegmentFiles:
+    """A segment below `index_uri`, and where a node keeps its derived files that come from S3."""
+
+    index_uri: str
+    segment: str
+    files: DerivedFiles
+    cache: str
+
+    def open(self) -> Passages:
+        """The segment's passages, mapped into memory; files are fetched once per node, and checked by their digests.
+
+        Raises `DataError` when one is damaged and can't be built anew, `DependencyError` when storage or disk fails.
+        """
+        folder, there = SegmentLedger(self.index_uri, self.segment).folder, self._cache
+        if local := storage.local_path(folder):
+            if not all(_is_whole(local / name) for name in astuple(self.files)):
+                local = self._rebuild(there)
+            return open_passages(*(local / name for name in astuple(self.files)))
+        try:
+            there.mkdir(parents=True, exist_ok=True)
+            with FileLock(there.with_name(f"{there.name}.lock")):
+                if not all((there / name).exists() or _fetch(folder, name, there) for name in astuple(self.files)):
+                    self._rebuild(there)
+        except OSError as error:
+            raise DependencyError(f"index.cache: can't write to {there}: {error}") from error
+        return open_passages(*(there / name for name in astuple(self.files)))
+
+    @property
+    def _cache(self) -> Path:
+        return Path(self.cache).expanduser() / self.segment
+
+    def _rebuild(self, there: Path) -> Path:
+        """Build the files anew from the parts, into the folder `there` and, where this job may write, on storage."""
+        ledger = SegmentLedger(self.index_uri, self.segment)
+        settled = ledger.manifest()
+        if settled is None:
+            raise DataError(f"index.uri: segment {self.segment} has no segment.json; run `ragjob index` again")
+        there.mkdir(parents=True, exist_ok=True)
+        built, _ = _build(ledger.batches(settled), settled, there)
+        if built != self.files:
+            raise DataError(
+                f"index.uri: the files of segment {self.segment} are damaged, and its parts give others: "
+                f"remove {ledger.folder} and the versions that use it, and run `ragjob index`"
+            )
+        with suppress(DependencyError):  # this job may not be allowed to write there
+            for name in astuple(built):
+                storage.delete([storage.join(ledger.folder, name)])
+                _put(ledger, there / name)
+        return there
+
+
+def derive(ledger: SegmentLedger, settled: SegmentManifest) -> tuple[DerivedFiles, int]:
+    """Build the derived files of a settled segment, and put them unless they are there.
+
+    Gives their names, and the number of distinct embedded texts.
+    """
+    with TemporaryDirectory(prefix="ragjob-") as folder:
+        files, rows = _build(ledger.batches(settled), settled, Path(folder))
+        for name in astuple(files):
+            _put(ledger, Path(folder) / name)
+    return files, rows
+
+
+def _build(parts: Iterable[pa.Table], settled: SegmentManifest, folder: Path) -> tuple[DerivedFiles, int]:
+    """Write the derived files into `folder`; a part at a time is in memory, and two ids for each chunk."""
+    shape = (settled.chunks, settled.dimension)
+    vectors: np.memmap = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+        folder / "vectors", mode="w+", dtype=np.float16, shape=shape
+    )
+    row_ids, chunk_ids = (np.empty(settled.chunks, f"S{schema.ID_CHARS}") for _ in range(2))
+    start, writer = 0, None
+    with (folder / "passages").open("wb") as file:
+        for part in parts:
+            chunks = part.drop_columns([schema.EMBEDDING]).combine_chunks()
+            end = start + chunks.num_rows
+            if end > settled.chunks:
+                break
+            vectors[start:end] = _vectors(part, settled.dimension)
+            row_ids[start:end] = [schema.digest_bytes(text.encode()) for text in chunks[schema.TEXT].to_pylist()]
+            chunk_ids[start:end] = chunks[schema.CHUNK_ID].to_pylist()
+            writer = writer or pa.ipc.new_file(file, chunks.schema)
+            writer.write_table(chunks)
+            start = end
+        if writer:
+            writer.close()
+    if start != settled.chunks:
+        raise DataError(
+            f"index.uri: segment {settled.segment} hasn't got the {settled.chunks:,} chunks that its segment.json "
+            "says: remove that segment and run `ragjob index`"
+        )
+    vectors.flush()
+    rows = _rows(row_ids, chunk_ids)
+    pq.write_table(rows, folder / "rows", compression="zstd")
+    names = DerivedFiles(
+        *(_named(folder, *kind) for kind in (("passages", "arrow"), ("vectors", "npy"), ("rows", "parquet")))
+    )
+    return names, rows.num_rows
+
+
+def _vectors(part: pa.Table, dimension: int) -> np.ndarray:
+    vectors = part[schema.EMBEDDING].combine_chunks()
+    if vectors.type.list_size != dimension:
+        raise DataError(f"index.uri: a part's vectors aren't of the {dimension} dimensions that its segment has")
+    return np.asarray(vectors.flatten()).reshape(-1, dimension)
+
+
+def _rows(row_ids: np.ndarray, chunk_ids: np.ndarray) -> pa.Table:
+    """One row for each distinct row id, in their order, with the positions of its chunks in the order of their ids."""
+    order = np.lexsort((chunk_ids, row_ids))
+    ordered = row_ids[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    members = pa.ListArray.from_arrays(
+        pa.array(np.append(starts, len(order)), pa.int32()), pa.array(order.astype(np.int32))
+    )
+    return pa.table({schema.ROW_ID: ordered[starts].astype(str), schema.MEMBERS: members})
+
+
+def _named(folder: Path, kind: str, suffix: str) -> str:
+    name = f"{kind}-{_digest(folder / kind)}.{suffix}"
+    (folder / kind).rename(folder / name)
+    return name
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=schema.ID_CHARS // 2)).hexdigest()
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether the file is there with the content that its name says."""
+    return file.is_file() and _digest(file) == file.stem.rpartition("-")[2]
+
+
+def _put(ledger: SegmentLedger, file: Path) -> None:
+    storage.publish(storage.join(ledger.folder, file.name), _copier(file))
+
+
+def _copier(file: Path) -> Callable[[BinaryIO], object]:
+    def copy(sink: BinaryIO) -> None:
+        with file.open("rb") as content:
+            shutil.copyfileobj(content, sink, BLOCK_BYTES)
+
+    return copy
+
+
+def _fetch(folder: str, name: str, there: Path) -> bool:
+    """Fetch a file into a node's folder; false when it is missing or damaged."""
+    staged = there / f".{name}"
+    try:
+        with storage.open_input(storage.join(folder, name)) as content, staged.open("wb") as file:
+            shutil.copyfileobj(content, file, BLOCK_BYTES)
+    except storage.MissingError:
+        return False
+    if _digest(staged) != Path(name).stem.rpartition("-")[2]:
+        return False
+    staged.rename(there / name)
+    return True

@@ -1,0 +1,91 @@
+"""A segment's passages as retrieval reads them: rows by id, their vectors and texts mapped into memory."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ragjob import schema
+
+BLOCK_ROWS = 16_384  # compared at once with queries
+
+Numbers = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.float32]
+
+
+class Passage(NamedTuple):
+    """The first chunk, in the order of ids, of those with one embedded text; `equals` is how many these are."""
+
+    chunk_id: str
+    document_id: str
+    uri: str
+    text: str
+    equals: int
+
+
+class Passages:
+    """The rows of a segment, one for each distinct embedded text, numbered from 0 in the order of their ids."""
+
+    def __init__(self, chunks: list[pa.RecordBatch], vectors: np.ndarray, rows: pa.Table) -> None:
+        self._chunks = chunks
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in chunks)])
+        self._vectors = vectors
+        self.row_ids = np.asarray(rows[schema.ROW_ID].to_numpy(), f"S{schema.ID_CHARS}")
+        members = rows[schema.MEMBERS].combine_chunks()
+        self._equals = np.diff(members.offsets.to_numpy())
+        self._first = members.values.to_numpy()[members.offsets.to_numpy()[:-1]]
+
+    def __len__(self) -> int:
+        return len(self.row_ids)
+
+    @property
+    def dimension(self) -> int:
+        """Numbers in a vector."""
+        return int(self._vectors.shape[1])
+
+    def find(self, row_ids: list[str]) -> Numbers:
+        """Numbers of the rows with these ids, int64 [n]; -1 for an id that the segment hasn't got."""
+        wanted = np.array(row_ids, f"S{max([schema.ID_CHARS, *map(len, row_ids)])}")
+        places = np.minimum(np.searchsorted(self.row_ids, wanted), len(self) - 1)
+        return np.where(self.row_ids[places] == wanted, places, -1)
+
+    def vectors(self, rows: Numbers | slice) -> Vectors:
+        """Embeddings of rows, float32 [n, dimension]."""
+        return np.asarray(self._vectors[self._first[rows]], np.float32)
+
+    def chunk_id(self, row: int) -> str:
+        """Id of the row's first chunk."""
+        batch, place = self._place(row)
+        return str(batch[schema.CHUNK_ID][place].as_py())
+
+    def passage(self, row: int) -> Passage:
+        """The row's first chunk."""
+        batch, place = self._place(row)
+        fields = {name: batch[name][place].as_py() for name in Passage._fields if name != "equals"}
+        return Passage(**fields, equals=int(self._equals[row]))
+
+    def nearest(self, queries: Vectors, count: int) -> Vectors:
+        """Similarities of the nearest rows of each query by comparison with all, best first: float32 [n, count].
+
+        Where there are fewer than `count` rows, [n, rows].
+        """
+        best = np.empty((len(queries), 0), np.float32)
+        for start in range(0, len(self), BLOCK_ROWS):
+            block = queries @ self.vectors(slice(start, start + BLOCK_ROWS)).T
+            best = -np.sort(-np.concatenate([best, block], axis=1), axis=1)[:, :count]
+        return best
+
+    def _place(self, row: int) -> tuple[pa.RecordBatch, int]:
+        position = int(self._first[row])
+        batch = int(np.searchsorted(self._starts, position, side="right")) - 1
+        return self._chunks[batch], position - int(self._starts[batch])
+
+
+def open_passages(passages: Path, vectors: Path, rows: Path) -> Passages:
+    """Map the derived files of a segment."""
+    reader = pa.ipc.open_file(pa.memory_map(str(passages)))
+    chunks = [reader.get_batch(number) for number in range(reader.num_record_batches)]
+    return Passages(chunks, np.load(vectors, mmap_mode="r"), pq.read_table(rows))
