@@ -154,7 +154,11 @@ def test_an_assignment_to_an_unknown_key_is_refused_with_the_nearest_one(key: st
         ("commit_rows=0", "commit_rows: .* greater than or equal to 1"),
         ("run_id=a/b", "run_id: string should match pattern"),
         ("corpus.uri=", "corpus.uri: string should have at least 1 character"),
+        ("corpus.uri=a\nb", "corpus.uri: holds a line break or another control character; remove it"),
+        ("output.uri=caf\udce9", "output.uri: input should be a valid string"),
         ("index.collection=a/b", "index.collection: string should match pattern"),
+        ("index.collection=a..b", "index.collection: string should match pattern"),
+        ("index.collection=corpus\n", "index.collection: string should match pattern"),
         ("chroma.url=chroma:8000", "chroma.url: must be http://HOST:PORT"),
         ("chroma.timeout_s=0", "chroma.timeout_s: input should be greater than 0"),
         ("chroma.timeout_s=inf", "chroma.timeout_s: input should be a finite number"),
@@ -335,3 +339,9 @@ def test_the_json_schema_has_every_key() -> None:
 
 def test_keys_are_listed_with_their_sections() -> None:
     assert set(DESIGNED) < set(keys_of())
+
+
+@pytest.mark.parametrize("key", ["corpus.uri", "prompts.uri", "index.uri", "output.uri", "chroma.path", "models.cache"])
+def test_white_space_at_the_ends_of_a_uri_is_no_part_of_it(key: str) -> None:
+    settings = load_settings(None, [f"{key}= s3://bucket/a b \r\n"])
+    assert attrgetter(key)(settings) == "s3://bucket/a b"

@@ -14,14 +14,22 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal, Protocol, Self, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    create_model,
+    model_validator,
+)
 
 FAMILY = "RAGJOB_FAMILY"  # the variable that marks processes which must not outlive the job
 
 T = TypeVar("T")
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-Uri = Annotated[str, Field(min_length=1)]
 
 
 class Decides(StrEnum):
@@ -57,6 +65,13 @@ def _is_address(url: str) -> str:
     return url
 
 
+def _is_line(uri: str) -> str:
+    """`uri`, if it is text in one line."""
+    if re.search(r"[\x00-\x1f\x7f]", uri):
+        raise ValueError("holds a line break or another control character; remove it")
+    return uri
+
+
 def _listed(given: object) -> object:
     """What a variable or an assignment gives as the text of a list, as that list."""
     with suppress(yaml.YAMLError):  # a text that isn't one is told by the field's type
@@ -65,6 +80,8 @@ def _listed(given: object) -> object:
 
 
 FromText = BeforeValidator(_listed)  # marks a field that is, or may be, a list
+# White space at its ends is from a Secret or a variable, and no part of it.
+Uri = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_is_line)]
 Address = Annotated[str, AfterValidator(_is_address)]
 
 

@@ -11,7 +11,9 @@ class Index(Section):
         "corpus",
         decides=Decides.NEITHER,
         description="stem of the collection's name",
-        pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$",
+        # What Chroma takes, with the version after it: no two dots in a row.
+        pattern=r"^[a-zA-Z0-9](\.?[a-zA-Z0-9_-])*\.?$",
+        max_length=64,
     )
     cache: Uri = setting(
         "~/.cache/ragjob/index",

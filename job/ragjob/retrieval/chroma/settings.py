@@ -4,14 +4,14 @@ from typing import Self
 
 from pydantic import model_validator
 
-from ragjob.settings import Address, Decides, Section, setting
+from ragjob.settings import Address, Decides, Section, Uri, setting
 
 
 class Chroma(Section):
     url: Address | None = setting(
         None, decides=Decides.NEITHER, description="a Chroma server; by default the job starts its own"
     )
-    path: str | None = setting(
+    path: Uri | None = setting(
         None, decides=Decides.NEITHER, description="folder that the job's own server keeps; temporary by default"
     )
     timeout_s: float = setting(
