@@ -12,11 +12,11 @@ import pytest
 from hypothesis import settings
 from tokenizers import Tokenizer
 
-from ragjob.documents.readers import DOCUMENTS
+from ragjob.documents.inputs import list_corpus
+from ragjob.documents.settings import Corpus
 from ragjob.models.files import Source
 from ragjob.models.folder import find_package
 from ragjob.models.tokenizer import open_tokenizer
-from ragjob.storage import list_inputs
 from ragjob.storage.names import Entry
 from tests.services import bucket, joined_ray, ray_here, s3_choice, s3_server, shared_chroma, shared_ray
 
@@ -83,7 +83,7 @@ def write_files(tmp_path: Path) -> WriteFiles:
         folder.mkdir()
         for name, content in files.items():
             (folder / name).write_bytes(content)
-        return list_inputs(str(folder), tuple(DOCUMENTS), "prompts.uri")
+        return list_corpus(str(folder), Corpus()).entries
 
     return write
 

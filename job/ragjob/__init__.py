@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ragjob.commands.api import answer, clean, index, load, run
-    from ragjob.commands.report import Cost, Leftover, Report
+    from ragjob.commands.report import Cost, Leftover, PassedOver, Report
     from ragjob.config import JobSettings, load_settings
     from ragjob.errors import (
         DataError,
@@ -43,6 +43,7 @@ __all__ = [
     "DependencyError",
     "JobSettings",
     "Leftover",
+    "PassedOver",
     "Progress",
     "RagjobError",
     "Report",

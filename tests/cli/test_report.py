@@ -1,11 +1,14 @@
 """What commands print at their end."""
 
+import logging
+
 import pytest
 
 from ragjob.cli.report import show_leftovers
 from ragjob.commands.registry import COMMANDS
-from ragjob.commands.report import Leftover, Report
+from ragjob.commands.report import Leftover, PassedOver, Report, logged
 from ragjob.errors import DataError, SettingsError
+from ragjob.ledger.events import fields
 from ragjob.planning.checks import Check, Failed
 from ragjob.stages.cost import Cost
 from tests.cli.conftest import Command, Doing, Ragjob, lines
@@ -16,9 +19,19 @@ def test_a_summary_has_a_line_for_each_stage_and_the_totals(
 ) -> None:
     costs = [Cost("read", 1200, 1, 0.5), Cost("generate", 1200, 2, 60.0)]
     failures = [("p1", "prompt is blank"), ("p2", "[bold] isn't markup")]
+    passed_over = [PassedOver("corpus.uri", "no reader for this extension", ".png", 4, ["[a].png"])]
     doing(
         Report(
-            "run", "v1", 1200, 2, answers="out/a.parquet", kept=50, prompt_tokens=9000, costs=costs, failures=failures
+            "run",
+            "v1",
+            1200,
+            2,
+            answers="out/a.parquet",
+            kept=50,
+            prompt_tokens=9000,
+            costs=costs,
+            failures=failures,
+            passed_over=passed_over,
         )
     )
     ragjob("run")
@@ -29,10 +42,18 @@ def test_a_summary_has_a_line_for_each_stage_and_the_totals(
     assert printed[4:] == [
         "p1: prompt is blank",
         "p2: [bold] isn't markup",
+        "corpus.uri: passed over 4 files (.png), no reader for this extension: [a].png, ...",
         "tokens: 9,000 in prompts, 0 in answers",
         "answers: out/a.parquet",
         "index version: v1",
     ]
+
+
+def test_the_log_counts_what_is_passed_over(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ragjob")
+    logged(Report("index", "v1", 9, 0, passed_over=[PassedOver("corpus.uri", "hidden", ".txt", 4, ["_a.txt"])]))
+    told = {"setting": "corpus.uri", "reason": "hidden", "extension": ".txt", "count": 4, "first": ["_a.txt"]}
+    assert (caplog.messages[0], fields(caplog.records[0])) == ("passed over", told)
 
 
 @pytest.mark.parametrize(("answers", "what"), [("out/a.parquet", "prompts"), ("", "chunks")])

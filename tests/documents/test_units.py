@@ -174,7 +174,7 @@ def segments_of(shapes: list[tuple[int, int]]) -> list[Segment]:
     """Segments of these (rows, bytes), each in a file of its own."""
     names = [f"{number}.jsonl" for number in range(len(shapes))]
     return [
-        Segment(Entry(name, name, size, "tag", NOW), -1, rows, size)
+        Segment(Entry(name, name, size, "tag", NOW, name), -1, rows, size)
         for name, (rows, size) in zip(names, shapes, strict=True)
     ]
 

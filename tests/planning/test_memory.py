@@ -32,7 +32,7 @@ def checked(settings: JobSettings, flow: str, size: Resources, chunks: int = 0) 
 
 
 def test_a_chunk_is_about_half_a_chunks_size_of_text() -> None:
-    segment = Segment(Entry("a.md", "a.md", 4000, "tag", NOW), -1, 1, 4000)
+    segment = Segment(Entry("a.md", "a.md", 4000, "tag", NOW, "a.md"), -1, 1, 4000)
     assert estimate_chunks(JobSettings().chunk, [segment, segment]) == 20
 
 

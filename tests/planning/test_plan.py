@@ -60,6 +60,8 @@ IN_THE_INDEX = {
     "embed.query_prefix": "query: ",
     "embed.document_prefix": "passage: ",
     "embed.max_length": "64",
+    "corpus.include": '["**"]',
+    "corpus.exclude": '["drafts/**"]',
 }
 IN_THE_RUN = {
     "prompts.prompt_column": "asked",
@@ -309,6 +311,23 @@ def test_what_a_job_writes_cant_lie_among_what_it_reads(
 ) -> None:
     with pytest.raises(RagjobError, match=f"^{message.format(tmp_path) if message else 'prompts.uri: '}"):
         Run.of(settings(**{key: f"{tmp_path}/{inside}"}))
+
+
+@pytest.mark.parametrize("key", ["index.uri", "output.uri", "chroma.path"])
+def test_a_link_into_the_corpus_is_no_place_to_write_to(settings: Settings, tmp_path: Path, key: str) -> None:
+    (tmp_path / "link").symlink_to("corpus")
+    with pytest.raises(SettingsError, match=f"^{key}: {tmp_path}/link/x lies inside corpus.uri"):
+        Run.of(settings(**{key: f"{tmp_path}/link/x"}))
+
+
+def test_a_plan_says_which_files_are_passed_over(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "corpus" / "_notes.md").touch()
+    (tmp_path / "corpus" / "map.png").touch()
+    lines = [check.line for check in Index.of(settings()).plan().checks if check.name == "files"]
+    assert lines == [
+        "corpus.uri: passed over 1 file (.md), name begins with . or _: _notes.md",
+        "corpus.uri: passed over 1 file (.png), no reader for this extension: map.png",
+    ]
 
 
 def test_a_folder_whose_name_only_begins_like_the_inputs_is_free(settings: Settings, tmp_path: Path) -> None:

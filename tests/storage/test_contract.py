@@ -12,7 +12,11 @@ from ragjob import storage
 from ragjob.errors import DataError, SettingsError
 from ragjob.storage import join, list_inputs
 
-SUFFIXES = (".txt", ".md")
+
+def refuse(path: str) -> str | None:
+    return None if path.endswith((".txt", ".md")) else "no text"
+
+
 FILES = ["b.txt", "a.md", "sub/c.txt", "sub/deep/d.txt", "Z.txt", "picture.png", ".git/e.txt", "_tmp/f.txt"]
 MORE_THAN_A_PART = 9 * 2**20
 PARTS = [b"x" * 3_000_000, b"yz" * 10_000_000, b"", memoryview(b"end")]
@@ -28,7 +32,7 @@ def corpus(place: str) -> str:
 
 
 def paths(uri: str) -> list[str]:
-    return [entry.path for entry in list_inputs(uri, SUFFIXES, "corpus.uri")]
+    return [entry.path for entry in list_inputs(uri, refuse, "corpus.uri").entries]
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
@@ -63,6 +67,23 @@ def test_a_double_star_beside_other_characters_is_refused(corpus: str) -> None:
         paths(join(corpus, "sub**"))
 
 
+def passed_over(uri: str) -> list[tuple[str, str, int, list[str]]]:
+    listing = list_inputs(uri, refuse, "corpus.uri")
+    return [(files.reason, files.extension, files.count, files.first) for files in listing.passed_over]
+
+
+def test_what_is_passed_over_is_counted_by_reason_and_extension(corpus: str) -> None:
+    assert passed_over(corpus) == [
+        ("name begins with . or _", ".txt", 4, [".git/e.txt", ".h.txt", "_g.txt"]),
+        ("no text", ".png", 1, ["picture.png"]),
+    ]
+
+
+def test_what_a_glob_doesnt_take_isnt_passed_over(corpus: str) -> None:
+    assert passed_over(join(corpus, "*.txt")) == [("name begins with . or _", ".txt", 2, [".h.txt", "_g.txt"])]
+    assert passed_over(join(corpus, "sub/**")) == []
+
+
 def test_a_single_files_path_is_its_name(corpus: str) -> None:
     assert paths(join(corpus, "sub/c.txt")) == ["c.txt"]
 
@@ -88,8 +109,8 @@ def test_a_folder_whose_name_has_wildcards_is_a_folder(place: str) -> None:
         ("none", "nothing there"),
         ("corpus/b.tx", "nothing there"),
         ("corpus/none/*.txt", "nothing there"),
-        ("corpus/picture.png", "nothing that ends in .txt, .md"),
-        ("corpus/*.png", "nothing that ends in .txt, .md"),
+        ("corpus/picture.png", r"passed over 1 file \(.png\), no text: picture.png"),
+        ("corpus/*.png", r"passed over 1 file \(.png\), no text: picture.png"),
     ],
 )
 def test_an_input_without_files_is_named_with_its_setting(corpus: str, name: str, found: str) -> None:
@@ -98,13 +119,13 @@ def test_an_input_without_files_is_named_with_its_setting(corpus: str, name: str
 
 
 def test_an_entry_changes_with_its_file(corpus: str) -> None:
-    before = list_inputs(join(corpus, "b.txt"), SUFFIXES, "corpus.uri")
+    before = list_inputs(join(corpus, "b.txt"), refuse, "corpus.uri").entries
     storage.put(join(corpus, "b.txt"), b"other")
-    assert list_inputs(join(corpus, "b.txt"), SUFFIXES, "corpus.uri") != before
+    assert list_inputs(join(corpus, "b.txt"), refuse, "corpus.uri").entries != before
 
 
 def test_an_entry_can_be_read_and_has_its_size(corpus: str) -> None:
-    entries = list_inputs(corpus, SUFFIXES, "corpus.uri")
+    entries = list_inputs(corpus, refuse, "corpus.uri").entries
     assert [storage.read_bytes(entry.uri).decode() for entry in entries] == paths(corpus)
     assert [entry.size for entry in entries] == [len(entry.path) for entry in entries]
 
@@ -143,7 +164,7 @@ def test_what_was_put_is_read_back(place: str, content: bytes) -> None:
 def test_a_name_may_have_any_characters(place: str, name: str) -> None:
     storage.put(join(place, name), b"content")
     assert paths(place) == [name]
-    assert storage.read_bytes(list_inputs(place, SUFFIXES, "corpus.uri")[0].uri) == b"content"
+    assert storage.read_bytes(list_inputs(place, refuse, "corpus.uri").entries[0].uri) == b"content"
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,16 @@ from ragjob import storage
 from ragjob.errors import DependencyError
 from ragjob.storage import list_inputs
 
-SUFFIXES = (".txt", ".md")
+
+def refuse(path: str) -> str | None:
+    return None if path.endswith((".txt", ".md")) else "no text"
+
+
 LISTINGS = 5000
 
 
 def paths(uri: str) -> list[str]:
-    return [entry.path for entry in list_inputs(uri, SUFFIXES, "corpus.uri")]
+    return [entry.path for entry in list_inputs(uri, refuse, "corpus.uri").entries]
 
 
 def test_a_relative_uri_is_listed_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,10 @@ from tests.faults import Fault, Proxy, forget, proxy, refuse, reset
 from tests.services import Bucket
 
 MANY = 1001  # one more than a request lists
-TEXTS = (".txt",)
+
+
+def only_texts(path: str) -> str | None:
+    return None if path.endswith(".txt") else "no text"
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ def test_a_folder_is_listed_read_and_removed_without_a_request_too_many(s3: Buck
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda uri: storage.put(uri, uri.encode()), uris))
     counted.seen.clear()
-    entries = storage.list_inputs(f"{s3.uri}/many", TEXTS, "corpus.uri")
+    entries = storage.list_inputs(f"{s3.uri}/many", only_texts, "corpus.uri").entries
     assert [storage.read_bytes(entry.uri).decode() for entry in entries] == uris
     storage.delete(entry.uri for entry in entries)
     assert s3.keys() == []
@@ -51,7 +54,7 @@ def test_a_folder_is_listed_read_and_removed_without_a_request_too_many(s3: Buck
 
 def test_a_glob_lists_no_more_than_begins_like_it(s3: Bucket, counted: Proxy) -> None:
     s3.write("many/a1.txt", b"")
-    storage.list_inputs(f"{s3.uri}/many/a*.txt", TEXTS, "corpus.uri")
+    storage.list_inputs(f"{s3.uri}/many/a*.txt", only_texts, "corpus.uri")
     assert [request.target.split("prefix=")[1] for request in counted.seen] == ["many%2Fa&encoding-type=url"]
 
 
@@ -65,7 +68,8 @@ def test_an_empty_object_that_shows_a_folder_is_no_file(s3: Bucket) -> None:
 def test_a_bucket_is_a_folder(s3: Bucket) -> None:
     s3.write("a/x.txt", b"")
     s3.write("y.txt", b"")
-    found = [storage.list_inputs(uri, TEXTS, "corpus.uri") for uri in (s3.uri, f"{s3.uri}/", f"{s3.uri}/**/*.txt")]
+    uris = (s3.uri, f"{s3.uri}/", f"{s3.uri}/**/*.txt")
+    found = [storage.list_inputs(uri, only_texts, "corpus.uri").entries for uri in uris]
     assert [[entry.uri for entry in entries] for entries in found] == [[f"{s3.uri}/a/x.txt", f"{s3.uri}/y.txt"]] * 3
 
 
@@ -140,7 +144,7 @@ def peak_mib():
 storage.configure(S3(endpoint_url=sys.argv[1]))
 client().meta.events.register("before-send.s3", count)
 before = peak_mib()
-entries = storage.list_inputs(sys.argv[2], (".txt",), "corpus.uri")
+entries = storage.list_inputs(sys.argv[2], lambda path: None, "corpus.uri").entries
 size = sum(len(storage.read_bytes(entry.uri)) for entry in entries)
 print(json.dumps([len(entries), size, requests, peak_mib() - before]))
 """

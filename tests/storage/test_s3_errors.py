@@ -40,7 +40,7 @@ def what(use: Callable[[], object]) -> RagjobError:
 
 
 USES: dict[str, Callable[[str], object]] = {
-    "list": lambda uri: storage.list_inputs(uri + "/folder", (".txt",), "corpus.uri"),
+    "list": lambda uri: storage.list_inputs(uri + "/folder", lambda path: None, "corpus.uri"),
     "names": lambda uri: storage.list_names(uri + "/folder"),
     "exists": lambda uri: storage.exists(uri + "/folder/x.txt"),
     "read": lambda uri: storage.read_bytes(uri + "/folder/x.txt"),

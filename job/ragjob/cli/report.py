@@ -27,6 +27,8 @@ def show_summary(report: "Report", seconds: float) -> None:
         out.print(f"{report.rows:,} {what}, {report.errors:,} errors, {seconds:.1f} s{kept}")
     if report.failures:
         out.print(*(f"  {name}: {error}" for name, error in report.failures), sep="\n", markup=False)
+    for files in report.passed_over:
+        out.print(f"{files.setting}: {files}", markup=False)
     if report.answers:
         out.print(f"tokens: {report.prompt_tokens:,} in prompts, {report.completion_tokens:,} in answers")
         if report.cached_share:

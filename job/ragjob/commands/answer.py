@@ -37,7 +37,7 @@ class Answer:
         """Do what is left to do."""
         self.index.ledger.sweep()
         if published := self.task.ledger.published():
-            return report_of_run(self.name, self.task, published, already_done=True)
+            return report_of_run(self.name, self.index, self.task, published, already_done=True)
         from ragjob.commands.answering import answer
 
         return answer(self.name, self.index, self.task, self.plan, observe, make_current=False)

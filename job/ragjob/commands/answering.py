@@ -82,7 +82,7 @@ def _answer(
     `costs` are those of making and loading the index. Raises `TooManyFailures` before anything is published.
     """
     if published := task.ledger.published():  # by another attempt, since this one began
-        return report_of_run(command, task, published, costs)
+        return report_of_run(command, index, task, published, costs)
     total = task.inputs.rows
     kept = 0
     try:
@@ -103,7 +103,7 @@ def _answer(
         if task.ledger.published() is None:
             raise
     published = task.ledger.publish(total, schema.answers(task.inputs.passed))
-    return report_of_run(command, task, published, costs, kept=kept)
+    return report_of_run(command, index, task, published, costs, kept=kept)
 
 
 def _left(task: AnswerTask, answered: Mask) -> list[pa.Table]:

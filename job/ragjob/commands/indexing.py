@@ -65,7 +65,7 @@ def make(index: PendingIndex | CommittedIndex, size: Resources, observe: Observe
             raise
         index.ledger.sweep()
         costs, manifest = [], faster
-    return CommittedIndex(index.settings, index.embedder, index.ledger, manifest), costs
+    return CommittedIndex(index.settings, index.embedder, index.ledger, manifest, index.passed_over), costs
 
 
 def _commit(index: PendingIndex) -> IndexManifest:

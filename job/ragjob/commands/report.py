@@ -7,10 +7,11 @@ from typing import Literal
 
 from ragjob import schema
 from ragjob.ledger.run import RunManifest
-from ragjob.planning.identity import AnswerTask, CommittedIndex
+from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
 from ragjob.stages.cost import Cost
+from ragjob.storage import PassedOver
 
-__all__ = ["Cost", "Leftover", "Report", "log_start", "logged", "report_of_index", "report_of_run"]
+__all__ = ["Cost", "Leftover", "PassedOver", "Report", "log_start", "logged", "report_of_index", "report_of_run"]
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Report:
         completion_tokens: tokens in its answers.
         costs: what each stage that ran spent.
         failures: ids and errors of the first failed prompts or documents, ten at most.
+        passed_over: files of the corpus and of the prompts that aren't read, counted by reason and extension.
     """
 
     command: str
@@ -67,6 +69,7 @@ class Report:
     completion_tokens: int = 0
     costs: list[Cost] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
+    passed_over: list[PassedOver] = field(default_factory=list)
 
     @property
     def cached_share(self) -> float:
@@ -81,12 +84,19 @@ def report_of_index(command: str, index: CommittedIndex, costs: list[Cost]) -> R
     failures = list(zip(errors[schema.DOCUMENT_ID].to_pylist(), errors[schema.ERROR].to_pylist(), strict=True))
     manifest = index.manifest
     return Report(
-        command, manifest.version, rows=manifest.chunks, errors=manifest.failed, costs=costs, failures=failures
+        command,
+        manifest.version,
+        rows=manifest.chunks,
+        errors=manifest.failed,
+        costs=costs,
+        failures=failures,
+        passed_over=index.passed_over,
     )
 
 
 def report_of_run(
     command: str,
+    index: PendingIndex | CommittedIndex,
     task: AnswerTask,
     published: RunManifest,
     costs: list[Cost] | None = None,
@@ -109,6 +119,7 @@ def report_of_run(
         completion_tokens=published.completion_tokens,
         costs=costs or [],
         failures=task.ledger.errors(LISTED_ERRORS) if published.errors else [],
+        passed_over=[*index.passed_over, *task.prompts.passed_over],
     )
 
 
@@ -121,5 +132,7 @@ def logged(report: Report) -> Report:
     """`report`, once the log has it."""
     for cost in report.costs:
         log.info("stage", extra=asdict(cost))
+    for files in report.passed_over:
+        log.info("passed over", extra=asdict(files))
     log.info("done", extra={"rows": report.rows, "errors": report.errors, "kept": report.kept})
     return report

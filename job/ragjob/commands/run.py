@@ -38,7 +38,7 @@ class Run:
         if isinstance(self.index, CommittedIndex):
             self.index.ledger.sweep()
         if published := self.task.ledger.published():
-            return report_of_run(self.name, self.task, published, already_done=True)
+            return report_of_run(self.name, self.index, self.task, published, already_done=True)
         from ragjob.commands.answering import answer
 
         return answer(self.name, self.index, self.task, self.plan, observe, make_current=True)

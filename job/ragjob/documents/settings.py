@@ -1,15 +1,37 @@
 """Settings of the corpus, of the prompts, and of how documents are cut into chunks."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import model_validator
+from pydantic import AfterValidator, model_validator
 
 from ragjob.documents.readers import DOCUMENTS, PROMPTS, listed
-from ragjob.settings import Decides, Section, Uri, setting
+from ragjob.settings import Decides, FromText, Section, Uri, setting
+from ragjob.storage.names import has_stray_stars
+
+
+def _is_pattern(pattern: str) -> str:
+    """`pattern`, if it can match a path inside the corpus."""
+    if has_stray_stars(pattern) or {"", ".", ".."} & set(pattern.split("/")):
+        raise ValueError(
+            f"{pattern!r} matches no path inside corpus.uri: write it without . and .., without a slash at either end, "
+            "and with ** alone between slashes, such as drafts/** or **/*.txt"
+        )
+    return pattern
+
+
+Patterns = Annotated[list[Annotated[str, AfterValidator(_is_pattern)]], FromText]
 
 
 class Corpus(Section):
     uri: Uri | None = setting(None, decides=Decides.NEITHER, description=f"file, folder or glob of {listed(DOCUMENTS)}")
+    include: Patterns = setting(
+        [],
+        decides=Decides.INDEX,
+        description="globs of the files to read, by their paths inside `corpus.uri`, as `**/*.md`; all by default",
+    )
+    exclude: Patterns = setting(
+        [], decides=Decides.INDEX, description="globs of files to leave out, such as `drafts/**`"
+    )
     text_column: str = setting(
         "text", decides=Decides.INDEX, description="column that holds the text, in tabular formats"
     )

@@ -23,6 +23,7 @@ _TAKEABLE = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}  # Ar
 SLICES = pa.schema(
     [
         ("uri", pa.string()),
+        ("listed_uri", pa.string()),
         ("path", pa.string()),
         ("tag", pa.string()),
         ("group", pa.int32()),
@@ -40,6 +41,7 @@ class Slice:
     """A run of rows: `first` and `rows` count within the segment `group`; `position` counts over the whole input."""
 
     uri: str
+    listed_uri: str
     path: str
     tag: str
     group: int
@@ -106,7 +108,8 @@ def plan_slices(segments: list[Segment], rows: int, size: int) -> Iterator[pa.Ta
         while first < segment.rows:
             count = int(min(segment.rows - first, room, max(1, space // row_size if row_size else room)))
             entry = segment.entry
-            unit.append(Slice(entry.uri, entry.path, entry.tag, segment.group, first, count, position))
+            file = (entry.uri, entry.listed_uri, entry.path, entry.tag)
+            unit.append(Slice(*file, segment.group, first, count, position))
             first, position = first + count, position + count
             room, space = room - count, space - count * row_size
             if room <= 0 or space < row_size:

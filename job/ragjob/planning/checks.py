@@ -84,6 +84,7 @@ def plan_answer(index: PendingIndex | CommittedIndex, task: AnswerTask) -> Plan:
     """Check what it takes to answer from an index version, made first if it isn't committed."""
     plan = _begin(index)
     plan.look("prompts", lambda: task.inputs, _prompts_line)
+    _add_passed_over(plan, task.prompts.passed_over)
     plan.look("output", lambda: _check_output(task))
     plan.look("prompt", task.engine.check_prompt)
     plan.look("engine", task.engine.check)
@@ -96,7 +97,12 @@ def _begin(index: PendingIndex | CommittedIndex) -> Plan:
     if isinstance(index, PendingIndex):
         plan.look("corpus", lambda: index.segments, _segments_line)
         plan.look("chunks", lambda: _check_chunks(index.settings, index.embedder))
+    _add_passed_over(plan, index.passed_over)
     return plan
+
+
+def _add_passed_over(plan: Plan, passed_over: list[storage.PassedOver]) -> None:
+    plan.checks.extend(Check("files", f"{files.setting}: {files}") for files in passed_over)
 
 
 def _add_index(plan: Plan, index: PendingIndex | CommittedIndex) -> None:

@@ -9,7 +9,7 @@ from functools import cached_property
 from ragjob import schema, storage
 from ragjob.config import JobSettings, required
 from ragjob.documents import units
-from ragjob.documents.readers import DOCUMENTS, PROMPTS
+from ragjob.documents.inputs import list_corpus, list_prompts
 from ragjob.engines import ENGINES, Engine, Generation
 from ragjob.engines.base import Surroundings
 from ragjob.errors import DataError, SettingsError
@@ -31,13 +31,18 @@ class PendingIndex:
     settings: JobSettings
     embedder: Source
     facts: dict[str, object]
-    corpus: list[storage.Entry]
+    corpus: storage.Listing
     ledger: IndexLedger
 
     @cached_property
     def segments(self) -> list[units.Segment]:
         """What the corpus holds. Raises `DataError` as `scan_corpus` does."""
-        return units.scan_corpus(self.corpus, self.settings.corpus)
+        return units.scan_corpus(self.corpus.entries, self.settings.corpus)
+
+    @property
+    def passed_over(self) -> list[storage.PassedOver]:
+        """The files of the corpus that aren't read."""
+        return self.corpus.passed_over
 
     @property
     def chunks(self) -> int:
@@ -47,12 +52,13 @@ class PendingIndex:
 
 @dataclass(frozen=True)
 class CommittedIndex:
-    """An index version that is committed."""
+    """An index version that is committed, and the files of the corpus that a command which lists it passed over."""
 
     settings: JobSettings
     embedder: Source
     ledger: IndexLedger
     manifest: IndexManifest
+    passed_over: list[storage.PassedOver]
 
     @property
     def chunks(self) -> int:
@@ -72,13 +78,13 @@ class AnswerTask:
     settings: JobSettings
     version: str
     engine: Engine[Generation]
-    prompts: list[storage.Entry]
+    prompts: storage.Listing
     ledger: RunLedger
 
     @cached_property
     def inputs(self) -> units.Inputs:
         """What the prompts' files hold. Raises `DataError` as `scan_prompts` does."""
-        return units.scan_prompts(self.prompts, self.settings.prompts)
+        return units.scan_prompts(self.prompts.entries, self.settings.prompts)
 
 
 def identify_index(settings: JobSettings, command: str) -> PendingIndex | CommittedIndex:
@@ -88,13 +94,14 @@ def identify_index(settings: JobSettings, command: str) -> PendingIndex | Commit
     storage.configure(settings.s3)
     embedder = _embedder(settings)
     facts = _index_facts(settings, embedder)
-    corpus = _list(settings, corpus_uri, "corpus.uri", tuple(DOCUMENTS))
+    corpus = list_corpus(corpus_uri, settings.corpus)
+    _check_apart(settings, corpus_uri, "corpus.uri", corpus)
     of_corpus = list(settings.corpus.deciding(Decides.INDEX).values())
     ledger = IndexLedger(index_uri, schema.digest(facts, of_corpus, listed(corpus))[:16])
     manifest = ledger.manifest()
     if manifest is None:
         return PendingIndex(settings, embedder, facts, corpus, ledger)
-    return CommittedIndex(settings, embedder, ledger, manifest)
+    return CommittedIndex(settings, embedder, ledger, manifest, corpus.passed_over)
 
 
 def find_index(settings: JobSettings, command: str) -> CommittedIndex:
@@ -109,14 +116,15 @@ def find_index(settings: JobSettings, command: str) -> CommittedIndex:
         what = f"no index version {version}" if version else "no index"
         raise DataError(f"index.{'version' if settings.index.version else 'uri'}: {what} in {uri}; run `ragjob index`")
     _check_facts(manifest, _index_facts(settings, embedder), embedder)
-    return CommittedIndex(settings, embedder, ledger, manifest)
+    return CommittedIndex(settings, embedder, ledger, manifest, [])
 
 
 def identify_run(settings: JobSettings, command: str, version: str, embedder: Source) -> AnswerTask:
     """The run of these prompts on an index version. Raises when the prompts or the model aren't there."""
     prompts_uri = required(settings.prompts.uri, "prompts.uri", command)
     output_uri = required(settings.output.uri, "output.uri", command)
-    prompts = _list(settings, prompts_uri, "prompts.uri", tuple(PROMPTS))
+    prompts = list_prompts(prompts_uri)
+    _check_apart(settings, prompts_uri, "prompts.uri", prompts)
     engine = _engine(settings, embedder)
     identity = schema.digest(_run_facts(settings, engine), version, listed(prompts))
     ledger = RunLedger(output_uri, settings.run_id or identity[:16], identity)
@@ -178,19 +186,17 @@ def _check_facts(manifest: IndexManifest, facts: dict[str, object], embedder: So
             )
 
 
-def listed(entries: list[storage.Entry]) -> list[tuple[str, int, str]]:
+def listed(listing: storage.Listing) -> list[tuple[str, int, str]]:
     """Path, size and tag of each input file."""
-    return [(entry.path, entry.size, entry.tag) for entry in entries]
+    return [(entry.path, entry.size, entry.tag) for entry in listing.entries]
 
 
-def _list(settings: JobSettings, uri: str, key: str, suffixes: tuple[str, ...]) -> list[storage.Entry]:
-    """List an input. Raises `SettingsError` when what the job writes would be among what it reads."""
-    entries = storage.list_inputs(uri, suffixes, key)
+def _check_apart(settings: JobSettings, uri: str, key: str, listing: storage.Listing) -> None:
+    """Raise `SettingsError` when what the job writes would be among what it reads at `uri`, the value of `key`."""
     places = {"index.uri": settings.index.uri, "output.uri": settings.output.uri, "chroma.path": settings.chroma.path}
     for name, written in places.items():
-        place = storage.join(storage.absolute(written), "") if written else None
-        if place and any(entry.uri.startswith(place) for entry in entries):
+        place = storage.join(storage.resolved(written), "") if written else None
+        if place and any(entry.uri.startswith(place) for entry in listing.entries):
             raise SettingsError(f"{key}: {uri} holds files of {name}, {written}; name a folder or glob without them")
-        if place and place.startswith(storage.join(storage.absolute(uri), "")):
+        if place and place.startswith(storage.join(storage.resolved(uri), "")):
             raise SettingsError(f"{name}: {written} lies inside {key}, {uri}, and would be read as input; move it out")
-    return entries

@@ -50,14 +50,14 @@ class ReadDocuments(Stage):
     def _read(self, part: Slice) -> Iterator[Row]:
         reader = document_reader(part.path)
         if isinstance(reader, DocumentReader):
-            yield _document(part.path, part.uri, _read_file(reader, part))
+            yield _document(part.path, part.listed_uri, _read_file(reader, part))
             return
         column = reader.text_column or self._corpus.text_column
         rows = _rows(reader, part, (column, self._corpus.id_column))
         texts = _texts(rows, column, _document_text)
         ids = ids_of(rows, self._corpus.id_column)
         for text, number, given in zip(texts, rows[ROW].to_pylist(), ids, strict=True):
-            yield _document(given or f"{part.path}#{number}", part.uri, text)
+            yield _document(given or f"{part.path}#{number}", part.listed_uri, text)
 
 
 class ReadPrompts(Stage):

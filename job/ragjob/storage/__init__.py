@@ -2,19 +2,33 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import groupby
+from itertools import groupby, pairwise
+from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from uuid import uuid4
 
 from ragjob.errors import DataError, RagjobError, SettingsError
 from ragjob.storage import local
-from ragjob.storage.names import Entry, MissingError, Unfinished
+from ragjob.storage.names import (
+    Entry,
+    Listing,
+    MissingError,
+    PassedOver,
+    Refuse,
+    Skipped,
+    Unfinished,
+    count_passed_over,
+    printable,
+)
 from ragjob.storage.settings import configure
 
 __all__ = [
     "Entry",
+    "Listing",
     "MissingError",
+    "PassedOver",
+    "Refuse",
     "Unfinished",
     "absolute",
     "check_writable",
@@ -34,6 +48,7 @@ __all__ = [
     "put",
     "put_if_absent",
     "read_bytes",
+    "resolved",
     "sweep_unfinished",
 ]
 
@@ -44,7 +59,7 @@ _PUT_ATTEMPTS = 3  # at a file that others put and remove meanwhile
 class _Place(Protocol):
     """What `local` and `s3` do under the same names."""
 
-    def find(self, uri: str) -> list[Entry]: ...
+    def find(self, uri: str, refuse: Refuse) -> tuple[list[Entry], list[Skipped]]: ...
     def list_files(self, folder: str) -> list[Entry]: ...
     def list_names(self, folder: str) -> list[str]: ...
     def list_unfinished(self, folder: str) -> list[Unfinished]: ...
@@ -58,21 +73,26 @@ class _Place(Protocol):
     def sweep_unfinished(self, uri: str) -> None: ...
     def check_writable(self, probe: str) -> None: ...
     def absolute(self, uri: str) -> str: ...
+    def resolved(self, uri: str) -> str: ...
 
 
-def list_inputs(uri: str, suffixes: tuple[str, ...], key: str) -> list[Entry]:
+def list_inputs(uri: str, refuse: Refuse, key: str) -> Listing:
     """List the files that `uri` (file, folder or glob) stands for, ordered by path inside it.
 
-    Files in a folder that end otherwise than `suffixes`, or whose path has a part that begins with `.` or
-    `_`, are passed over. Raises `DataError` naming setting `key` when there are none.
+    Passed over are those that `refuse` gives a reason for, those in a folder whose path has a part that begins with
+    `.` or `_`, and on a disk links that leave the folder. Raises `DataError` naming setting `key` when no file is
+    left to read, and `DependencyError` for a folder that can't be listed.
     """
     with naming(key):
-        found = _place(uri).find(uri)
-    entries = sorted((entry for entry in found if entry.path.endswith(suffixes)), key=lambda entry: entry.path)
+        found, skipped = _place(uri).find(uri, refuse)
+    entries, passed_over = sorted(found, key=attrgetter("path")), count_passed_over(key, skipped)
     if not entries:
-        reason = "nothing there" if not found else "nothing that ends in " + ", ".join(suffixes)
-        raise DataError(f"{key}: {uri}: {reason}; name an existing file, folder or glob")
-    return entries
+        reason = "; ".join(map(str, passed_over)) or "nothing there"
+        raise DataError(f"{key}: {printable(uri)}: {reason}; name an existing file, folder or glob")
+    for entry, following in pairwise(entries):
+        if entry.path == following.path:  # two names of bytes that aren't UTF-8, written alike
+            raise DataError(f"{key}: two files are called {printable(entry.path)}; rename one")
+    return Listing(entries, passed_over)
 
 
 def list_files(folder: str) -> list[Entry]:
@@ -161,6 +181,11 @@ def check_writable(uri: str, key: str) -> None:
 def absolute(uri: str) -> str:
     """`uri` as every process can use it, whatever folder it runs in."""
     return _place(uri).absolute(uri)
+
+
+def resolved(uri: str) -> str:
+    """`uri` as every process can use it, with the links on its way resolved; a glob's wildcards stay as they are."""
+    return _place(uri).resolved(uri)
 
 
 def local_path(uri: str) -> Path | None:

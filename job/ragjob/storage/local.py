@@ -13,33 +13,28 @@ from typing import BinaryIO
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from ragjob.errors import DependencyError
-from ragjob.storage.names import Entry, Unfinished, changed, has_wildcards, is_shown, missing, split_glob
+from ragjob.storage import local_inputs
+from ragjob.storage.local_inputs import open_listed, tag_of
+from ragjob.storage.local_paths import to_path, to_text, to_uri
+from ragjob.storage.names import Entry, Refuse, Skipped, Unfinished, missing
 
 MAKE_ATTEMPTS = 20
 _STAGED = re.compile(r"_(.+)\.[^.]+\.tmp")  # _<name of the file to be>.<random>.tmp
 
 
-def find(uri: str) -> list[Entry]:
-    """The files that are not hidden of what `uri` (file, folder or glob) stands for."""
+def find(uri: str, refuse: Refuse) -> tuple[list[Entry], list[Skipped]]:
     with _errors(uri):
-        path = _path(uri)
-        if path.is_file():
-            return _entries(path.parent, [path])
-        if not has_wildcards(str(path)) or path.exists():
-            return _shown(_entries(path, _below(path)))
-        fixed, pattern = split_glob(str(path))
-        base = Path(fixed or "/")
-        return _shown(_entries(base, base.glob(pattern)))
+        return local_inputs.find(to_path(uri), refuse)
 
 
 def list_files(folder: str) -> list[Entry]:
     with _errors(folder):
-        return _entries(_path(folder), _below(_path(folder)))
+        return _entries(to_path(folder), _below(to_path(folder)))
 
 
 def list_names(folder: str) -> list[str]:
     with _errors(folder), suppress(FileNotFoundError, NotADirectoryError):
-        return [entry.name for entry in os.scandir(_path(folder)) if entry.is_file()]
+        return [entry.name for entry in os.scandir(to_path(folder)) if entry.is_file()]
     return []
 
 
@@ -50,16 +45,13 @@ def list_unfinished(folder: str) -> list[Unfinished]:
 
 def exists(uri: str) -> bool:
     with _errors(uri):
-        return _path(uri).is_file()
+        return to_path(uri).is_file()
 
 
 def open_input(uri: str, tag: str | None) -> BinaryIO:
     with _errors(uri):
-        file = _path(uri).open("rb")
-        if tag is not None and tag != _tag(os.fstat(file.fileno())):
-            file.close()
-            raise changed(uri)
-        return file
+        path = to_path(uri)
+        return path.open("rb") if tag is None else os.fdopen(open_listed(path, uri, tag), "rb")
 
 
 class SweptError(DependencyError):
@@ -73,7 +65,7 @@ _put_again = retry(retry=retry_if_exception_type(SweptError), stop=stop_after_at
 @_put_again
 def put(uri: str, content: bytes) -> None:
     with _errors(uri, writing=True):
-        path = _path(uri)
+        path = to_path(uri)
         staged = _stage(path, lambda file: file.write(content))
         try:
             staged.replace(path)
@@ -88,7 +80,7 @@ def put_if_absent(uri: str, content: bytes) -> bool:
 
 def publish(uri: str, write: Callable[[BinaryIO], object]) -> bool:
     with _errors(uri, writing=True):
-        path = _path(uri)
+        path = to_path(uri)
         if path.exists():
             return False
         staged = _stage(path, write)
@@ -112,11 +104,11 @@ def publish(uri: str, write: Callable[[BinaryIO], object]) -> bool:
 def delete(uris: list[str]) -> None:
     for uri in uris:
         with _errors(uri):
-            _path(uri).unlink(missing_ok=True)
+            to_path(uri).unlink(missing_ok=True)
 
 
 def delete_folder(folder: str) -> None:
-    path = _path(folder)
+    path = to_path(folder)
     delete([str(path / name) for name in list_names(folder)])
     for emptied in (path, path.parent):
         with suppress(OSError):
@@ -124,7 +116,7 @@ def delete_folder(folder: str) -> None:
 
 
 def sweep_unfinished(uri: str) -> None:
-    path = _path(uri)
+    path = to_path(uri)
     names = list_names(str(path.parent))
     delete([str(path.with_name(name)) for name in names if name.startswith(f"_{path.name}.")])
 
@@ -135,11 +127,11 @@ def check_writable(probe: str) -> None:
 
 
 def absolute(uri: str) -> str:
-    return str(_path(uri))
+    return to_uri(to_path(uri))
 
 
-def _path(uri: str) -> Path:
-    return Path(uri.removeprefix("file://")).expanduser().absolute()
+def resolved(uri: str) -> str:
+    return to_uri(os.path.realpath(to_path(uri)))
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -154,18 +146,10 @@ def _entries(base: Path, paths: Iterable[Path]) -> list[Entry]:
         with suppress(FileNotFoundError):
             if path.is_file():
                 status = path.stat()
-                name = path.relative_to(base).as_posix()
+                name, uri = to_text(path.relative_to(base).as_posix()), to_uri(path)
                 modified = datetime.fromtimestamp(status.st_mtime, UTC)
-                entries.append(Entry(str(path), name, status.st_size, _tag(status), modified))
+                entries.append(Entry(uri, name, status.st_size, tag_of(status), modified, uri))
     return entries
-
-
-def _tag(status: os.stat_result) -> str:
-    return str(status.st_mtime_ns)
-
-
-def _shown(entries: list[Entry]) -> list[Entry]:
-    return [entry for entry in entries if is_shown(entry.path)]
 
 
 def _stage(path: Path, write: Callable[[BinaryIO], object]) -> Path:

@@ -9,8 +9,11 @@ from botocore.exceptions import ClientError
 
 from ragjob.errors import DependencyError
 from ragjob.storage.names import (
+    HIDDEN,
     Entry,
     MissingError,
+    Refuse,
+    Skipped,
     Unfinished,
     before_wildcard,
     has_wildcards,
@@ -27,12 +30,18 @@ from ragjob.storage.s3_upload import Upload
 DELETE_KEYS = 1000  # in one request, at most
 
 
-def find(uri: str) -> list[Entry]:
-    """The objects that are not hidden of what `uri` (object, prefix or glob) stands for: a request a 1,000 keys."""
+def find(uri: str, refuse: Refuse) -> tuple[list[Entry], list[Skipped]]:
+    """The objects that `uri` (object, prefix or glob) stands for: a request a 1,000 keys."""
+
+    def refuse_hidden(path: str) -> str | None:
+        return refuse(path) if is_shown(path) else HIDDEN
+
     if has_wildcards(split(uri)[1]) and (found := _glob(uri)) is not None:
-        return found
-    below = [entry for entry in list_files(uri) if is_shown(entry.path)]
-    return below or _single(uri)
+        return _divide(found, refuse_hidden)
+    below = list_files(uri)
+    if not any(is_shown(entry.path) for entry in below) and (single := _single(uri)):
+        return _divide(single, refuse)
+    return _divide(below, refuse_hidden)
 
 
 def list_files(folder: str) -> list[Entry]:
@@ -120,6 +129,16 @@ def absolute(uri: str) -> str:
     return uri.rstrip("/")
 
 
+resolved = absolute
+
+
+def _divide(entries: list[Entry], refuse: Refuse) -> tuple[list[Entry], list[Skipped]]:
+    """The objects that are read, and those that are passed over."""
+    reasons = [refuse(entry.path) for entry in entries]
+    read = [entry for entry, reason in zip(entries, reasons, strict=True) if not reason]
+    return read, [Skipped(entry.path, reason) for entry, reason in zip(entries, reasons, strict=True) if reason]
+
+
 def _folder(uri: str) -> str:
     """Prefix of the keys in folder `uri`."""
     key = split(uri)[1]
@@ -134,7 +153,7 @@ def _glob(uri: str) -> list[Entry] | None:
     entries = list(_entries(uri, base, begin=base + before_wildcard(pattern)))
     if any(f"{base}{entry.path}/".startswith(key.rstrip("/") + "/") for entry in entries):
         return None
-    return [entry for entry in entries if matches(entry.path, pattern) and is_shown(entry.path)]
+    return [entry for entry in entries if matches(entry.path, pattern)]
 
 
 def _single(uri: str) -> list[Entry]:
@@ -160,7 +179,8 @@ def _entries(uri: str, base: str, begin: str | None = None, **fields: str) -> It
 
 def _entry(bucket: str, found: dict[str, Any], base: str) -> Entry:
     key, tag = found["Key"], found["ETag"].strip('"')
-    return Entry(f"s3://{bucket}/{key}", key.removeprefix(base), found["Size"], tag, found["LastModified"])
+    uri = f"s3://{bucket}/{key}"
+    return Entry(uri, key.removeprefix(base), found["Size"], tag, found["LastModified"], uri)
 
 
 def _uploads(uri: str, prefix: str) -> Iterator[dict[str, Any]]:

@@ -4,9 +4,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from ragjob.documents.inputs import list_prompts
 from ragjob.documents.readers import prompt_reader
 from ragjob.documents.readers.base import WHOLE_FILE, segment_rows
-from ragjob.storage import list_inputs
 
 Decode = Callable[..., pa.Table]
 
@@ -17,7 +17,7 @@ def decode(tmp_path: Path) -> Decode:
 
     def decode(name: str, content: bytes, group: int = WHOLE_FILE, columns: tuple[str, ...] | None = None) -> pa.Table:
         (tmp_path / name).write_bytes(content)
-        entry = list_inputs(str(tmp_path / name), (name,), "prompts.uri")[0]
+        entry = list_prompts(str(tmp_path / name)).entries[0]
         return segment_rows(prompt_reader(name), entry.uri, entry.tag, group, columns)
 
     return decode

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ragjob.documents.inputs import list_prompts
 from ragjob.documents.readers import prompt_reader
 from ragjob.documents.readers.base import FAULT, WHOLE_FILE, segment_rows
-from ragjob.storage import list_inputs
 from tests.conftest import parquet
 from tests.documents.readers.conftest import Decode
 
@@ -82,7 +82,7 @@ def test_whatever_a_jsonl_column_holds_parquet_and_arrow_streams_take_it(
 ) -> None:
     file = tmp_path_factory.mktemp("json") / "x.jsonl"
     file.write_text("\n".join(json.dumps({"x": value}) for value in values))
-    (entry,) = list_inputs(str(file), (".jsonl",), "corpus.uri")
+    (entry,) = list_prompts(str(file)).entries
     rows = segment_rows(prompt_reader(entry.uri), entry.uri, entry.tag, WHOLE_FILE, None)
     with pa.ipc.new_stream(io.BytesIO(), rows.schema) as stream:
         stream.write_table(rows)

@@ -42,6 +42,11 @@ def prompt_reader(path: str) -> "TableReader":
     return reader
 
 
+def is_read(path: str, formats: Mapping[str, str]) -> bool:
+    """Tell whether one of `formats`, DOCUMENTS or PROMPTS, takes a file."""
+    return any(path.endswith(suffix) for suffix in formats)
+
+
 def listed(formats: Mapping[str, str]) -> str:
     """Their suffixes, as a sentence has them.
 
