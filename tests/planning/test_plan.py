@@ -313,6 +313,39 @@ def test_what_a_job_writes_cant_lie_among_what_it_reads(
         Run.of(settings(**{key: f"{tmp_path}/{inside}"}))
 
 
+@pytest.mark.parametrize(
+    ("corpus", "prompts"),
+    [
+        ("corpus", "corpus/fares.csv"),
+        ("corpus", "corpus"),
+        ("corpus", "corpus/*.csv"),
+        ("corpus", "link.csv"),
+        ("corpus", "x/../corpus/fares.csv"),
+        ("corpus/fares.csv", "corpus/fares.csv"),
+        ("corpus/*.csv", "corpus/fares.csv"),
+        ("corpus/**", "link/fares.csv"),
+        ("link", "corpus/fares.csv"),
+    ],
+)
+def test_prompts_among_the_documents_are_refused(settings: Settings, tmp_path: Path, corpus: str, prompts: str) -> None:
+    (tmp_path / "link").symlink_to("corpus")
+    (tmp_path / "link.csv").symlink_to("corpus/fares.csv")
+    (tmp_path / "x").mkdir()
+    uris = {"corpus__uri": f"{tmp_path}/{corpus}", "prompts__uri": f"{tmp_path}/{prompts}"}
+    with pytest.raises(SettingsError, match=r"^prompts.uri: .*\.csv is in corpus.uri, .*leave it out with corpus.excl"):
+        Index.of(settings(**uris, corpus__text_column="text", prompts__prompt_column="text"))
+
+
+def test_prompts_that_are_left_out_of_the_corpus_may_lie_beside_it(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "corpus" / "prompts.csv").write_text("prompt\nWho?\n")
+    apart = settings(prompts__uri=f"{tmp_path}/corpus/prompts.csv", corpus__exclude='["prompts.csv"]')
+    assert Run.of(apart).plan().errors == []
+
+
+def test_an_index_is_made_before_there_are_prompts(settings: Settings, tmp_path: Path) -> None:
+    assert Index.of(settings(prompts__uri=f"{tmp_path}/corpus/none.csv")).plan().errors == []
+
+
 @pytest.mark.parametrize("key", ["index.uri", "output.uri", "chroma.path"])
 def test_a_link_into_the_corpus_is_no_place_to_write_to(settings: Settings, tmp_path: Path, key: str) -> None:
     (tmp_path / "link").symlink_to("corpus")

@@ -3,6 +3,7 @@
 All of it follows from listings, manifests and models' small files: no Ray, torch or Chroma is asked.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +20,7 @@ from ragjob.models.files import Source
 from ragjob.models.source import resolve
 from ragjob.retrieval import MODES
 from ragjob.settings import Decides, Section
+from ragjob.storage.names import before_wildcard
 
 # Sections whose settings decide an index by way of its corpus: an index that is there is never compared with them.
 OF_THE_CORPUS = "corpus"
@@ -96,6 +98,7 @@ def identify_index(settings: JobSettings, command: str) -> PendingIndex | Commit
     facts = _index_facts(settings, embedder)
     corpus = list_corpus(corpus_uri, settings.corpus)
     _check_apart(settings, corpus_uri, "corpus.uri", corpus)
+    _check_prompts_apart(settings, corpus_uri, corpus)
     of_corpus = list(settings.corpus.deciding(Decides.INDEX).values())
     ledger = IndexLedger(index_uri, schema.digest(facts, of_corpus, listed(corpus))[:16])
     manifest = ledger.manifest()
@@ -200,3 +203,25 @@ def _check_apart(settings: JobSettings, uri: str, key: str, listing: storage.Lis
             raise SettingsError(f"{key}: {uri} holds files of {name}, {written}; name a folder or glob without them")
         if place and place.startswith(storage.join(storage.resolved(uri), "")):
             raise SettingsError(f"{name}: {written} lies inside {key}, {uri}, and would be read as input; move it out")
+
+
+def _check_prompts_apart(settings: JobSettings, corpus_uri: str, corpus: storage.Listing) -> None:
+    """Raise `SettingsError` when a file of prompts is in the corpus: each prompt would find itself."""
+    prompts_uri = settings.prompts.uri
+    if not prompts_uri or not _may_overlap(corpus_uri, prompts_uri):
+        return
+    with suppress(DataError):  # the prompts need not be there for an index
+        documents = {entry.uri for entry in corpus.entries}
+        for entry in list_prompts(prompts_uri).entries:
+            if entry.uri in documents:
+                raise SettingsError(
+                    f"prompts.uri: {entry.listed_uri} is in corpus.uri, {corpus_uri}, too, and its prompts would find "
+                    "themselves; move it out of the corpus, or leave it out with corpus.exclude"
+                )
+
+
+def _may_overlap(corpus: str, prompts: str) -> bool:
+    """Tell whether a file can be in both inputs: whether one begins, up to its wildcards, as the other does."""
+    with storage.naming("prompts.uri"):
+        first, second = before_wildcard(storage.resolved(corpus)), before_wildcard(storage.resolved(prompts))
+    return first.startswith(second) or second.startswith(first)
