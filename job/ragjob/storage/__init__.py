@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from ragjob.errors import DataError, RagjobError, SettingsError
 from ragjob.storage import local
+from ragjob.storage.local_paths import to_path
 from ragjob.storage.names import (
     Entry,
     Listing,
@@ -190,7 +191,7 @@ def resolved(uri: str) -> str:
 
 def local_path(uri: str) -> Path | None:
     """Where a file or folder is on this machine's disks; None when it is on S3."""
-    return None if uri.startswith(_S3) else Path(absolute(uri))
+    return None if uri.startswith(_S3) else to_path(uri)
 
 
 def join(folder: str, *names: str) -> str:
