@@ -175,6 +175,10 @@ def test_an_assignment_to_an_unknown_key_is_refused_with_the_nearest_one(key: st
         ("augment.template={context}{prompt}{prompt}", "augment.template: .* each once"),
         ("augment.template={context}{prompt", "augment.template: not a template: .*; write {{ and }} for braces"),
         ("augment.template={}{}", "augment.template: must contain"),
+        ("augment.template={context}{prompt:>99999999}", "augment.template: .* as they are, without a format"),
+        ("augment.template={context}{prompt:{context}}", "augment.template: .* without a format"),
+        ("augment.template={context!r}{prompt}", "augment.template: .* without a format"),
+        ("augment.template={context.__class__}{prompt}", "augment.template: .* no other field"),
         ("generate.engine=gpt", "generate.engine: input should be 'extractive', 'transformers', 'vllm' or 'openai'"),
         ("generate.temperature=-1", "generate.temperature: .* greater than or equal to 0"),
         ("errors.max_rate=10", "errors.max_rate: .* less than or equal to 1"),
@@ -183,6 +187,8 @@ def test_an_assignment_to_an_unknown_key_is_refused_with_the_nearest_one(key: st
         ("cluster.groups=[{name: a, min: 3, max: 2}]", "cluster.groups.0: .*min 3 is above max 2: raise max"),
         ("cluster.groups=[{name: a, cpu: 2}]", "cluster.groups.0.cpu: .*"),
         ("cluster.groups=[{name: a", "cluster.groups: input should be a valid list"),
+        ("cluster.groups=[{name: a, name: b}]", "cluster.groups: name is given twice, in lines 1 and 1"),
+        ("generate.vllm={seed: 1, seed: 2}", "generate.vllm: not a value of YAML: seed is given twice"),
     ],
 )
 def test_a_value_that_wont_do_is_refused_with_its_key(assignment: str, message: str) -> None:
@@ -312,6 +318,30 @@ def test_a_file_that_isnt_settings_is_named(tmp_path: Path, content: bytes, mess
     file.write_bytes(content)
     with pytest.raises(SettingsError, match=f"^{file}: {message}"):
         load_settings(file, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "chunk:\n  size: 9\nembed:\n  dtype: auto\nchunk:\n  overlap: 5\n",
+            "chunk is given twice, in lines 1 and 5",
+        ),
+        ("embed:\n  pool:\n    max: 2\n    min: 1\n    max: 3\n", "max is given twice, in lines 3 and 5"),
+        ("run_id: a\n# again\n'run_id': b\n", "run_id is given twice, in lines 1 and 3"),
+        ("cluster:\n  groups:\n  - {cpus: 1}\n  - {cpus: 1,\n     cpus: 2}\n", "cpus is given twice, in lines 4 and 5"),
+    ],
+    ids=["section", "deeper", "quoted", "in a list"],
+)
+def test_a_key_given_twice_in_the_file_is_refused_with_both_lines(load: Load, text: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=f"job.yaml: {message}; keep one of them$"):
+        load(text)
+
+
+def test_equal_keys_of_different_sections_and_merged_ones_are_no_repetition(load: Load) -> None:
+    text = "embed:\n  pool: &pool {min: 1, max: 2}\nretrieve:\n  pool: {<<: *pool, max: 3}\nchunk: {size: 100}\n"
+    settings = load(text)
+    assert (settings.embed.pool.max, settings.retrieve.pool.max, settings.chunk.size) == (2, 3, 100)
 
 
 @pytest.mark.parametrize("name", ["none.yaml", "."])

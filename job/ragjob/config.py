@@ -29,7 +29,7 @@ from ragjob.models.settings import Embed, Models
 from ragjob.retrieval import MODES
 from ragjob.retrieval.chroma.settings import Chroma
 from ragjob.retrieval.settings import Retrieval
-from ragjob.settings import Decides, FromText, Pool, Section, setting, with_all
+from ragjob.settings import Decides, FromText, Pool, RepeatedKeyError, Section, parse_yaml, setting, with_all
 from ragjob.stages.settings import Augment
 from ragjob.storage.settings import S3
 
@@ -226,9 +226,11 @@ def keys_of(model: type[BaseModel] = JobSettings, prefix: str = "") -> Iterator[
 
 def _check_yaml(file: Path) -> None:
     try:
-        tree = yaml.safe_load(file.read_text(encoding="utf-8"))
+        tree = parse_yaml(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: can't be read ({error}); `ragjob init` writes one") from error
+    except RepeatedKeyError as error:
+        raise SettingsError(f"{file}: {error}") from error
     except yaml.YAMLError as error:
         raise SettingsError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict | None) or not all(isinstance(key, str) for key in tree or {}):

@@ -9,7 +9,6 @@
 
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Protocol, Self, TypeVar
 
@@ -30,6 +29,30 @@ FAMILY = "RAGJOB_FAMILY"  # the variable that marks processes which must not out
 T = TypeVar("T")
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class RepeatedKeyError(yaml.YAMLError):
+    """A mapping has the same key twice."""
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """PyYAML's safe loader, but it refuses a key given twice, of which PyYAML keeps the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        first: dict[str, yaml.Node] = {}
+        for key in [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]:
+            if first.setdefault(key.value, key) is not key:
+                lines = [mark.line + 1 for mark in (first[key.value].start_mark, key.start_mark)]
+                raise RepeatedKeyError(
+                    f"{key.value} is given twice, in lines {lines[0]} and {lines[1]}; keep one of them"
+                )
+        return node
+
+
+def parse_yaml(text: str) -> Any:
+    """The value that a YAML text holds. Raises `yaml.YAMLError`, also for a key that a mapping has twice."""
+    return yaml.load(text, _UniqueKeys)
 
 
 class Decides(StrEnum):
@@ -74,9 +97,14 @@ def _is_line(uri: str) -> str:
 
 def _listed(given: object) -> object:
     """What a variable or an assignment gives as the text of a list, as that list."""
-    with suppress(yaml.YAMLError):  # a text that isn't one is told by the field's type
-        return yaml.safe_load(given) if isinstance(given, str) and given.startswith("[") else given
-    return given
+    if not (isinstance(given, str) and given.startswith("[")):
+        return given
+    try:
+        return parse_yaml(given)
+    except RepeatedKeyError as error:
+        raise ValueError(str(error)) from error
+    except yaml.YAMLError:
+        return given  # the field's type refuses it
 
 
 FromText = BeforeValidator(_listed)  # marks a field that is, or may be, a list

@@ -22,9 +22,11 @@ class Augment(Section):
     @classmethod
     def _has_its_fields(cls, template: str) -> str:
         try:
-            fields = [field for _, field, _, _ in string.Formatter().parse(template) if field is not None]
+            parts = [part[1:] for part in string.Formatter().parse(template) if part[1] is not None]
         except ValueError as error:
             raise ValueError(f"not a template: {error}; write {{{{ and }}}} for braces") from error
-        if sorted(fields) != ["context", "prompt"]:
+        if sorted(str(field) for field, _, _ in parts) != ["context", "prompt"]:
             raise ValueError("must contain {context} and {prompt}, each once, and no other field")
+        if any(specification or conversion for _, specification, conversion in parts):
+            raise ValueError("must contain {context} and {prompt} as they are, without a format such as {prompt:>9}")
         return template

@@ -14,7 +14,7 @@ from ragjob.errors import SettingsError
 from ragjob.models import sizes
 from ragjob.models.capacity import HALF, SINGLE, Place, Resources, Work, one_a_node
 from ragjob.models.source import loading
-from ragjob.settings import Decides, setting
+from ragjob.settings import Decides, parse_yaml, setting
 
 ACTIVATION_BYTES = 1_500_000_000  # what vLLM keeps for a step beside weights and KV cache, about
 FEWEST_PROMPTS = 16  # at once, below which an actor gets more GPUs
@@ -30,9 +30,9 @@ class VLLMGeneration(Generation):
     def _typed(cls, given: object) -> object:
         """Read what variables and assignments give as text: nothing but vLLM knows its types."""
         try:
-            given = yaml.safe_load(given) if isinstance(given, str) else given
+            given = parse_yaml(given) if isinstance(given, str) else given
             if isinstance(given, dict):
-                return {name: yaml.safe_load(v) if isinstance(v, str) else v for name, v in given.items()}
+                return {name: parse_yaml(v) if isinstance(v, str) else v for name, v in given.items()}
         except yaml.YAMLError as error:
             raise ValueError(f"not a value of YAML: {' '.join(str(error).split())}") from error
         return given
