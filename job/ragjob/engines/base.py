@@ -25,14 +25,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer: `finish_reason` is `stop` or `length`, lengths are in the generator's tokens.
+    """One answer: `finish_reason` is `stop` or `length`, or what an API says; lengths are in the generator's tokens.
 
     Of the prompt's tokens, `cached_tokens` were computed before, for another prompt that begins alike. A length is
     None where an API doesn't tell it.
     """
 
     text: str
-    finish_reason: str
+    finish_reason: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
     cached_tokens: int = 0

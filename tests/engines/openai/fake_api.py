@@ -41,9 +41,9 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def completion(content: str | None, finish_reason: str = "stop", usage: object = USAGE) -> Reply:
-    """An answer as the API's reference has it."""
-    message = {"role": "assistant", "content": content}
+def completion(content: object, finish_reason: str | None = "stop", usage: object = USAGE, **fields: object) -> Reply:
+    """An answer as the API's reference has it, with further `fields` of the message."""
+    message = {"role": "assistant", "content": content} | fields
     choice = {"index": 0, "message": message, "finish_reason": finish_reason}
     body = {"id": "1", "object": "chat.completion", "created": 1, "model": "tiny", "choices": [choice]}
     return Reply(200, body if usage is None else {**body, "usage": usage})

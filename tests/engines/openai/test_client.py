@@ -352,26 +352,59 @@ def test_tokens_that_the_api_does_not_count_are_unknown(api: FakeAPI, usage: obj
     assert ask(api.url, ["a"]) == [Completion("yes", "stop", None, None, 0)]
 
 
-def test_an_empty_answer_is_one(api: FakeAPI) -> None:
-    api.reply = lambda _: completion("")
-    assert ask(api.url, ["a"]) == [Completion("", "stop", 7, 3)]
+@pytest.mark.parametrize("reason", [None, "eos_token", "max_tokens", "end_turn"])
+def test_a_text_is_an_answer_whatever_reason_it_ended_for(api: FakeAPI, reason: str | None) -> None:
+    api.reply = lambda _: completion("yes", reason)
+    assert ask(api.url, ["a"]) == [Completion("yes", reason, 7, 3)]
 
 
-def test_an_answer_without_text_or_of_another_end_is_none(api: FakeAPI) -> None:
-    replies = {
-        "a": completion(None, "length"),
-        "b": completion("half", "content_filter"),
-        "c": completion(None, "tool_calls"),
-        "d": Reply(200, {"choices": [{}]}),
-    }
-    api.reply = lambda asked: replies[asked.user]
-    ended = "the API ended its answer with finish_reason"
-    assert ask(api.url, [*replies]) == [
-        Failure(f"{ended} length, without text"),
-        Failure(f"{ended} content_filter"),
-        Failure(f"{ended} tool_calls, without text"),
-        Failure(f"{ended} None, without text"),
-    ]
+@pytest.mark.parametrize(
+    "content",
+    [
+        [{"type": "text", "text": "yes, "}, {"type": "text", "text": "it does"}],
+        [{"type": "thinking", "thinking": [{"type": "text", "text": "Does it?"}]}, {"text": "yes, it does"}],
+        ["yes, ", {"type": "output_text", "text": "it does", "annotations": []}],
+        {"type": "text", "text": "yes, it does"},
+    ],
+    ids=["parts", "with thoughts", "mixed", "one part"],
+)
+def test_the_parts_of_an_answer_that_are_text_are_joined(api: FakeAPI, content: object) -> None:
+    api.reply = lambda _: completion(content)
+    assert ask(api.url, ["a"]) == [Completion("yes, it does", "stop", 7, 3)]
+
+
+def test_an_answer_that_was_broken_off_is_none(api: FakeAPI) -> None:
+    api.reply = lambda _: completion("half", "content_filter")
+    assert ask(api.url, ["a"]) == [Failure("the API ended its answer with finish_reason content_filter")]
+
+
+NO_OTHER = "the message has no other field"
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason", "came"),
+    [
+        (completion(""), "stop", NO_OTHER),
+        (completion(" \n", "eos_token"), "eos_token", NO_OTHER),
+        (completion(None, None), None, NO_OTHER),
+        (completion([{"type": "image_url"}]), "stop", NO_OTHER),
+        (completion(None, "length", reasoning_content="I think"), "length", "the message has reasoning_content"),
+        (completion(None, refusal="I can\nnot"), "stop", "the message has refusal; the refusal says I can not"),
+        (
+            completion(None, "tool_calls", tool_calls=[{"id": "1", "type": "function", "function": {}}]),
+            "tool_calls",
+            "the message has tool_calls; tool calls: 1",
+        ),
+        (Reply(200, {"choices": [{}]}), None, NO_OTHER),
+        (Reply(200, {"choices": [{"message": None, "finish_reason": "stop"}]}), "stop", NO_OTHER),
+    ],
+)
+def test_an_empty_answer_is_an_error_that_says_what_came(
+    api: FakeAPI, reply: Reply, reason: str | None, came: str
+) -> None:
+    api.reply = lambda _: reply
+    error = f"the API ended its answer with finish_reason {reason}, without text: {came}"
+    assert ask(api.url, ["a"]) == [Failure(error)]
 
 
 def test_a_check_asks_for_one_token(api: FakeAPI) -> None:

@@ -11,6 +11,7 @@ from openai.types.chat import ChatCompletion
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from ragjob.engines.base import Completion, Failure, Request
+from ragjob.engines.openai.answers import read_completion
 from ragjob.engines.openai.endpoint import Endpoint, NoAnswerError, RefusedError
 from ragjob.errors import DataError
 
@@ -84,7 +85,7 @@ class OpenAIClient:
 
     async def _answer(self, request: Request) -> Completion | Failure:
         try:
-            return _completion(await self._ask(request, self._max_new_tokens))
+            return read_completion(await self._ask(request, self._max_new_tokens))
         except RefusedError as error:
             return Failure(str(error))
 
@@ -161,18 +162,3 @@ class _Call:
 
     def _is_over(self, state: RetryCallState) -> bool:
         return self._left_s() <= state.upcoming_sleep
-
-
-def _completion(found: ChatCompletion) -> Completion | Failure:
-    # The client passes on whatever the API sends: any of it may be missing.
-    choice, usage = found.choices[0], found.usage
-    text, reason = getattr(choice.message, "content", None), choice.finish_reason
-    if not isinstance(text, str) or reason not in ("stop", "length"):
-        return Failure(f"the API ended its answer with finish_reason {reason}" + ("" if text else ", without text"))
-    cached = _count(getattr(usage, "prompt_tokens_details", None), "cached_tokens")
-    return Completion(text, reason, _count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), cached or 0)
-
-
-def _count(usage: object, name: str) -> int | None:
-    count = getattr(usage, name, None)
-    return count if isinstance(count, int) else None
