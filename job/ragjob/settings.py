@@ -1,5 +1,7 @@
 """What groups of settings are made of: their base, actor pools, types of fields, and what a field decides.
 
+And what the environment's variables mean for several packages: its proxies, and its secrets.
+
 >>> class Tea(Section):
 ...     kind: str = setting("green", decides=Decides.RUN, description="kind of tea")
 ...     cups: int = setting(1, decides=Decides.NEITHER, description="cups at once", ge=1)
@@ -7,10 +9,14 @@
 {'kind': 'green'}
 """
 
+import os
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from ipaddress import ip_address
 from typing import Annotated, Any, Literal, Protocol, Self, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
 
 import yaml
 from pydantic import (
@@ -93,6 +99,41 @@ def _is_line(uri: str) -> str:
     if re.search(r"[\x00-\x1f\x7f]", uri):
         raise ValueError("holds a line break or another control character; remove it")
     return uri
+
+
+def reached_directly(url: str) -> bool:
+    """Tell whether proxies that the environment names are passed by on the way to `url`.
+
+    So are loopback addresses and names that only the own network or cluster knows, which no proxy could reach: names
+    without a dot, as of the chart's Chroma service, and those that end in `.svc` or `.cluster.local`. And what NO_PROXY
+    has, where clients make their proxies before they look at it.
+
+    >>> reached_directly("http://answers-chroma:8000"), reached_directly("https://api.example.com/v1")
+    (True, False)
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    try:
+        return ip_address(host).is_loopback or bool(proxy_bypass(host))
+    except ValueError:  # a name
+        inside = "." not in host or host.endswith((".localhost", ".svc", ".cluster.local"))
+        return inside or bool(proxy_bypass(parts.netloc.rpartition("@")[2]))
+
+
+def proxy_fault(error: Exception) -> str:
+    """What is wrong with the environment's proxies, and the remedy, when a client can't be made with them."""
+    if isinstance(error, ImportError):
+        reason = "names a SOCKS proxy, but the package socksio isn't installed: install it"
+    else:
+        reason = "isn't a proxy's address: correct it"
+    return f"a variable such as ALL_PROXY or HTTP_PROXY {reason}, or unset the variable"
+
+
+def strip_variables(prefix: str) -> None:
+    """Take the blanks and line breaks off the ends of variables that begin with `prefix`: Secrets often have them."""
+    for name, value in os.environ.items():
+        if name.startswith(prefix) and value != value.strip():
+            os.environ[name] = value.strip()
 
 
 def _listed(given: object) -> object:

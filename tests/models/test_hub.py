@@ -200,3 +200,18 @@ def test_a_refusal_of_the_hub_is_one_line_with_the_remedy(
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", Mock(side_effect=error))
     with pytest.raises(DependencyError, match=rf"^embed.model: org/other {message}[^\n]*$"):
         find_on_hub("org/other", None, KEY)
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "all_proxy"])
+def test_a_mirror_on_loopback_is_reached_past_proxies(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "socks5://127.0.0.1:9")
+    assert (Path(find().files.fetch()) / "model.safetensors").read_bytes() == WEIGHTS
+
+
+def test_a_socks_proxy_without_its_library_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_hub("https://hub.example.com", tmp_path, monkeypatch)
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    with pytest.raises(DependencyError, match=f"^{KEY}: {NAME} can't be asked for: .* socksio isn't installed"):
+        find()

@@ -343,3 +343,47 @@ def test_a_role_that_is_refused_is_told(s3: Bucket, monkeypatch: pytest.MonkeyPa
         storage.configure(S3(endpoint_url=running.url))
         error = what(lambda: storage.exists(f"{s3.uri}/x"))
     assert re.fullmatch(rf"{s3.uri}/x: the role is refused \(\w+\); check AWS_ROLE_ARN and .* trust policy", str(error))
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9"])
+def test_a_server_on_loopback_is_reached_past_proxies(
+    s3: Bucket, monkeypatch: pytest.MonkeyPatch, name: str, proxy: str
+) -> None:
+    storage.put(s3.uri + "/x", b"content")
+    monkeypatch.setenv(name, proxy)
+    storage.configure(S3(endpoint_url=s3.server.endpoint, region=s3.server.region, timeout_s=21))  # a new client
+    assert storage.read_bytes(s3.uri + "/x") == b"content"
+
+
+@pytest.mark.parametrize(
+    ("proxy", "timeout_s", "told"),
+    [
+        ("http://127.0.0.1:9", 0.5, "s3://bucket/x: the proxy doesn't answer .*; check HTTP_PROXY and HTTPS_PROXY"),
+        ("socks5://127.0.0.1:9", 60, "HTTP_PROXY: names a SOCKS proxy, which S3 can't be reached through"),
+    ],
+)
+def test_a_proxy_that_cant_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, timeout_s: float, told: str
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("HTTP_PROXY", proxy)
+    storage.configure(S3(endpoint_url="http://s3.example.com", region="us-east-1", timeout_s=timeout_s))
+    assert re.match(told, str(what(lambda: storage.read_bytes("s3://bucket/x"))))
+
+
+def test_credentials_and_region_may_end_in_line_breaks_and_blanks(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, f" {os.environ[name]} \n")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "\n")
+    region = f" {s3.server.region}\n"
+    storage.configure(S3(endpoint_url=s3.server.endpoint, region=region, timeout_s=22))  # a new client
+    storage.put(s3.uri + "/x", b"content")
+    assert storage.read_bytes(s3.uri + "/x") == b"content"
+
+
+def test_the_region_of_a_variable_may_end_in_a_line_break(s3: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", f"{s3.server.region}\n")
+    storage.configure(S3(endpoint_url=s3.server.endpoint, timeout_s=23))  # a new client
+    storage.put(s3.uri + "/x", b"content")

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from ragjob.errors import DependencyError
 from ragjob.models.files import CONFIG, OLD_WEIGHTS, OTHER_FORMATS, Source, check_model, used, weights
 from ragjob.models.folder import list_folder
+from ragjob.settings import proxy_fault, reached_directly, strip_variables
 
 TIMEOUT_S = 10.0
 DOWNLOADS_AT_ONCE = 8
@@ -31,6 +33,7 @@ class HubFiles:
         return self._download(path).read_bytes()
 
     def fetch(self) -> str:
+        _set_up()  # before there are threads
         # One by one, since snapshot_download lists the files without a time limit.
         with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
             files = dict(zip(self.sizes, pool.map(self._download, self.sizes), strict=True))
@@ -41,13 +44,13 @@ class HubFiles:
 
     def _download(self, path: str) -> Path:
         """The file in the hub's cache; its client keeps processes from downloading one twice."""
+        _set_up()
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HTTPError
 
-        _silence()
         try:
             return Path(hf_hub_download(self.name, path, revision=self.commit))
-        except (OSError, HTTPError, RuntimeError) as error:  # RuntimeError is hf_xet's
+        except (OSError, HTTPError, RuntimeError, ImportError) as error:  # RuntimeError is hf_xet's
             raise DependencyError(f"{self.key}: {self.name} {_reason(error, self.key)}") from error
 
     def _note_branch(self, folder: Path) -> None:
@@ -65,13 +68,13 @@ def find_on_hub(name: str, revision: str | None, key: str) -> Source:
 
     Nothing is downloaded. Raises `DependencyError` when neither knows it.
     """
+    _set_up()
     # HTTPError is that of whichever HTTP library this version of the hub's client uses.
     from huggingface_hub.errors import HTTPError
 
-    _silence()
     try:
         commit, sizes = _look_up(name, revision)
-    except (OSError, HTTPError, ValueError) as error:  # ValueError: the name, or an answer that isn't a hub's
+    except (OSError, HTTPError, ValueError, ImportError) as error:  # ValueError: the name, or what isn't a hub's answer
         raise DependencyError(f"{key}: {name} {_reason(error, key)}") from error
     check_model(sizes, f"{key}: {name}")
     return Source(key, name, commit[:12], HubFiles(key, name, revision, commit, sizes))
@@ -84,7 +87,7 @@ def _look_up(name: str, revision: str | None) -> tuple[str, dict[str, int]]:
 
     try:
         info = HfApi().model_info(name, revision=revision, timeout=TIMEOUT_S, files_metadata=True)
-    except (OSError, HTTPError, ValueError):
+    except (OSError, HTTPError, ValueError, ImportError):
         if folder := _cached(name, revision):
             return folder.name, list_folder(folder)
         raise
@@ -104,14 +107,30 @@ def _cached(name: str, revision: str | None) -> Path | None:
     return None
 
 
-def _silence() -> None:
+def _set_up() -> None:
     """Keep the hub's client from progress bars, from advice, and from telling the hub of this machine."""
+    strip_variables("HF_")
     from huggingface_hub import constants
     from huggingface_hub.utils import disable_progress_bars, logging
 
     constants.HF_HUB_DISABLE_TELEMETRY = True
     disable_progress_bars()
     logging.set_verbosity_error()
+    _choose_client(constants.ENDPOINT)
+
+
+@lru_cache(maxsize=1)
+def _choose_client(endpoint: str) -> None:
+    """Have the hub's client pass by the environment's proxies on the way to a mirror that they can't reach."""
+    import httpx2
+    from huggingface_hub import set_client_factory
+    from huggingface_hub.utils._http import default_client_factory, hf_request_event_hook
+
+    def past_proxies() -> httpx2.Client:
+        hooks = {"request": [hf_request_event_hook]}  # as in the default
+        return httpx2.Client(event_hooks=hooks, follow_redirects=True, timeout=None, transport=httpx2.HTTPTransport())
+
+    set_client_factory(past_proxies if reached_directly(endpoint) else default_client_factory)
 
 
 def _reason(error: Exception, key: str) -> str:
@@ -119,6 +138,8 @@ def _reason(error: Exception, key: str) -> str:
     from huggingface_hub import errors
 
     match error:
+        case ImportError():
+            return f"can't be asked for: {proxy_fault(error)}"
         case errors.HFValidationError():
             return "is neither a hub id nor a folder"
         case errors.GatedRepoError():

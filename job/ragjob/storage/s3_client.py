@@ -4,12 +4,15 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from threading import Lock
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import boto3
 from botocore.config import Config
 from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_random_exponential
 
-from ragjob.errors import SettingsError
+from ragjob.errors import DependencyError, SettingsError
+from ragjob.settings import reached_directly, strip_variables
 from ragjob.storage import settings
 from ragjob.storage.names import split
 from ragjob.storage.s3_errors import ERRORS, failure, may_pass
@@ -74,12 +77,25 @@ def _made(s3: S3) -> Any:
         request_checksum_calculation="when_required",  # other servers than AWS's often refuse the newer ones
         response_checksum_validation="when_required",
     )
-    try:
-        made = boto3.Session().client("s3", region_name=s3.region, endpoint_url=s3.endpoint_url, config=config)
-    except ValueError:  # of AWS_ENDPOINT_URL: the setting is checked when it is read
-        raise SettingsError("AWS_ENDPOINT_URL: isn't http://HOST:PORT or https://HOST; mend it, or unset it") from None
+    strip_variables("AWS_")
+    made = _open(s3, config)
+    address, proxies = made.meta.endpoint_url, getproxies()
+    if proxies and reached_directly(address):
+        made = _open(s3, config.merge(Config(proxies={})))
+    elif proxies.get(scheme := urlsplit(address).scheme, "").startswith("socks"):
+        raise DependencyError(
+            f"{scheme.upper()}_PROXY: names a SOCKS proxy, which S3 can't be reached through; name an HTTP proxy, or "
+            "the server in NO_PROXY"
+        )
     made.meta.events.register_last("before-parameter-build.s3", partial(_stay, s3.region))
     return made
+
+
+def _open(s3: S3, config: Config) -> Any:
+    try:
+        return boto3.Session().client("s3", region_name=s3.region, endpoint_url=s3.endpoint_url, config=config)
+    except ValueError:  # of AWS_ENDPOINT_URL: the setting is checked when it is read
+        raise SettingsError("AWS_ENDPOINT_URL: isn't http://HOST:PORT or https://HOST; mend it, or unset it") from None
 
 
 def _stay(region: str | None, model: Any, context: dict[str, Any], **_: Any) -> None:

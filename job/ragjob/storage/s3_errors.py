@@ -126,6 +126,11 @@ def failure(uri: str, error: Exception, attempts: int, timeout_s: float) -> Ragj
     kind = type(error).__name__
     if isinstance(error, boto.SSLError):
         return DependencyError(f"{uri}: no safe connection; check s3.endpoint_url, or name a CA in AWS_CA_BUNDLE")
+    if isinstance(error, boto.ProxyConnectionError):
+        return DependencyError(
+            f"{uri}: the proxy doesn't answer ({attempts} attempts); check HTTP_PROXY and HTTPS_PROXY, or name the "
+            "server in NO_PROXY"
+        )
     if isinstance(error, _PASSING_ERRORS):
         return DependencyError(
             f"{uri}: {kind} in each of {attempts} attempts; check s3.endpoint_url and the network, "

@@ -1,8 +1,8 @@
 """How this process reaches S3. Apart from the client, so that boto3 is imported only where an S3 address is used."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import StringConstraints, field_validator, model_validator
 
 from ragjob.settings import Address, Decides, Section, names_no_user, setting
 
@@ -13,11 +13,8 @@ class S3(Section):
     endpoint_url: Address | None = setting(
         None, decides=Decides.NEITHER, description="address of an S3 server; AWS by default"
     )
-    region: str | None = setting(
-        None,
-        decides=Decides.NEITHER,
-        description="region of all buckets; by default each one's is found out",
-        min_length=1,
+    region: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = setting(
+        None, decides=Decides.NEITHER, description="region of all buckets; by default each one's is found out"
     )
     path_style: bool | None = setting(
         None,

@@ -314,14 +314,22 @@ def test_nothing_but_the_settings_says_where_to_ask_and_as_whom(
     api: FakeAPI, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
-    for name in ("OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+    for name in ("OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy"):
         monkeypatch.setenv(name, nowhere)
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
     for name in ("OPENAI_API_KEY", "OPENAI_ADMIN_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
         monkeypatch.setenv(name, "another")
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "Authorization: Bearer another")
     assert ask(api.url, ["a"], timeout_s=60) == echoed(["a"])
     assert api.asked[0].headers["Authorization"] == f"Bearer {key}"
     assert "another" not in str(api.asked[0].headers)
+
+
+def test_a_socks_proxy_without_its_library_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:9")
+    with pytest.raises(DependencyError) as caught:
+        client("https://api.example.com/v1")
+    assert_one_line(caught.value, "generate.openai.base_url: https://api.example.com/v1", "socksio isn't installed")
 
 
 @pytest.mark.parametrize("reply", [refusal(404, "no model tiny"), Reply(302, "", {"Location": "/"}), Reply(405, "")])

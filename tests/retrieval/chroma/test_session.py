@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from ragjob.errors import DependencyError
+from ragjob.retrieval.chroma.collection import connect
+from ragjob.retrieval.chroma.expected import Target
 from ragjob.retrieval.chroma.session import NotThereError, ServerFailedError, Session
 
 
@@ -136,11 +138,31 @@ def test_a_server_of_another_kind_is_refused() -> None:
         session.request("get", url)
 
 
-def test_a_proxy_in_the_environment_is_passed_by_on_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+PROXIES = ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]
+SOCKS = "socks5://127.0.0.1:9"
 
-    with server([200]) as (session, url):
-        assert session.request("get", url).status_code == 200
+
+@pytest.mark.parametrize("variable", PROXIES)
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", SOCKS])
+def test_a_proxy_in_the_environment_is_passed_by_on_loopback(
+    monkeypatch: pytest.MonkeyPatch, variable: str, proxy: str
+) -> None:
+    monkeypatch.setenv(variable, proxy)
+    with server([200]) as (_, url):
+        assert connect(Target(url, 2), rows=0).get_version() == {}
+
+
+@pytest.mark.parametrize("variable", PROXIES)
+@pytest.mark.parametrize(
+    ("proxy", "remedy"), [(SOCKS, "socksio isn't installed: install it"), ("ftp://me:secret@h", "correct it, or unset")]
+)
+def test_a_proxy_that_cant_be_used_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, variable: str, proxy: str, remedy: str
+) -> None:
+    monkeypatch.setenv(variable, proxy)
+    with pytest.raises(DependencyError, match=f"^chroma.url: http://far.example.com: a variable .*{remedy}") as caught:
+        connect(Target("http://far.example.com", 2), rows=0)
+    assert "secret" not in str(caught.value)
 
 
 def certificate_of_no_authority(folder: Path) -> Path:

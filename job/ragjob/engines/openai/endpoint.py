@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from time import monotonic, time
-from urllib.parse import urlsplit
 
 import httpx2
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI
@@ -14,6 +13,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
 from ragjob.engines.base import Request
 from ragjob.errors import DataError, DependencyError
+from ragjob.settings import proxy_fault, reached_directly
 
 NO_KEY = "none"  # the client insists on a key; a server of one's own needs none
 BUSY = (408, 409, 429, 502, 503)
@@ -126,16 +126,20 @@ class Endpoint:
 
 
 def _open(url: str, key: str, concurrency: int) -> AsyncOpenAI:
-    # A proxy named in the environment can't reach this machine's loopback.
-    direct = urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
     limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+    try:
+        # With a transport of its own, a client looks for no proxies.
+        direct = httpx2.AsyncHTTPTransport(limits=limits) if reached_directly(url) else None
+        http_client = httpx2.AsyncClient(limits=limits, timeout=None, transport=direct)
+    except (ImportError, ValueError, httpx2.InvalidURL) as error:
+        raise DependencyError(f"generate.openai.base_url: {url}: {proxy_fault(error)}") from error
     client = AsyncOpenAI(
         base_url=url,
         api_key=key,
         timeout=None,
         max_retries=0,
         default_headers={"Authorization": f"Bearer {key}"},  # else OPENAI_CUSTOM_HEADERS may name another
-        http_client=httpx2.AsyncClient(limits=limits, timeout=None, trust_env=not direct),
+        http_client=http_client,
     )
     # Read from OPENAI_ORG_ID and OPENAI_PROJECT_ID, which may be meant for another API.
     client.organization = client.project = None

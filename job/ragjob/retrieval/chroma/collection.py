@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 from chromadb.api.fastapi import FastAPI
 from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.config import Settings, System
@@ -69,18 +70,24 @@ def connect(target: Target, rows: int) -> FastAPI:
 
     `rows` are those of the collection that it is for: a server that is busy indexing them is waited for.
     """
-    port = urlsplit(target.url).port or 8000  # Chroma wants one here, and uses the url's
-    settings = Settings(
-        chroma_server_host=target.url,
-        chroma_server_http_port=port,
-        chroma_server_ssl_verify=False,  # of a session that is never used: to read certificates takes 50 ms
-        anonymized_telemetry=False,
-    )
-    api = FastAPI(System(settings))
-    api._session.close()
-    api._session = Session(target.url, target.timeout_s, rows * ROW_S, api._session.headers)
-    weakref.finalize(api, api._session.close)
-    return api
+    return _Client(target, rows * ROW_S)
+
+
+class _Client(FastAPI):  # type: ignore[misc]
+    """Chroma's client over a `Session`: the one that it makes itself reads certificates and proxies, and may not."""
+
+    def __init__(self, target: Target, patience_s: float) -> None:
+        port = urlsplit(target.url).port or 8000  # Chroma wants one here, and uses the url's
+        settings = Settings(chroma_server_host=target.url, chroma_server_http_port=port, anonymized_telemetry=False)
+        super(FastAPI, self).__init__(System(settings))
+        self._api_url = FastAPI.resolve_url(
+            chroma_server_host=target.url,
+            chroma_server_http_port=port,
+            default_api_path=settings.chroma_server_api_default_path,
+        )
+        headers = httpx.Headers({"Content-Type": "application/json", "User-Agent": "ragjob"})
+        self._session = Session(target.url, target.timeout_s, patience_s, headers)
+        weakref.finalize(self, self._session.close)
 
 
 def find(target: Target, expected: Expected) -> ChromaCollection | None:

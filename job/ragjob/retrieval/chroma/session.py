@@ -9,6 +9,7 @@ import httpx
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from ragjob.errors import DependencyError
+from ragjob.settings import proxy_fault, reached_directly
 
 DEATHS = 3  # by one request, after which it is taken for their cause
 
@@ -29,11 +30,13 @@ class Session(httpx.Client):
     """
 
     def __init__(self, url: str, timeout_s: float, patience_s: float, headers: httpx.Headers) -> None:
-        # A proxy named in the environment can't reach this machine's loopback.
-        parts = urlsplit(url)
-        direct = parts.hostname in ("127.0.0.1", "::1", "localhost")
-        # To read the certificates takes 50 ms, and http needs none.
-        super().__init__(headers=headers, trust_env=not direct, verify=parts.scheme != "http")
+        secure = urlsplit(url).scheme != "http"  # to read the certificates takes 50 ms, and http needs none
+        try:
+            # With a transport of its own, a client looks for no proxies.
+            direct = httpx.HTTPTransport(verify=secure) if reached_directly(url) else None
+            super().__init__(headers=headers, verify=secure, transport=direct)
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
+            raise DependencyError(f"chroma.url: {shown(url)}: {proxy_fault(error)}") from error
         self._url = url
         self._timeout_s = timeout_s
         self._patience_s = patience_s
