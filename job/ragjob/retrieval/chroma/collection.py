@@ -166,4 +166,6 @@ def _stored(model: Any) -> Stored:
 
 
 def _collection(api: FastAPI, model: Any) -> ChromaCollection:
+    # With a schema, `add` would build the embedding functions that the server names, which may run a model's own code.
+    model.serialized_schema = None
     return ChromaCollection(client=api, model=model, embedding_function=None)
