@@ -32,6 +32,16 @@ ENV = [{"name": "A", "value": "b"}]
 PROXY = {"name": "HTTPS_PROXY", "value": "http://proxy:3128"}
 ON_A_GPU = {"generate": {"pool": {"num_gpus": 1}}}
 
+DNS = {
+    "to": [
+        {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+            "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
+        }
+    ],
+    "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}],
+}
+
 needs_helm = pytest.mark.skipif(HELM is None, reason="no helm on PATH, nor named in HELM")
 
 Documents = dict[str, dict[str, Any]]
@@ -87,6 +97,23 @@ def pods(documents: Documents) -> dict[str, dict[str, Any]]:
 
 def groups_of(documents: Documents) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = documents["RayJob"]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    return found
+
+
+def secrets_of(pod: dict[str, Any]) -> list[str]:
+    """The Secrets that a pod gets as environment variables."""
+    return [source["secretRef"]["name"] for source in pod["containers"][0]["envFrom"]]
+
+
+def egress(documents: Documents, policy: str) -> list[dict[str, Any]]:
+    """What the pods of a NetworkPolicy may call: each other first, then DNS, then what lies outside."""
+    found: list[dict[str, Any]] = documents[f"NetworkPolicy/{policy}"]["spec"]["egress"]
+    return found
+
+
+def release_labels(documents: Documents) -> dict[str, str]:
+    """The labels that all pods of the release have."""
+    found: dict[str, str] = documents["NetworkPolicy/ray"]["spec"]["podSelector"]["matchLabels"]
     return found
 
 
@@ -251,6 +278,27 @@ def test_volumes_of_yours_take_the_place_of_ours() -> None:
 
 
 @needs_helm
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_no_pod_may_fill_its_nodes_disk(name: str) -> None:
+    volumes = [volume for pod in pods(example(name)).values() for volume in pod["volumes"]]
+    limits = [volume["emptyDir"].get("sizeLimit") for volume in volumes if "emptyDir" in volume]
+    assert sorted(limits) == sorted(["256Mi", *["20Gi", "50Gi"] * 2, "20Gi"])
+
+
+@needs_helm
+def test_a_secret_goes_only_to_the_pods_that_name_it() -> None:
+    workers = [CPU_GROUP, CPU_GROUP | {"name": "generate", "secrets": ["api", "all"]}]
+    documents = template({"secrets": ["all"], "head": {"secrets": ["hub"]}, "workers": workers})
+    head = documents["RayJob"]["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]
+    embedding, generating = (group["template"]["spec"] for group in groups_of(documents))
+    assert secrets_of(head) == ["all", "hub"]
+    assert secrets_of(embedding) == ["all"]
+    assert secrets_of(generating) == ["all", "api"]
+    assert "envFrom" not in pods(documents)["submitter"]["containers"][0]
+    assert "envFrom" not in pods(documents)["chroma"]["containers"][0]
+
+
+@needs_helm
 @pytest.mark.parametrize("release", ["a", "answers-of-a-very-long-name-for-a-release-in-helm-53"])
 def test_names_stay_within_what_kuberay_takes(release: str) -> None:
     assert len(template({}, release=release)["RayJob"]["metadata"]["name"]) <= 47
@@ -360,12 +408,44 @@ def test_a_chroma_that_exists_is_used_instead() -> None:
         ({"config": {"generate": {"openai": {"base_url": "http://vllm.models.svc:8001/v1"}}}}, [443, 8001]),
         ({"workers": [CPU_GROUP | {"min": 0}], "networkPolicy": {"egressPorts": [9000]}}, [9000, 443, 6443]),
         ({"networkPolicy": {"egressPorts": [9000]}, "job": {"planFirst": True}}, [9000, 443, 6443]),
-        ({"networkPolicy": {"egressPorts": []}}, []),
     ],
 )
 def test_the_job_may_call_what_its_settings_name(values: dict[str, Any], ports: list[int]) -> None:
-    outside = template({"job": {"planFirst": False}} | values)["NetworkPolicy/ray"]["spec"]["egress"][1]
-    assert [rule["port"] for rule in outside["ports"]] == [53, 53, *ports]
+    _, _, outside = egress(template({"job": {"planFirst": False}} | values), "ray")
+    assert [rule["port"] for rule in outside["ports"]] == ports
+
+
+@needs_helm
+def test_without_ports_the_job_calls_nothing_outside() -> None:
+    documents = template({"job": {"planFirst": False}, "networkPolicy": {"egressPorts": []}})
+    release, dns = egress(documents, "ray")
+    assert release == {"to": [{"podSelector": {"matchLabels": release_labels(documents)}}]}
+    assert dns == DNS
+
+
+@needs_helm
+def test_dns_goes_to_the_clusters_own_alone() -> None:
+    documents = template({})
+    assert DNS in egress(documents, "ray")
+    assert DNS in egress(documents, "submitter")
+
+
+@needs_helm
+def test_an_endpoint_without_tls_doesnt_open_the_metadata_address() -> None:
+    values = {"config": {"s3": {"endpoint_url": "http://s3.example.org"}}}
+    *_, outside = egress(template(values), "ray")
+    assert {"port": 80} in outside["ports"]
+    assert outside["to"] == [
+        {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}},
+        {"ipBlock": {"cidr": "::/0", "except": ["fe80::/10", "fd00:ec2::/32"]}},
+        {"namespaceSelector": {}},
+    ]
+
+
+@needs_helm
+def test_a_link_local_address_is_called_where_it_is_asked_for() -> None:
+    *_, asked = egress(template({"networkPolicy": {"egressLinkLocal": ["169.254.170.23/32"]}}), "ray")
+    assert asked == {"to": [{"ipBlock": {"cidr": "169.254.170.23/32"}}]}
 
 
 @needs_helm
@@ -465,6 +545,30 @@ def test_what_cannot_run_is_refused_with_the_value_to_change(values: dict[str, A
 
 
 @needs_helm
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ({"config": {"chroma": {"url": "http://me:hunter2@chroma:8000"}}}, "config.chroma.url"),
+        ({"config": {"s3": {"endpoint_url": "https://hunter2@s3.example.org"}}}, "config.s3.endpoint_url"),
+        ({"config": {"corpus": {"uri": "s3://me:hunter2@bucket/corpus"}}}, "config.corpus.uri"),
+        ({"head": {"env": [PROXY | {"value": "http://me:hunter2@proxy:3128"}]}}, "env HTTPS_PROXY"),
+        ({"workers": [CPU_GROUP | {"env": [PROXY | {"value": "HTTP://hunter2@proxy"}]}]}, "env HTTPS_PROXY"),
+    ],
+    ids=["chroma", "s3", "corpus", "head", "worker"],
+)
+def test_credentials_in_an_address_are_refused_and_not_echoed(values: dict[str, Any], place: str) -> None:
+    said = refusal(values | {"config": URIS | values.get("config", {})})
+    assert f"{place}: an address with a name or password before its @; leave them out and keep them in" in said
+    assert "hunter2" not in said
+
+
+@needs_helm
+def test_an_at_sign_behind_the_host_is_no_credential() -> None:
+    config = {"corpus": {"uri": "s3://bucket/a@b/"}, "augment": {"template": "Mail me@example.org: {context} {prompt}"}}
+    assert "RayJob" in template({"config": config})
+
+
+@needs_helm
 def test_a_release_that_kuberay_would_refuse_is_refused_at_once() -> None:
     assert "release name 7up: KubeRay wants one that begins with a letter" in refusal({"config": URIS}, "7up")
 
@@ -475,6 +579,7 @@ HEAD, WORKER = f"{SPEC}.headGroupSpec.template.spec", f"{SPEC}.workerGroupSpecs.
 GROUP = f"{SPEC}.workerGroupSpecs.0"
 CHROMA = "spec.template.spec"
 SIZE = {"requests": {"cpu": "1", "memory": "1Gi"}, "limits": {"cpu": "2", "memory": "2Gi"}}
+PEERS = [{"ipBlock": {"cidr": "10.0.0.0/8"}}]
 TOLERATION = [{"key": "a", "operator": "Exists"}]
 PLACES: dict[str, tuple[Any, str, str, Any]] = {
     "command": ("index", RAY, "spec.entrypoint", "ragjob index --config /etc/ragjob/job.yaml"),
@@ -489,6 +594,7 @@ PLACES: dict[str, tuple[Any, str, str, Any]] = {
     "job.preRunningDeadlineSeconds": (5, RAY, "spec.preRunningDeadlineSeconds", 5),
     "job.activeDeadlineSeconds": (5, RAY, "spec.activeDeadlineSeconds", 5),
     "job.ttlSecondsAfterFinished": (5, RAY, "spec.ttlSecondsAfterFinished", 5),
+    "head.secrets": (["s"], RAY, f"{HEAD}.containers.0.envFrom", [{"secretRef": {"name": "s"}}]),
     "head.resources": (SIZE, RAY, f"{HEAD}.containers.0.resources", SIZE),
     "head.nodeSelector": ({"a": "b"}, RAY, f"{HEAD}.nodeSelector", {"a": "b"}),
     "head.tolerations": (TOLERATION, RAY, f"{HEAD}.tolerations", TOLERATION),
@@ -504,9 +610,12 @@ PLACES: dict[str, tuple[Any, str, str, Any]] = {
     "workers.0.runtimeClassName": ("nvidia", RAY, f"{WORKER}.runtimeClassName", "nvidia"),
     "workers.0.nodeSelector": ({"a": "b"}, RAY, f"{WORKER}.nodeSelector", {"a": "b"}),
     "workers.0.tolerations": (TOLERATION, RAY, f"{WORKER}.tolerations", TOLERATION),
+    "workers.0.secrets": (["s"], RAY, f"{WORKER}.containers.0.envFrom", [{"secretRef": {"name": "s"}}]),
     "workers.0.env": (ENV, RAY, f"{WORKER}.containers.0.env", ENV),
     "workers.0.volumes": (VOLUME, RAY, f"{WORKER}.volumes.3", VOLUME[0]),
     "workers.0.volumeMounts": (TMP_MOUNT, RAY, f"{WORKER}.containers.0.volumeMounts.3", TMP_MOUNT[0]),
+    "scratch.tmp": ("1Gi", RAY, f"{HEAD}.volumes.1.emptyDir.sizeLimit", "1Gi"),
+    "scratch.cache": ("1Gi", RAY, f"{WORKER}.volumes.2.emptyDir.sizeLimit", "1Gi"),
     "submitter.resources": (SIZE, RAY, "spec.submitterPodTemplate.spec.containers.0.resources", SIZE),
     "submitter.nodeSelector": ({"a": "b"}, RAY, "spec.submitterPodTemplate.spec.nodeSelector", {"a": "b"}),
     "submitter.tolerations": (TOLERATION, RAY, "spec.submitterPodTemplate.spec.tolerations", TOLERATION),
@@ -531,7 +640,15 @@ PLACES: dict[str, tuple[Any, str, str, Any]] = {
         "spec.ingress.1.from.1.namespaceSelector.matchLabels.kubernetes|io/metadata|name",
         "op",
     ),
-    "networkPolicy.egressPorts": ([7070], "NetworkPolicy/ray", "spec.egress.1.ports.2", {"port": 7070}),
+    "networkPolicy.egressPorts": ([7070], "NetworkPolicy/ray", "spec.egress.2.ports.0", {"port": 7070}),
+    "networkPolicy.egressTo": (PEERS, "NetworkPolicy/ray", "spec.egress.2.to", PEERS),
+    "networkPolicy.egressLinkLocal": (
+        ["169.254.170.23/32"],
+        "NetworkPolicy/ray",
+        "spec.egress.3.to.0.ipBlock.cidr",
+        "169.254.170.23/32",
+    ),
+    "networkPolicy.dns": (PEERS, "NetworkPolicy/submitter", "spec.egress.1.to", PEERS),
 }
 ELSEWHERE = {
     "rerun",

@@ -32,9 +32,30 @@
 {{- if and (dig "s3" "kms_key_id" "" .Values.config) (ne (dig "s3" "sse" "" .Values.config | default "") "aws:kms") -}}
 {{- fail "config.s3.kms_key_id: used with config.s3.sse aws:kms alone; set that too, or leave the key out" -}}
 {{- end -}}
+{{- include "ragjob.checkAddresses" (list "config" .Values.config) -}}
 {{- include "ragjob.checkWorkers" . -}}
 {{- range prepend .Values.workers .Values.head -}}
 {{- include "ragjob.checkVolumes" (list (.name | default "head") .) -}}
+{{- range .env -}}
+{{- include "ragjob.checkAddresses" (list (printf "env %s" .name) .value) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whoever may read the ConfigMap or the pods would see credentials in an address: call with (list PATH VALUE). */}}
+{{- define "ragjob.checkAddresses" -}}
+{{- $path := index . 0 -}}
+{{- $value := index . 1 -}}
+{{- if kindIs "map" $value -}}
+{{- range $key, $child := $value -}}
+{{- include "ragjob.checkAddresses" (list (printf "%s.%s" $path $key) $child) -}}
+{{- end -}}
+{{- else if kindIs "slice" $value -}}
+{{- range $child := $value -}}
+{{- include "ragjob.checkAddresses" (list $path $child) -}}
+{{- end -}}
+{{- else if and (kindIs "string" $value) (regexMatch "^[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*@" $value) -}}
+{{- fail (printf "%s: an address with a name or password before its @; leave them out and keep them in a Secret" $path) -}}
 {{- end -}}
 {{- end -}}
 

@@ -12,7 +12,7 @@ Name of the RayJob and its ConfigMap: it changes with what decides what runs, an
 as deadlines or the submitter's place, leaves a running job alone.
 */}}
 {{- define "ragjob.jobName" -}}
-{{- $decides := pick .Values "command" "config" "secrets" "serviceAccount" "head" "workers" -}}
+{{- $decides := pick .Values "command" "config" "secrets" "serviceAccount" "head" "workers" "scratch" -}}
 {{- $_ := set $decides "image" (pick .Values.image "repository" "tag") -}}
 {{- $_ := set $decides "rerun" (toString .Values.rerun) -}}
 {{- printf "%s-%s" (include "ragjob.name" .) (toJson $decides | sha256sum | trunc 8) -}}
@@ -50,6 +50,25 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $ports = concat $ports (list 443 6443) -}}
 {{- end -}}
 {{- range $ports }}{{ int . }} {{ end -}}
+{{- end -}}
+
+{{/* Where head and workers may call these ports. Not every network plugin counts pods among an ipBlock's addresses. */}}
+{{- define "ragjob.egressTo" -}}
+{{- with .Values.networkPolicy.egressTo -}}
+{{- toYaml . -}}
+{{- else -}}
+- ipBlock: {cidr: 0.0.0.0/0, except: [169.254.0.0/16]}
+- ipBlock: {cidr: "::/0", except: ["fe80::/10", "fd00:ec2::/32"]}
+- namespaceSelector: {}
+{{- end -}}
+{{- end -}}
+
+{{- define "ragjob.egressToDns" -}}
+- to:
+    {{- toYaml .Values.networkPolicy.dns | nindent 4 }}
+  ports:
+    - {port: 53, protocol: UDP}
+    - {port: 53, protocol: TCP}
 {{- end -}}
 
 {{/* "true" where Ray's autoscaler has something to do. */}}

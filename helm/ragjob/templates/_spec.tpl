@@ -31,7 +31,7 @@ submitterPodTemplate:
         volumeMounts:
           - {name: tmp, mountPath: /tmp}
     volumes:
-      - {name: tmp, emptyDir: {}}
+      - {name: tmp, emptyDir: {sizeLimit: 256Mi}}
 rayClusterSpec:
   rayVersion: 2.60.0
   authOptions: {mode: token}
@@ -108,7 +108,7 @@ spec:
       env:
         {{- include "ragjob.env" (list $ .) | nindent 8 }}
       {{- end }}
-      {{- with $.Values.secrets }}
+      {{- with concat $.Values.secrets (.secrets | default list) | uniq }}
       envFrom:
         {{- range . }}
         - secretRef: {name: {{ . }}}
@@ -130,9 +130,9 @@ spec:
     - {name: settings, configMap: {name: {{ include "ragjob.jobName" $ }}}}
     {{- $named := list }}
     {{- range .volumes }}{{ $named = append $named .name }}{{ end }}
-    {{- range list "tmp" "cache" }}
-    {{- if not (has . $named) }}
-    - {name: {{ . }}, emptyDir: {}}
+    {{- range $name := list "tmp" "cache" }}
+    {{- if not (has $name $named) }}
+    - {name: {{ $name }}, emptyDir: {sizeLimit: {{ get $.Values.scratch $name }}}}
     {{- end }}
     {{- end }}
     {{- with .volumes }}
