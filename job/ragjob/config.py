@@ -110,10 +110,14 @@ class Cluster(Section):
         names = [group.name for group in self.groups]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"two groups are named {twice}: give each its own name")
-        others = [key for key in ("cpus", "gpus", "nodes", "gpu_gb") if getattr(self, key) is not None]
-        if self.groups and others:
-            raise ValueError(f"groups and {' and '.join(others)} say the same: leave out all but groups")
+        if self.groups and self.sums:
+            raise ValueError(f"groups and {' and '.join(self.sums)} say the same: leave out all but groups")
         return self
+
+    @property
+    def sums(self) -> list[str]:
+        """The settings given that take all nodes for equal."""
+        return [key for key in ("cpus", "gpus", "nodes", "gpu_gb") if getattr(self, key) is not None]
 
     def gpu_memory_gb(self, pool: Pool) -> float | None:
         """Memory of the smallest GPU that actors of `pool` may get, in GB; None where it isn't known."""

@@ -75,6 +75,7 @@ IN_THE_RUN = {
 IN_THE_RUN_OF_A_MODEL = {"generate.max_new_tokens": "100", "generate.temperature": "0.5"}
 IN_NEITHER = {
     "commit_rows": "9",
+    "index.cache": "other",
     "index.collection": "other",
     "chroma.url": "http://chroma:8000",
     "chroma.path": "chroma",
@@ -391,6 +392,7 @@ def test_a_plan_tells_in_one_line_each_what_it_found(settings: Settings, tmp_pat
     lines = found(Run.of(settings()))
     assert lines.pop("memory").startswith("about 2.1 GB")
     assert lines.pop("cluster").startswith("1 nodes with 2 CPUs, ")
+    assert lines.pop("warning").startswith("cluster.cpus, ")
     assert lines == {
         "corpus": "2 documents in 2 files, 85 bytes",
         "chunks": "up to 200 tokens, sharing 20; the model reads 512",
@@ -403,6 +405,14 @@ def test_a_plan_tells_in_one_line_each_what_it_found(settings: Settings, tmp_pat
         "chroma": "the job's own, data in a temporary folder",
         "proposal": "none: by calculation, pools, batches and blocks suit this cluster",
     }
+
+
+def test_settings_that_take_all_nodes_to_be_equal_are_warned_of(settings: Settings) -> None:
+    warning = found(Index.of(settings()))["warning"]
+    assert warning == "cluster.cpus, cluster.gpus, cluster.nodes take all nodes to be equal; use cluster.groups instead"
+    none = dict.fromkeys(["cluster__cpus", "cluster__gpus", "cluster__nodes"], "null")
+    groups = settings(**none, cluster__groups="[{name: cpu, cpus: 4, max: 1}]")
+    assert "warning" not in found(Index.of(groups))
 
 
 def test_a_plan_proposes_what_would_suit_the_cluster_better(settings: Settings) -> None:
@@ -429,7 +439,7 @@ def test_a_plan_leaves_nothing_behind(settings: Settings, tmp_path: Path) -> Non
 def test_a_plan_looks_at_what_remains_alone(settings: Settings) -> None:
     version = commit(settings())
     lines = found(COMMANDS["answer"].of(settings()))
-    of_the_cluster = ["cluster", "pools", "memory", "chroma", "proposal"]
+    of_the_cluster = ["cluster", "warning", "pools", "memory", "chroma", "proposal"]
     assert [*lines] == ["prompts", "output", "prompt", "engine", "index", *of_the_cluster]
     assert lines["index"] == f"version {version}, 1 chunks"
 

@@ -124,6 +124,9 @@ def _end(
     indexing = [index] if isinstance(index, PendingIndex) else []
     flows = ["index"] * len(indexing) + ["answer"] * len(answering)
     plan.checks.append(Check("cluster", _cluster_line(size)))
+    if sums := settings.cluster.sums:
+        keys = ", ".join(f"cluster.{key}" for key in sums)
+        plan.checks.append(Check("warning", f"{keys} take all nodes to be equal; use cluster.groups instead"))
     plan.look("pools", lambda: check_pools(settings, flows, size))
     if not plan.failed("corpus") and not plan.failed("pools"):  # which say how many vectors, and which nodes
         plan.look("memory", lambda: _check_memory(index, answering, flows, size))
