@@ -20,7 +20,7 @@ from ragjob.models.bucket import find_in_bucket
 from ragjob.models.files import Source
 from ragjob.models.tokenizer import open_tokenizer
 from tests.conftest import files_below
-from tests.faults import Answer, Connection, Fault, Forward, Proxy, Request, proxy, stall
+from tests.faults import Answer, Connection, Fault, Forward, Harm, Proxy, Request, proxy, stall
 from tests.services import Bucket
 
 KEY = "embed.model"
@@ -222,3 +222,48 @@ def test_a_bucket_that_isnt_there_is_a_dependency_error() -> None:
 def test_a_cache_without_space_is_named_with_its_setting(model: str, small_disk: Path) -> None:
     with pytest.raises(DependencyError, match=rf"^models.cache: {small_disk}: No space left [^\n]*; name a folder"):
         find(model, small_disk).files.fetch()
+
+
+def renaming(name: str, path: str) -> Harm:
+    """List the file `name` as `path`: the servers here tidy paths up, others keep any."""
+
+    def rename(request: Request, forward: Forward, connection: Connection) -> Answer:
+        answer = forward(request)
+        return replace(answer, body=answer.body.replace(name.encode(), path.encode()))
+
+    return rename
+
+
+@pytest.mark.parametrize(
+    "path", ["{outside}/evil.py", "/config.json", "1_Pooling//config.json", "../b.json", "a\\b.json"]
+)
+def test_a_key_that_leads_out_of_the_models_folder_is_a_data_error_before_anything_is_written(
+    s3: Bucket, way: Proxy, model: str, tmp_path: Path, path: str
+) -> None:
+    path = path.format(outside=tmp_path)
+    name = "x" * len(path)
+    s3.write(f"models/tiny.v2/{name}", b"import os")
+    way.faults.append(Fault(renaming(name, path), on="GET .*list-type"))
+    with pytest.raises(DataError, match=rf"^embed.model: {model} has a file named '[^\n]*; remove that file$"):
+        find(model, tmp_path / "cache").files.fetch()
+    assert files_below(tmp_path) == []
+
+
+def test_a_folder_marker_of_a_console_is_no_file_of_the_model(s3: Bucket, model: str, tmp_path: Path) -> None:
+    s3.write("models/tiny.v2/", b"")
+    s3.write("models/tiny.v2/1_Pooling/", b"")
+    assert files_below(Path(find(model, tmp_path).files.fetch())) == USED
+
+
+@pytest.mark.parametrize("ending", [".lock", ".partial"])
+def test_a_link_beside_the_cached_model_is_not_written_through(model: str, tmp_path: Path, ending: str) -> None:
+    found = find(model, tmp_path / "cache")
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "kept").write_text("kept")
+    target = {".lock": theirs / "kept", ".partial": theirs}[ending]
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / f"tiny.v2-{found.revision}{ending}").symlink_to(target)
+    with pytest.raises(DependencyError, match=r"^models.cache: [^\n]*; name a folder"):
+        found.files.fetch()
+    assert (files_below(theirs), (theirs / "kept").read_text()) == (["kept"], "kept")

@@ -215,3 +215,11 @@ def test_a_socks_proxy_without_its_library_is_one_line(tmp_path: Path, monkeypat
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
     with pytest.raises(DependencyError, match=f"^{KEY}: {NAME} can't be asked for: .* socksio isn't installed"):
         find()
+
+
+@pytest.mark.parametrize("path", ["../../evil.py", "/evil.py", "a//evil.py", "a\\evil.py"])
+def test_a_file_that_leads_out_of_the_models_folder_is_a_data_error(hub: FakeHub, path: str) -> None:
+    hub.files[path] = b"import os"
+    with pytest.raises(DataError, match=rf"^embed.model: {NAME} has a file named '[^\n]*; remove that file$"):
+        find()
+    assert hub.downloads() == []

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ragjob import storage
 from ragjob.errors import DataError, DependencyError
-from ragjob.models.files import Source, check_model, content_revision, used
+from ragjob.models.files import Source, check_model, check_paths, content_revision, inside, used
 
 S3 = "s3://"
 BLOCK_BYTES = 16 * 2**20  # asked for at once
@@ -64,8 +64,9 @@ class BucketFiles:
         """Put the files beside where they belong, and move them there when all are whole."""
         staged = _beside(self._folder, ".partial")
         shutil.rmtree(staged, ignore_errors=True)  # of one that was killed
+        staged.mkdir()  # fails where a link stands
         with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
-            list(pool.map(lambda entry: _copy_checked(entry, staged / entry.path), self.entries))
+            list(pool.map(lambda entry: _copy_checked(entry, inside(staged, entry.path)), self.entries))
         # What was copied is what the revision stands for only if it still stood there afterwards.
         if _list(self.uri) != self.entries:
             raise _changed(self.uri)
@@ -87,6 +88,7 @@ def find_in_bucket(name: str, key: str, cache: str) -> Source:
 
 def _list(uri: str) -> tuple[storage.Entry, ...]:
     found = {entry.path: entry for entry in storage.list_files(uri)}
+    check_paths(found, uri)
     return tuple(found[path] for path in used(found))
 
 
@@ -122,6 +124,6 @@ def _beside(folder: Path, ending: str) -> Path:
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
     """Hold the lock that `file` stands for; it is let go of with the process, however that ends."""
-    with file.open("w") as lock:
+    with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

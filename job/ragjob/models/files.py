@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Protocol
 
 from ragjob.errors import DataError
@@ -84,6 +85,24 @@ def check_model(sizes: Mapping[str, int], what: str) -> None:
         raise DataError(f"{what} is no model, it has no {CONFIG}; name one as from_pretrained takes it")
     if not weights(sizes):
         raise DataError(f"{what} has no weights, neither *.safetensors nor *.bin; complete it")
+
+
+def check_paths(paths: Iterable[str], what: str) -> None:
+    """Raise `DataError` unless all of a model's files lie inside its folder; `what` names the model."""
+    for path in paths:
+        if "\\" in path or "\0" in path or not {"", ".", ".."}.isdisjoint(path.split("/")):
+            raise DataError(f"{what} has a file named {path!r}, which leads out of its folder; remove that file")
+
+
+def inside(folder: Path, path: str) -> Path:
+    """Where to write the file `path` of a model that is kept in `folder`.
+
+    Raises `DataError` when that isn't below `folder`, also where a link leads out of it.
+    """
+    target = folder / path
+    if folder.resolve() not in target.resolve().parents:
+        raise DataError(f"{target} lies outside {folder}; remove the link that leads there")
+    return target
 
 
 def content_revision(tags: Mapping[str, str]) -> str:

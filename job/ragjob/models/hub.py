@@ -9,7 +9,16 @@ from functools import lru_cache
 from pathlib import Path
 
 from ragjob.errors import DependencyError
-from ragjob.models.files import CONFIG, OLD_WEIGHTS, OTHER_FORMATS, Source, check_model, used, weights
+from ragjob.models.files import (
+    CONFIG,
+    OLD_WEIGHTS,
+    OTHER_FORMATS,
+    Source,
+    check_model,
+    check_paths,
+    used,
+    weights,
+)
 from ragjob.models.folder import list_folder
 from ragjob.settings import proxy_fault, reached_directly, strip_variables
 
@@ -73,15 +82,17 @@ def find_on_hub(name: str, revision: str | None, key: str) -> Source:
     from huggingface_hub.errors import HTTPError
 
     try:
-        commit, sizes = _look_up(name, revision)
+        commit, listed = _look_up(name, revision)
     except (OSError, HTTPError, ValueError, ImportError) as error:  # ValueError: the name, or what isn't a hub's answer
         raise DependencyError(f"{key}: {name} {_reason(error, key)}") from error
+    check_paths(listed, f"{key}: {name}")
+    sizes = {path: listed[path] for path in used(listed)}
     check_model(sizes, f"{key}: {name}")
     return Source(key, name, commit[:12], HubFiles(key, name, revision, commit, sizes))
 
 
 def _look_up(name: str, revision: str | None) -> tuple[str, dict[str, int]]:
-    """Commit, and bytes of each file used."""
+    """Commit, and bytes of each file."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError
 
@@ -91,8 +102,7 @@ def _look_up(name: str, revision: str | None) -> tuple[str, dict[str, int]]:
         if folder := _cached(name, revision):
             return folder.name, list_folder(folder)
         raise
-    sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
-    return str(info.sha), {path: sizes[path] for path in used(sizes)}
+    return str(info.sha), {file.rfilename: file.size or 0 for file in info.siblings or []}
 
 
 def _cached(name: str, revision: str | None) -> Path | None:
