@@ -145,12 +145,12 @@ def test_an_assignment_to_an_unknown_key_is_refused_with_the_nearest_one(key: st
 @pytest.mark.parametrize(
     ("assignment", "message"),
     [
-        ("chunk.size=many", "chunk.size: input should be a valid integer, .*, got 'many'"),
-        ("chunk.size=4", "chunk.size: input should be greater than or equal to 8, got '4'"),
-        ("chunk.size.x=4", r"chunk.size: input should be a valid integer, got \{'x': '4'\}"),
+        ("chunk.size=many", "chunk.size: input should be a valid integer, [^']*$"),
+        ("chunk.size=4", "chunk.size: input should be greater than or equal to 8, got 4$"),
+        ("chunk.size.x=4", "chunk.size: input should be a valid integer$"),
         ("chunk=4", "chunk: input should be a valid dictionary"),
         ("chunk.overlap=200", "chunk: overlap 200 must be below size 200"),
-        ("chunk.strategy=words", "chunk.strategy: input should be 'tokens' or 'line', got 'words'"),
+        ("chunk.strategy=words", "chunk.strategy: input should be 'tokens' or 'line'$"),
         ("commit_rows=0", "commit_rows: .* greater than or equal to 1"),
         ("run_id=a/b", "run_id: string should match pattern"),
         ("corpus.uri=", "corpus.uri: string should have at least 1 character"),
@@ -159,6 +159,7 @@ def test_an_assignment_to_an_unknown_key_is_refused_with_the_nearest_one(key: st
         ("index.collection=a/b", "index.collection: string should match pattern"),
         ("index.collection=a..b", "index.collection: string should match pattern"),
         ("index.collection=corpus\n", "index.collection: string should match pattern"),
+        ("index.version=../v1", "index.version: string should match pattern"),
         ("chroma.url=chroma:8000", "chroma.url: must be http://HOST:PORT"),
         ("chroma.timeout_s=0", "chroma.timeout_s: input should be greater than 0"),
         ("chroma.timeout_s=inf", "chroma.timeout_s: input should be a finite number"),
@@ -274,6 +275,58 @@ def test_a_chroma_address_that_wont_do_is_refused_and_not_shown(url: str) -> Non
     assert "s3cr3t" not in str(told.value)
 
 
+SECRET = "http://me:s3cr3t@h"
+
+
+@pytest.mark.parametrize(
+    "key", ["chroma", "chunk.size", "generate.engine", "run_id", "generate.openai", "cluster.groups"]
+)
+@pytest.mark.parametrize("value", [SECRET, "s3cr3t", "[s3cr3t", "{s3cr3t: ", "*s3cr3t"])
+def test_a_value_that_was_refused_is_not_shown(key: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=rf"^{key}: ") as told:
+        load_settings(None, [f"{key}={value}/"])
+    assert "s3cr3t" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "assignments", [[SECRET], [f"chroma={SECRET}", "chroma.url=x"], [f"{SECRET}=1"], [f"generate.vllm=[{SECRET}"]]
+)
+def test_an_assignment_that_was_refused_is_not_shown(assignments: list[str]) -> None:
+    with pytest.raises(SettingsError) as told:
+        load_settings(None, assignments)
+    assert "s3cr3t" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "chroma: {url: http://me:s3cr3t@h",
+        "s3cr3t: a: b",
+        "chroma: 's3cr3t",
+        "chroma: *s3cr3t",
+        "chroma: !s3cr3t a",
+        "chroma: !!int s3cr3t",
+        "a: &s3cr3t 1\nb: &s3cr3t 2",
+        "chroma: s3cr3t\x00",
+        "chroma: http://me:s3cr3t@h",
+        "chroma: [s3cr3t]",
+        "chunk: {size: s3cr3t}",
+    ],
+)
+def test_a_file_that_was_refused_is_not_shown(load: Load, text: str) -> None:
+    with pytest.raises(SettingsError) as told:
+        load(text)
+    assert "s3cr3t" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["RAGJOB__CHROMA", "RAGJOB__CHUNK__SIZE", "RAGJOB__CLUSTER__GROUPS"])
+def test_a_variable_that_was_refused_is_not_shown(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, SECRET)
+    with pytest.raises(SettingsError) as told:
+        load_settings(None, [])
+    assert "s3cr3t" not in str(told.value)
+
+
 @pytest.mark.parametrize("sse", ["null", "AES256"])
 def test_a_kms_key_goes_with_kms(sse: str) -> None:
     with pytest.raises(SettingsError, match=r"^s3: kms_key_id is set but sse isn't aws:kms; set sse to it, or leave"):
@@ -288,8 +341,8 @@ def test_every_fault_is_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("assignments", "message"),
     [
-        (["chunk.size"], "--set chunk.size: write it as a.b=value"),
-        (["chunk=4", "chunk.size=8"], "--set chunk.size=8: chunk is a value, not a section"),
+        (["chunk.size"], "--set: an assignment without `=`; write each as a.b=value"),
+        (["chunk=4", "chunk.size=8"], "--set chunk.size: chunk is a value, not a section"),
     ],
 )
 def test_an_assignment_that_isnt_one_is_refused(assignments: list[str], message: str) -> None:

@@ -5,6 +5,7 @@ Each package defines its sections; this module joins them into one tree.
 
 import difflib
 import os
+import re
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
@@ -23,18 +24,19 @@ from pydantic_settings import SettingsError as SourceError
 from ragjob.documents.settings import Chunk, Corpus, Prompts
 from ragjob.engines import ENGINES
 from ragjob.engines.settings import Generation
-from ragjob.errors import SettingsError
+from ragjob.errors import SettingsError, yaml_fault
 from ragjob.ledger.settings import Index, Keep, Output
 from ragjob.models.settings import Embed, Models
 from ragjob.retrieval import MODES
 from ragjob.retrieval.chroma.settings import Chroma
 from ragjob.retrieval.settings import Retrieval
-from ragjob.settings import Decides, FromText, Pool, RepeatedKeyError, Section, parse_yaml, setting, with_all
+from ragjob.settings import Decides, FromText, Name, Pool, RepeatedKeyError, Section, parse_yaml, setting, with_all
 from ragjob.stages.settings import Augment
 from ragjob.storage.settings import S3
 
 ENV_PREFIX = "RAGJOB__"
 NONE = "null"  # what a variable or an assignment says to unset a key
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d+)?|inf|nan)")
 
 if TYPE_CHECKING:
 
@@ -141,12 +143,7 @@ class JobSettings(BaseSettings):
         env_prefix=ENV_PREFIX, env_nested_delimiter="__", env_parse_none_str=NONE, extra="forbid", frozen=True
     )
 
-    run_id: str | None = setting(
-        None,
-        decides=Decides.NEITHER,
-        description="name of the run; a digest by default",
-        pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}$",
-    )
+    run_id: Name | None = setting(None, decides=Decides.NEITHER, description="name of the run; a digest by default")
     commit_rows: int = setting(
         256, decides=Decides.NEITHER, description="rows of a staged part: what a kill can cost", ge=1
     )
@@ -235,8 +232,8 @@ def _check_yaml(file: Path) -> None:
         raise SettingsError(f"{file}: can't be read ({error}); `ragjob init` writes one") from error
     except RepeatedKeyError as error:
         raise SettingsError(f"{file}: {error}") from error
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there isn't
+        raise SettingsError(f"{file}: not YAML: {yaml_fault(error)}") from error
     if not isinstance(tree, dict | None) or not all(isinstance(key, str) for key in tree or {}):
         raise SettingsError(f"{file}: must hold keys and values, `ragjob init` shows how")
 
@@ -255,13 +252,13 @@ def _tree(assignments: list[str]) -> dict[str, Any]:
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals:
-            raise SettingsError(f"--set {assignment}: write it as a.b=value")
+            raise SettingsError("--set: an assignment without `=`; write each as a.b=value")
         node = root
         *sections, name = key.strip().split(".")
         for section in sections:
             node = node.setdefault(section, {})
             if not isinstance(node, dict):
-                raise SettingsError(f"--set {assignment}: {section} is a value, not a section")
+                raise SettingsError(f"--set {key}: {section} is a value, not a section")
         # Text, as from a variable: YAML would make a date of a run_id and a mapping of "Answer: briefly".
         node[name] = None if value == NONE else value
     return root
@@ -274,7 +271,9 @@ def _explain(item: Any) -> str:
     message = item["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if item["type"] in ("value_error", "missing"):
         return f"{key}: {message}"
-    return f"{key}: {message[0].lower()}{message[1:]}, got {item['input']!r}"
+    # Anything but a number may be a password, or hold one, that was set in the wrong place.
+    given = f", got {item['input']}" if _NUMBER.fullmatch(str(item["input"])) else ""
+    return f"{key}: {message[0].lower()}{message[1:]}{given}"
 
 
 def _unknown(key: str) -> str:

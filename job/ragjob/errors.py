@@ -13,13 +13,23 @@ Each carries one message, so that it survives pickling between Ray's processes. 
 not among them: it becomes a row with `error`.
 """
 
+import re
+
+_USER = re.compile(r"(:/{1,2})[^/\s]*@")  # and the password, in an address, also in one that was taken for a path
+_QUOTED = re.compile(r" '[^'<]{2,}'")  # what a parser found; of its own words it puts "<" around what isn't a character
+
 
 class RagjobError(Exception):
-    """Base of all errors of ragjob: ends the job with `exit_code` and one line for the user."""
+    """Base of all errors of ragjob: ends the job with `exit_code` and one line for the user.
+
+    >>> RagjobError("https://me:secret@host/: no answer").message
+    'https://host/: no answer'
+    """
 
     exit_code = 1
 
     def __init__(self, message: str = "") -> None:
+        message = _USER.sub(r"\1", message)
         super().__init__(message)
         self.message = message  # as it was: Ray adds advice of its own to what `str` gives
 
@@ -60,3 +70,11 @@ class Stopped(RagjobError):  # noqa: N818
     """The job was asked to stop. What is staged stays, and the same job goes on from it."""
 
     exit_code = 130
+
+
+def yaml_fault(error: Exception) -> str:
+    """Why a text isn't YAML, and where, on one line; without the text itself, which may hold passwords."""
+    said = [getattr(error, name, None) for name in ("context", "problem")]
+    mark = getattr(error, "problem_mark", None)
+    where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    return _QUOTED.sub("", " ".join(filter(None, said)) or "a value can't be what it looks like") + where

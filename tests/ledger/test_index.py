@@ -1,3 +1,4 @@
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, replace
 from datetime import UTC, datetime, timedelta
@@ -345,3 +346,36 @@ def test_whatever_attempts_staged_the_next_one_completes_each_document_once(
     manifest = index.commit(index.segment.survey(), ABOUT)
     assert (manifest.documents, manifest.failed) == (6, 0)
     assert committed_ids(index) == [f"{name}{number}" for name in "abcdef" for number in (0, 1)]
+
+
+ELSEWHERE = "../../theirs"
+NAMED = {
+    "versions/v1/manifest.json": [
+        {"version": ELSEWHERE},
+        {"segments": [{"segment": ELSEWHERE, "files": {"passages": "p", "vectors": "v", "rows": "r"}}]},
+        {"segments": [{"segment": "v1", "files": {"passages": "p", "vectors": ELSEWHERE, "rows": "r"}}]},
+    ],
+    "segments/v1/segment.json": [
+        {"segment": ELSEWHERE},
+        {"documents_file": ELSEWHERE},
+        {"parts": [{"name": ELSEWHERE, "rows": 1}]},
+    ],
+}
+
+
+@pytest.mark.parametrize(("file", "fields"), [(file, fields) for file in NAMED for fields in NAMED[file]], ids=str)
+def test_a_manifest_that_names_a_file_elsewhere_is_a_data_error(
+    index: IndexLedger, tmp_path: Path, file: str, fields: dict[str, object]
+) -> None:
+    index.segment.write(chunks({"a": FINE}))
+    index.commit(index.segment.survey(), ABOUT)
+    manifest = json.loads((tmp_path / file).read_bytes())
+    (tmp_path / file).write_text(json.dumps(manifest | fields))
+    with pytest.raises(DataError, match=rf"^index.uri: .*{file} isn't a \w+ of this program: {min(fields)}"):
+        [index.manifest(), index.segment.manifest()]
+
+
+def test_a_current_version_that_leads_elsewhere_is_a_data_error(tmp_path: Path) -> None:
+    set_current(str(tmp_path), "../v1")
+    with pytest.raises(DataError, match=r"^index.uri: .*current.json names no version: run `ragjob index` again$"):
+        current_version(str(tmp_path))

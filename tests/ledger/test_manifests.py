@@ -1,8 +1,13 @@
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ragjob.ledger.manifests import DamagedError, ManifestKind, UnknownFormatError
+from ragjob.settings import CollectionStem, FileName, Name
 
 
 @dataclass(frozen=True)
@@ -52,3 +57,42 @@ def test_a_newer_file_is_refused_before_its_fields_are_read() -> None:
 def test_a_damaged_file_is_told_from_a_newer_one_in_one_line(data: bytes) -> None:
     with pytest.raises(DamagedError, match=r"^[^\n]+$"):
         LABELS.parse(data, "label.json")
+
+
+@dataclass(frozen=True)
+class Names:
+    """What a file names that lies beside it."""
+
+    version: Name
+    file: FileName
+    collection: CollectionStem
+    format: int = 1
+
+
+NAMES = ManifestKind(Names, 1, "index.uri", "make it anew")
+FINE = {"version": "90cbc9bcc3b462d3", "file": "_documents-1f.parquet", "collection": "corpus"}
+LEADING_OUT = ["../x", "..", ".", "", "/etc/passwd", "a/b", "a\\b", "a\0b", "a\n", "a b", ".hidden", "a" * 201, "é"]
+
+
+@pytest.mark.parametrize("field", FINE)
+@pytest.mark.parametrize("name", LEADING_OUT)
+def test_a_name_that_could_lead_to_another_folder_is_damage(field: str, name: str) -> None:
+    with pytest.raises(DamagedError, match=rf"^{field}: String should match pattern"):
+        NAMES.parse(json.dumps(FINE | {field: name}).encode(), "names.json")
+
+
+@given(name=st.text(min_size=1) | st.from_regex(r"[A-Za-z0-9_./-]{1,20}"))
+def test_whatever_a_file_names_lies_in_its_own_folder(name: str) -> None:
+    assert lies_in_the_folder(name) or not is_accepted(name)
+
+
+def is_accepted(name: str) -> bool:
+    try:
+        NAMES.parse(json.dumps(FINE | {"file": name}).encode(), "names.json")
+    except DamagedError:
+        return False
+    return True
+
+
+def lies_in_the_folder(name: str) -> bool:
+    return "\0" not in name and Path("/folder", name).resolve().parent == Path("/folder")

@@ -234,6 +234,12 @@ def test_a_sweep_leaves_the_run_alone(done: RunLedger, tmp_path: Path) -> None:
     assert not (tmp_path / "_staging").exists()
 
 
+def test_a_file_among_the_parts_that_isnt_named_as_one_is_no_part(run: RunLedger, tmp_path: Path) -> None:
+    run.write(answers(0, 1))
+    (tmp_path / "_staging" / "r1" / "part-0-elsewhere.parquet").write_bytes(b"of another program")
+    assert run.publish(2, COLUMNS).rows == 2
+
+
 @pytest.fixture
 def beside_another(done: RunLedger, tmp_path: Path) -> RunLedger:
     """A published run beside one that is still staging."""

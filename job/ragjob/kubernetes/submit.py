@@ -16,7 +16,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic.exceptions import ResourceNotFoundError
 from urllib3.exceptions import HTTPError
 
-from ragjob.errors import DataError, DependencyError, RagjobError, SettingsError, Stopped
+from ragjob.errors import DataError, DependencyError, RagjobError, SettingsError, Stopped, yaml_fault
 from ragjob.kubernetes import troubles
 
 MANAGER = "ragjob"  # the name that the API server keeps our fields under
@@ -176,8 +176,8 @@ class Submitted:
 def _documents(text: str, file: str) -> list[Document]:
     try:
         found = [document for document in yaml.safe_load_all(text) if document]
-    except yaml.YAMLError as error:
-        raise DataError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise DataError(f"{file}: not YAML: {yaml_fault(error)}") from error
     jobs = [each for each in found if isinstance(each, dict) and each.get("kind") == "RayJob"]
     if len(jobs) != 1:
         raise DataError(f"{file}: holds {len(jobs)} RayJobs, and must hold one; for a chart's values add --chart")

@@ -24,6 +24,7 @@ from ragjob import schema, storage
 from ragjob.errors import DataError, DependencyError
 from ragjob.ledger.passages import Passages, open_passages
 from ragjob.ledger.segment import SegmentLedger, SegmentManifest
+from ragjob.settings import FileName
 
 BLOCK_BYTES = 8 * 2**20
 
@@ -32,9 +33,9 @@ BLOCK_BYTES = 8 * 2**20
 class DerivedFiles:
     """Names of a segment's derived files."""
 
-    passages: str
-    vectors: str
-    rows: str
+    passages: FileName
+    vectors: FileName
+    rows: FileName
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from ragjob.ledger.derived import DerivedFiles, derive
 from ragjob.ledger.files import read_if_there, read_parquet, to_json, to_parquet
 from ragjob.ledger.manifests import CURRENT_FORMAT, INDEX_MANIFEST_FORMAT, DamagedError, ManifestKind
 from ragjob.ledger.segment import Part, SegmentLedger
+from ragjob.settings import Name
 
 
 @dataclass(frozen=True)
 class ListedSegment:
     """A segment of a committed version: its name, and what was derived from its parts."""
 
-    segment: str
+    segment: Name
     files: DerivedFiles
 
 
@@ -31,7 +32,7 @@ class IndexManifest:
     list can't be answered from any more.
     """
 
-    version: str
+    version: Name
     fingerprint: str
     settings: dict[str, object]
     embed_model: str
@@ -64,7 +65,7 @@ class About:
 class Current:
     """What `current.json` says: the version to answer from."""
 
-    version: str
+    version: Name
     format: int = CURRENT_FORMAT
 
 

@@ -1,5 +1,6 @@
 """Runs: staged parts of answers, and the one file that they are published as."""
 
+import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import BinaryIO
@@ -15,19 +16,21 @@ from ragjob.errors import DataError, DependencyError
 from ragjob.ledger.files import TAKEN_UP, read_if_there, read_parquet, to_json, to_parquet
 from ragjob.ledger.log import AttemptLog
 from ragjob.ledger.manifests import CLAIM_FORMAT, RUN_MANIFEST_FORMAT, DamagedError, ManifestKind
+from ragjob.settings import Name
 
 Mask = npt.NDArray[np.bool_]
 
 WINDOW = 4096  # prompts that publishing holds at once
 _IDENTITY = b"ragjob.identity"
 _CLAIM = "identity.json"
+_PART = re.compile(r"part-(\d{9,18})-(\d{9,18})-[0-9a-f]{24}\.parquet")  # first and last position, digest
 
 
 @dataclass(frozen=True)
 class RunManifest:
     """A published run, as counted in its `answers.parquet`."""
 
-    run_id: str
+    run_id: Name
     identity: str
     rows: int
     errors: int
@@ -41,7 +44,7 @@ class Claim:
     """What the first attempt at a run says of it. Files of this kind are of format 1, and have no number yet."""
 
     identity: str
-    index_version: str
+    index_version: Name
 
 
 _MANIFESTS = ManifestKind(RunManifest, RUN_MANIFEST_FORMAT, "output.uri", "take another run_id or output.uri")
@@ -139,7 +142,7 @@ class RunLedger:
         return manifest
 
     def _parts(self) -> list[str]:
-        return [name for name in storage.list_names(self._staging) if name.startswith("part-")]
+        return [name for name in storage.list_names(self._staging) if _PART.fullmatch(name)]
 
     def _check(self, identity: str) -> None:
         if identity != self._identity:
@@ -236,7 +239,7 @@ def _claim(uri: str, key: str) -> Claim:
 
 
 def _positions(name: str) -> tuple[int, int]:
-    """First and last position in part-<first>-<last>-<digest>.parquet."""
+    """First and last position in a part, by its name."""
     _, first, last, _ = name.split("-")
     return int(first), int(last)
 

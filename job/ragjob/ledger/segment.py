@@ -11,6 +11,7 @@ from ragjob import schema, storage
 from ragjob.errors import DataError, DependencyError
 from ragjob.ledger.files import TAKEN_UP, read_if_there, read_parquet, to_json, to_parquet
 from ragjob.ledger.manifests import SEGMENT_FORMAT, DamagedError, ManifestKind
+from ragjob.settings import FileName, Name
 
 # Staged parts: whole documents; documents with a failed chunk; what a settlement keeps of either.
 _CLEAN, _FAILED, _SETTLED = "part-", "_failed-", "part-settled-"
@@ -22,7 +23,7 @@ _LISTED = [schema.CHUNK_ID, schema.DOCUMENT_ID, schema.URI]
 class ListedPart:
     """A part of a settled segment: its name, which holds a digest of its content, and its number of chunks."""
 
-    name: str
+    name: FileName
     rows: int
 
 
@@ -30,13 +31,13 @@ class ListedPart:
 class SegmentManifest:
     """A settled segment: what it holds in which parts, and the dtype and dimension of its vectors."""
 
-    segment: str
+    segment: Name
     dtype: str
     dimension: int
     documents: int
     failed: int
     chunks: int
-    documents_file: str
+    documents_file: FileName
     parts: list[ListedPart]
     format: int = SEGMENT_FORMAT
 

@@ -1,26 +1,19 @@
 """Settings of what is kept on storage: index versions, answers, and for how long."""
 
-from ragjob.settings import Decides, Section, Uri, setting
+from ragjob.settings import CollectionStem, Decides, Name, Section, Uri, setting
 
 
 class Index(Section):
     uri: Uri | None = setting(
         None, decides=Decides.NEITHER, description="folder that keeps index versions, vectors and texts"
     )
-    collection: str = setting(
-        "corpus",
-        decides=Decides.NEITHER,
-        description="stem of the collection's name",
-        # What Chroma takes, with the version after it: no two dots in a row.
-        pattern=r"^[a-zA-Z0-9](\.?[a-zA-Z0-9_-])*\.?$",
-        max_length=64,
-    )
+    collection: CollectionStem = setting("corpus", decides=Decides.NEITHER, description="stem of the collection's name")
     cache: Uri = setting(
         "~/.cache/ragjob/index",
         decides=Decides.NEITHER,
         description="folder that keeps what retrieval reads of an index on s3://, once per node",
     )
-    version: str | None = setting(
+    version: Name | None = setting(
         None, decides=Decides.NEITHER, description="version to answer from; the current one by default"
     )
 

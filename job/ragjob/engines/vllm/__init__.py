@@ -10,11 +10,11 @@ from ragjob.engines.causal_lm import CausalLMEngine, filling_blocks
 from ragjob.engines.settings import Generation
 from ragjob.engines.vllm import arguments
 from ragjob.engines.vllm.arguments import CPU_KV_BYTES, MEMORY_MARGIN, SEQUENCES
-from ragjob.errors import SettingsError
+from ragjob.errors import SettingsError, yaml_fault
 from ragjob.models import sizes
 from ragjob.models.capacity import HALF, SINGLE, Place, Resources, Work, one_a_node
 from ragjob.models.source import loading
-from ragjob.settings import Decides, parse_yaml, setting
+from ragjob.settings import Decides, RepeatedKeyError, parse_yaml, setting
 
 ACTIVATION_BYTES = 1_500_000_000  # what vLLM keeps for a step beside weights and KV cache, about
 FEWEST_PROMPTS = 16  # at once, below which an actor gets more GPUs
@@ -33,8 +33,10 @@ class VLLMGeneration(Generation):
             given = parse_yaml(given) if isinstance(given, str) else given
             if isinstance(given, dict):
                 return {name: parse_yaml(v) if isinstance(v, str) else v for name, v in given.items()}
-        except yaml.YAMLError as error:
-            raise ValueError(f"not a value of YAML: {' '.join(str(error).split())}") from error
+        except RepeatedKeyError as error:
+            raise ValueError(str(error)) from error
+        except (yaml.YAMLError, ValueError) as error:
+            raise ValueError(f"not a value of YAML: {yaml_fault(error)}") from error
         return given
 
 
