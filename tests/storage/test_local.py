@@ -44,6 +44,21 @@ def test_a_reader_of_a_file_that_is_put_anew_goes_on_with_the_old_one(tmp_path: 
         assert (reader.read(), storage.read_bytes(uri)) == (b"old", b"new")
 
 
+@pytest.mark.parametrize(("umask", "rights"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
+def test_whatever_is_written_has_the_rights_that_the_umask_leaves(tmp_path: Path, umask: int, rights: int) -> None:
+    before = os.umask(umask)
+    try:
+        storage.put(str(tmp_path / "out" / "put"), b"")
+        storage.put_if_absent(str(tmp_path / "out" / "absent"), b"")
+        storage.publish(str(tmp_path / "out" / "published"), lambda file: file.write(b""))
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out").iterdir()} == dict.fromkeys(
+        ["put", "absent", "published"], rights
+    )
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o777 & ~umask
+
+
 def test_what_is_half_written_has_a_name_that_readers_pass_over(tmp_path: Path) -> None:
     names: list[str] = []
     storage.publish(str(tmp_path / "x.txt"), lambda file: names.extend(storage.list_names(str(tmp_path))))

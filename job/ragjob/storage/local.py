@@ -3,12 +3,12 @@
 import errno
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
+from uuid import uuid4
 
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
@@ -154,17 +154,16 @@ def _entries(base: Path, paths: Iterable[Path]) -> list[Entry]:
 
 def _stage(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     """Write a file beside `path` under a name that readers pass over, and see it onto the disk."""
-    handle, name = _make(path)
+    handle, staged = _make(path)
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
             file.flush()
-            os.fchmod(handle, 0o644)
             os.fsync(handle)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        staged.unlink(missing_ok=True)
         raise
-    return Path(name)
+    return staged
 
 
 # Others may remove the folder meanwhile; mkdir says FileExistsError of one that went as it looked at it.
@@ -173,10 +172,11 @@ def _stage(path: Path, write: Callable[[BinaryIO], object]) -> Path:
     stop=stop_after_attempt(MAKE_ATTEMPTS),
     reraise=True,
 )
-def _make(path: Path) -> tuple[int, str]:
-    """A temporary file beside `path`, in a folder made if need be."""
+def _make(path: Path) -> tuple[int, Path]:
+    """A temporary file beside `path`, with the rights that the umask leaves it, in a folder made if need be."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return tempfile.mkstemp(prefix=f"_{path.name}.", suffix=".tmp", dir=path.parent)
+    staged = path.with_name(f"_{path.name}.{uuid4().hex[:8]}.tmp")
+    return os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), staged
 
 
 def _swept(uri: str) -> SweptError:
