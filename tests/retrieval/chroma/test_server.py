@@ -167,6 +167,61 @@ def test_folders_of_killed_jobs_are_swept_and_those_of_live_ones_are_not(tempora
             assert live.exists()
 
 
+ANOTHER_USER = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+
+
+@as_root
+def test_a_folder_of_another_user_is_not_swept(temporary_files: Path) -> None:
+    theirs = temporary_files / "ragjob-chroma-theirs"
+    theirs.mkdir()
+    (theirs / "kept").touch()
+    os.chown(theirs, ANOTHER_USER, ANOTHER_USER)
+    age(theirs)
+    with LocalChroma(None) as server:
+        assert answers(server.url())
+    assert [file.name for file in theirs.iterdir()] == ["kept"]
+
+
+def test_a_link_in_the_place_of_a_stale_folder_is_not_followed(temporary_files: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "kept").touch()
+    link = temporary_files / "ragjob-chroma-link"
+    link.symlink_to(mine)
+    long_ago = time.time() - 3600
+    os.utime(link, (long_ago, long_ago), follow_symlinks=False)
+    age(mine)
+    with LocalChroma(None) as server:
+        assert answers(server.url())
+    assert [file.name for file in mine.iterdir()] == ["kept"]
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_opened(tmp_path: Path) -> None:
+    data, theirs = tmp_path / "data", tmp_path / "theirs"
+    data.mkdir()
+    (data / ".ragjob.lock").symlink_to(theirs)
+    refused = pytest.raises(DependencyError, match=r"chroma\.path: .*symbolic links.*\.ragjob\.lock.*: name a folder")
+    with LocalChroma(str(data)) as server, refused:
+        server.url()
+    assert not theirs.exists()
+
+
+@as_root
+def test_another_user_can_neither_read_nor_rename_what_a_running_server_keeps(temporary_files: Path) -> None:
+    temporary_files.chmod(0o1777)  # as /tmp is
+    with LocalChroma(None) as server:
+        assert answers(server.url())
+        [folder] = temporary_files.iterdir()
+        tried = f"ls {folder}; mv {folder}/chroma.sqlite3 {folder}/theirs; mv {folder} {folder}.theirs"
+        ended = subprocess.run(
+            ["sh", "-c", tried], user=ANOTHER_USER, group=ANOTHER_USER, capture_output=True, text=True, check=False
+        )
+        assert ended.stdout == ""
+        assert [file.name for file in temporary_files.iterdir()] == [folder.name]
+        assert (folder / "chroma.sqlite3").exists()
+
+
 def test_a_server_holds_the_lock_of_its_folder_by_itself(tmp_path: Path) -> None:
     with LocalChroma(str(tmp_path)) as server:
         inherited = server_of(psutil.Process(), server.url()).open_files()

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from stat import S_ISDIR
 from threading import Event, Thread
 from typing import Self
 
@@ -166,7 +167,7 @@ def _locked_folder(path: str | None) -> Iterator[tuple[Path, int]]:
     _sweep()
     folder = Path(path or tempfile.mkdtemp(prefix=PREFIX)).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    lock = _open_lock(folder)
     try:
         _acquire(lock, folder)
         yield folder, lock
@@ -200,14 +201,21 @@ def _sweep() -> None:
 
 
 def _sweep_folder(folder: Path) -> None:
-    if time.time() - folder.stat().st_mtime < FRESH_S:
+    status = folder.lstat()
+    # Another user may have put it there, or a link to a folder of this user's.
+    if status.st_uid != os.geteuid() or not S_ISDIR(status.st_mode) or time.time() - status.st_mtime < FRESH_S:
         return
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    lock = _open_lock(folder)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder)
     finally:
         os.close(lock)
+
+
+def _open_lock(folder: Path) -> int:
+    """A descriptor of the folder's lock. Raises `OSError` where a link stands in its place."""
+    return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
 
 
 def _free_port() -> int:
