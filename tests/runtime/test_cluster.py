@@ -1,12 +1,15 @@
 """What the cluster has, and how it is joined or started; by a fake Ray where the real one can't be made to fail."""
 
+import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,15 +39,22 @@ class FakeRay(SimpleNamespace):
     def init(self, **options: Any) -> None:
         self.options, self.environment, self.folder = options, dict(os.environ), Path.cwd()
         self.files = list(self.folder.iterdir())
+        self.clusters = constants().ENABLE_RAY_CLUSTER
         self._on_init()
 
     def shutdown(self) -> None:
         self.stopped = True
 
 
+def constants() -> Any:
+    return sys.modules["ray._private"].ray_constants
+
+
 def use(monkeypatch: pytest.MonkeyPatch, on_init: Callable[[], object] = lambda: None) -> FakeRay:
     ray = FakeRay(on_init)
     monkeypatch.setitem(sys.modules, "ray", ray)
+    private = SimpleNamespace(ray_constants=SimpleNamespace(ENABLE_RAY_CLUSTER=True))
+    monkeypatch.setitem(sys.modules, "ray._private", private)
     monkeypatch.setitem(sys.modules, "ray.data", SimpleNamespace())
     return ray
 
@@ -160,6 +170,60 @@ def test_a_ray_on_this_machine_has_the_size_that_was_planned_and_ends(monkeypatc
     start()
     assert (ray.options["address"], ray.options["num_cpus"], ray.options["num_gpus"]) == ("local", 2, 0)
     assert ray.stopped
+
+
+def test_what_is_set_for_a_ray_while_it_starts_is_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", "/mine")
+    ray = use(monkeypatch)
+    start()
+    assert (ray.clusters, constants().ENABLE_RAY_CLUSTER) == (False, True)
+    assert ray.environment["RAY_AUTH_TOKEN_PATH"] != os.environ["RAY_AUTH_TOKEN_PATH"] == "/mine"
+
+
+# A program that has one local Ray after another, and tells what others on the machine could get at.
+LOCAL_RAY = """
+import json, os, stat, sys
+import psutil
+from ragjob.models.capacity import Resources
+from ragjob.runtime.cluster import running
+
+def look():
+    import ray
+    folder = ray._private.worker._global_node.get_session_dir_path()
+    job = psutil.Process()
+    processes = [job, *job.children(recursive=True)]
+    sockets = [s.laddr.ip for p in processes for s in p.net_connections("inet") if s.status == psutil.CONN_LISTEN]
+    paths = [os.path.join(root, name) for root, _, names in os.walk(os.environ["RAY_TMPDIR"]) for name in names]
+    return {
+        "addresses": sorted(set(sockets)),
+        "works": ray.get(ray.remote(lambda: os.getpid()).remote()) != os.getpid(),
+        "below": os.path.relpath(folder, os.environ["RAY_TMPDIR"]).split("/")[1:2],
+        "rights": [oct(stat.S_IMODE(os.stat(e.path).st_mode)) for e in os.scandir(os.environ["RAY_TMPDIR"])],
+        "tokens": [oct(stat.S_IMODE(os.stat(path).st_mode)) for path in paths if path.endswith("token")],
+        "mode": str(ray._raylet.get_authentication_mode() == ray._raylet.AuthenticationMode.TOKEN),
+    }
+
+for _ in range(2):
+    with running(Resources.equal(1)):
+        print(json.dumps(look()), flush=True)
+"""
+
+
+@pytest.mark.ray
+def test_a_ray_on_this_machine_is_for_this_user_alone_and_leaves_nothing(tmp_path: Path) -> None:
+    with TemporaryDirectory(prefix="ray-") as folder:  # a short path, for the names of Ray's sockets
+        home = {"HOME": str(tmp_path), "RAY_TMPDIR": folder, "RAY_AUTH_MODE": "disabled"}
+        ended = subprocess.run(
+            [sys.executable, "-c", LOCAL_RAY], env=os.environ | home, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0, ended.stderr
+        first, second = map(json.loads, ended.stdout.splitlines())
+        assert list(Path(folder).iterdir()) == []
+    loopback = {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+    assert set(first["addresses"]) - loopback == set(second["addresses"]) - loopback == set()
+    seen = {"works": True, "below": ["ray"], "rights": ["0o700"], "tokens": ["0o600"], "mode": "True"}
+    assert [{name: told[name] for name in seen} for told in (first, second)] == [seen, seen]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_ray_is_ended_also_when_the_job_fails(monkeypatch: pytest.MonkeyPatch) -> None:

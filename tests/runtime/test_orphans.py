@@ -61,10 +61,21 @@ def test_the_folder_is_new_empty_and_nobody_elses() -> None:
         assert first.folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_where_no_folder_can_be_made_the_error_names_the_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with pytest.raises(DependencyError, match=rf"^TMPDIR: {tmp_path}/gone/.*: No such file"), ended_with_this_process():
+def test_where_no_folder_can_be_made_the_error_names_the_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/gone")
+    with pytest.raises(DependencyError, match=r"^TMPDIR: /gone/.*: No such file"), ended_with_this_process():
         pass
+    monkeypatch.setenv("RAY_TMPDIR", "/lost")
+    with pytest.raises(DependencyError, match=r"^RAY_TMPDIR: /lost/.*: No such file"), ended_with_this_process():
+        pass
+
+
+def test_the_folder_is_elsewhere_where_its_path_is_too_long_for_sockets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 10)))
+    with ended_with_this_process() as guarded:
+        assert guarded.folder.parent == Path("/tmp")
 
 
 def test_processes_without_the_mark_are_left_alone() -> None:

@@ -4,6 +4,7 @@ import gc
 import importlib
 import logging
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -166,11 +167,14 @@ def _connect(local: Resources | None, guarded: Guarded) -> None:
             "num_cpus": max(1, int(local.cpus)),
             "num_gpus": int(local.gpus),
             "include_dashboard": False,
+            "_temp_dir": str(guarded.folder / "ray"),
         }
+    workdir = guarded.folder / "work"
     stop = signal.getsignal(signal.SIGTERM)
     try:
+        workdir.mkdir()
         # Workers import from the folder that is the current one here: in a user's, a file may bear a library's name.
-        with chdir(guarded.folder), _marked(guarded.mark), _loading_ray_data() if local else nullcontext():
+        with chdir(workdir), _variables(guarded.mark), _starting(guarded.folder) if local else nullcontext():
             ray.init(**options)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, stop)  # ray.init has replaced the caller's handler
@@ -187,6 +191,8 @@ def _connect(local: Resources | None, guarded: Guarded) -> None:
 def _set_environment(local: Resources | None) -> None:
     """Set what Ray reads of the environment, unless the user has, and make paths in it absolute."""
     kept = {"RAY_num_workers_soft_limit": f"{KEPT_WORKERS * local.cpus:.0f}"} if local else {}
+    if local and "ray" not in sys.modules:  # a process keeps the mode that it had when it imported Ray
+        os.environ["RAY_AUTH_MODE"] = "token"
     os.environ.update({name: os.environ.get(name, value) for name, value in (QUIET | kept).items()})
     paths = {name: os.environ.get(name, "") for name in PATHS}
     # "~" and "$HOME" are for the library that reads them.
@@ -195,14 +201,49 @@ def _set_environment(local: Resources | None) -> None:
 
 
 @contextmanager
-def _marked(mark: dict[str, str]) -> Iterator[None]:
-    """Mark the processes that start during the block."""
-    os.environ.update(mark)
+def _variables(values: dict[str, str]) -> Iterator[None]:
+    """Set variables for the processes that start during the block."""
+    before = {name: os.environ.pop(name, None) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        for name in mark:
+        for name, value in before.items():
             del os.environ[name]
+            os.environ.update({name: value} if value is not None else {})
+
+
+@contextmanager
+def _starting(folder: Path) -> Iterator[None]:
+    """Start a Ray on this machine in the block: one that other machines can't reach, nor other users."""
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(_token())
+    with _variables({"RAY_AUTH_TOKEN_PATH": str(token)}), _on_loopback(), _loading_ray_data():
+        yield
+
+
+@cache
+def _token() -> str:
+    """The token of every Ray that this process starts: Ray reads it from its file once a process."""
+    return secrets.token_hex()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Have a Ray that starts in the block listen on loopback alone.
+
+    It does where it is told that there won't be a cluster, which it otherwise takes from the system it runs on; it
+    replaces 127.0.0.1 by the machine's own address when that is passed to `ray.init`.
+    """
+    from ray._private import ray_constants
+
+    usual = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = usual
 
 
 @contextmanager

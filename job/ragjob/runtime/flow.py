@@ -28,7 +28,7 @@ from ragjob.storage.settings import S3
 
 log = logging.getLogger(__name__)
 
-NO_LAST_WORDS = b"give workers more memory, or lower the pools' batches; Ray's logs name the signal"
+NO_LAST_WORDS = b"give workers more memory, or lower the pools' batches"
 # A flow that doesn't move for so long is given up. By default Ray waits half an hour, which nodes that are still to
 # come and models that are still to load may take, or one block of a slow model.
 NO_PROGRESS_S = 4 * 3600.0
@@ -265,7 +265,8 @@ def _ours(error: BaseException) -> RagjobError:
     if isinstance(root, RagjobError):
         return type(root)(root.message)
     first = next((line.strip() for line in str(root).splitlines() if line.strip()), "")  # Ray adds lines of its own
-    return DependencyError(f"Ray: {type(root).__name__}: {first[:300]}; its traceback is in Ray's logs")
+    log.warning("Ray ended the work", extra={"traceback": "".join(traceback.format_exception(error))})
+    return DependencyError(f"Ray: {type(root).__name__}: {first[:300]}; its traceback is in the job's log")
 
 
 def _death() -> DependencyError:

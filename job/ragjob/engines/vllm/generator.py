@@ -108,7 +108,7 @@ class _Pump:
             self._serve(llm.llm_engine)
         except BaseException as error:  # noqa: BLE001 - whatever it is, what the GPU holds can't be trusted any more
             self._death = EngineDied(
-                f"vLLM died of {_line(error)}; see Ray's logs, or lower what generate.vllm asks for"
+                f"vLLM died of {_line(error)}; see the job's log, or lower what generate.vllm asks for"
             )
             self._give_up(self._death)
 
