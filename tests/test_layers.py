@@ -24,7 +24,7 @@ LEVELS = [
     {"planning"},
     {"runtime"},
     {"config"},
-    {"stages"},
+    {"evaluation", "stages"},
     {"documents", "engines"},
     {"ledger", "models", "retrieval"},
     {"storage"},
@@ -42,6 +42,7 @@ ONLY_IMPORTERS = {
     "boto3": {"storage"},
     "botocore": {"storage"},
     "pyarrow.fs": {"storage"},
+    "scipy": {"evaluation"},
     "huggingface_hub": {"models"},
     "openai": {"engines"},
     "kubernetes": {"kubernetes"},
@@ -50,7 +51,7 @@ ONLY_IMPORTERS = {
 }
 FILES = sorted(ROOT.rglob("*.py"))
 LONGEST_MODULE, LONGEST_FUNCTION = 350, 45  # in lines
-MOST_ENTRIES, MOST_PAIRS = 20, 80  # of the package's first level, and of those of them that import one another
+MOST_ENTRIES, MOST_PAIRS = 20, 90  # of the package's first level, and of those of them that import one another
 
 
 def unit(file: Path) -> str:

@@ -7,6 +7,7 @@
     │   └── EngineDied      an engine, or its GPU, has died: its worker is to end, another takes its rows
     ├── DataError        4  an input is missing or malformed, or an index doesn't fit the settings
     ├── TooManyFailures  5  more rows failed than `errors.max_rate` allows
+    ├── EvaluationFailed 6  a run is worse than `evaluate` was told it must be, or than another run
     └── Stopped        130  the job was asked to stop; what is staged stays
 
 Each carries one message, so that it survives pickling between Ray's processes. A row that fails is
@@ -64,6 +65,12 @@ class TooManyFailures(RagjobError):  # noqa: N818 - reads as what happened
     """More rows failed than `errors.max_rate` allows. Nothing is published; the answers so far stay staged."""
 
     exit_code = 5
+
+
+class EvaluationFailed(RagjobError):  # noqa: N818 - reads as what happened
+    """A run is below the limits of `--fail-under`, or significantly worse than the run of `--against`."""
+
+    exit_code = 6
 
 
 class Stopped(RagjobError):  # noqa: N818
