@@ -26,7 +26,7 @@ def test_the_api_page_is_made_of_the_docstrings_as_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["plan", "index", "load", "answer", "run", "clean", "demo", "submit", "schema", "init"]
+    "command", ["plan", "index", "load", "answer", "run", "evaluate", "clean", "demo", "submit", "schema", "init"]
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     shown = subprocess.run([BIN / "ragjob", command, "--help"], capture_output=True, text=True, check=True)

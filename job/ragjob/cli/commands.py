@@ -82,6 +82,38 @@ def run(config: Config = None, assign: Assignments = None, quiet: Quiet = False)
 
 
 @app.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(help="Folder of a published run, local or on S3.", metavar="RUN")],
+    labels: Annotated[
+        str | None, typer.Option(help="Table of labels; by default that of the run's last evaluation.", metavar="FILE")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Folder of another run of the same prompts, to compare with.", metavar="RUN")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Column of the prompts: a table for each of its values.", metavar="COLUMN")
+    ] = None,
+    fail_under: Annotated[
+        list[str] | None, typer.Option(help="Lowest mean that passes, as `recall@3=0.9`. Repeat it for more.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: Config = None,
+    assign: Assignments = None,
+) -> None:
+    """Measure a run against labels, or against another run.
+
+    Example: `ragjob evaluate answers/3f2a --labels labels.jsonl --fail-under recall@3=0.9`
+    """
+    from ragjob.cli.evaluation import show_evaluation
+    from ragjob.commands.evaluate import Evaluate
+
+    command = Evaluate.of(_settings(config, assign), run, labels, against, by, fail_under or [])
+    evaluation = command.execute()
+    show_evaluation(evaluation, as_json=as_json)
+    evaluation.require()
+
+
+@app.command()
 def clean(
     config: Config = None,
     assign: Assignments = None,

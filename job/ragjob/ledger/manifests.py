@@ -24,6 +24,7 @@ SEGMENT_FORMAT = 1  # segment.json
 CURRENT_FORMAT = 1  # current.json
 RUN_MANIFEST_FORMAT = 1  # _manifest.json of a run
 CLAIM_FORMAT = 1  # identity.json of a run under way
+EVALUATION_FORMAT = 1  # _evaluation.json of a run
 
 Content = TypeVar("Content", bound="DataclassInstance")
 
