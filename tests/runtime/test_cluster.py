@@ -52,6 +52,7 @@ def constants() -> Any:
 
 def use(monkeypatch: pytest.MonkeyPatch, on_init: Callable[[], object] = lambda: None) -> FakeRay:
     ray = FakeRay(on_init)
+    monkeypatch.setattr(cluster, "require_answer", lambda _: None)
     monkeypatch.setitem(sys.modules, "ray", ray)
     private = SimpleNamespace(ray_constants=SimpleNamespace(ENABLE_RAY_CLUSTER=True))
     monkeypatch.setitem(sys.modules, "ray._private", private)

@@ -19,6 +19,7 @@ from ragjob.ledger.run import RunLedger
 from ragjob.models.files import Source
 from ragjob.models.source import resolve
 from ragjob.retrieval import MODES
+from ragjob.runtime.home import settle_home
 from ragjob.settings import Decides, Section
 from ragjob.storage.names import before_wildcard
 
@@ -93,7 +94,7 @@ def identify_index(settings: JobSettings, command: str) -> PendingIndex | Commit
     """The version that the corpus makes. Raises when the corpus or the model isn't there."""
     corpus_uri = required(settings.corpus.uri, "corpus.uri", command)
     index_uri = required(settings.index.uri, "index.uri", command)
-    storage.configure(settings.s3)
+    _set_up(settings)
     embedder = _embedder(settings)
     facts = _index_facts(settings, embedder)
     corpus = list_corpus(corpus_uri, settings.corpus)
@@ -110,7 +111,7 @@ def identify_index(settings: JobSettings, command: str) -> PendingIndex | Commit
 def find_index(settings: JobSettings, command: str) -> CommittedIndex:
     """The version that `index.version` or the current one names. Raises `DataError` when it doesn't fit."""
     uri = required(settings.index.uri, "index.uri", command)
-    storage.configure(settings.s3)
+    _set_up(settings)
     embedder = _embedder(settings)
     version = settings.index.version or current_version(uri)
     ledger = IndexLedger(uri, version) if version else None
@@ -132,6 +133,12 @@ def identify_run(settings: JobSettings, command: str, version: str, embedder: So
     identity = schema.digest(_run_facts(settings, engine), version, listed(prompts))
     ledger = RunLedger(output_uri, settings.run_id or identity[:16], identity)
     return AnswerTask(settings, version, engine, prompts, ledger)
+
+
+def _set_up(settings: JobSettings) -> None:
+    """Prepare this process for storage and models."""
+    settle_home()
+    storage.configure(settings.s3)
 
 
 def _embedder(settings: JobSettings) -> Source:

@@ -24,6 +24,8 @@ from ragjob.errors import DependencyError, SettingsError
 from ragjob.models.capacity import Group, Resources
 from ragjob.runtime.orphans import Guarded, ended_with_this_process
 from ragjob.runtime.places import GROUP_LABEL, bundle
+from ragjob.runtime.reach import require_answer
+from ragjob.settings import strip_variables
 from ragjob.stages.rows import DEFECTS
 
 QUIET = {
@@ -91,6 +93,7 @@ def _stated(group: NodeGroup) -> Group:
 
 def is_remote() -> bool:
     """Tell whether RAY_ADDRESS names a cluster to join."""
+    strip_variables("RAY_")
     return bool(os.environ.get("RAY_ADDRESS")) and os.environ["RAY_ADDRESS"] != "local"
 
 
@@ -158,6 +161,8 @@ def _seen(node: dict[str, Any]) -> Group:
 
 def _connect(local: Resources | None, guarded: Guarded) -> None:
     _set_environment(local)
+    if not local:
+        require_answer(os.environ["RAY_ADDRESS"])
     import ray
 
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}

@@ -1,0 +1,55 @@
+"""A home for the libraries that keep files in one: Ray its token, the model libraries their caches."""
+
+import logging
+import os
+import pwd
+import stat
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from ragjob.errors import DependencyError
+
+log = logging.getLogger(__name__)
+
+
+def settle_home() -> None:
+    """See that HOME is a folder that this job may write, for this process and all that it starts.
+
+    Where it can't be written or is `/`, a temporary folder of this user takes its place, the same one for later jobs.
+    Raises `DependencyError` where there can't be one.
+    """
+    try:
+        user_home = pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError:  # libraries ask for the user's name, and fail without one
+        user_home = ""
+        os.environ.setdefault("USER", f"uid-{os.getuid()}")
+    try:
+        temporary = tempfile.gettempdir()
+    except OSError as error:
+        raise DependencyError("TMPDIR: no temporary folder can be written; name one that this job may write") from error
+    given = os.environ.setdefault("HOME", user_home)
+    if Path(given).is_absolute() and given.strip("/") and _can_write(given):
+        return
+    folder = Path(temporary) / f"ragjob-home-{os.getuid()}"
+    _make_private(folder)
+    log.warning("HOME can't be used; set it to keep models", extra={"HOME": given, "in_its_place": str(folder)})
+    os.environ["HOME"] = str(folder)
+
+
+def _can_write(folder: str) -> bool:
+    with suppress(OSError), tempfile.TemporaryFile(dir=folder):
+        return True
+    return False
+
+
+def _make_private(folder: Path) -> None:
+    """Make the folder, or take one that is there and that nobody else could have prepared."""
+    try:
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+    except OSError as error:
+        raise DependencyError(f"HOME: {folder}: {error.strerror}; set HOME to a folder this job may write") from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise DependencyError(f"HOME: {folder} isn't this user's alone; set HOME to a folder that this job may write")
