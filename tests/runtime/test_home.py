@@ -64,12 +64,19 @@ def test_a_folder_that_others_may_write_or_a_link_is_not_taken(
         settle_home()
 
 
-@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv")
-@pytest.mark.parametrize("variables", [{}, {"HOME": "/"}, {"HOME": "/root"}], ids=["unset", "root", "another's"])
-def test_a_user_without_a_name_or_a_home_gets_both(variables: dict[str, str]) -> None:
+@pytest.fixture
+def stranger() -> list[str]:
+    """How to run a command as `STRANGER`."""
     drop = ["setpriv", f"--reuid={STRANGER}", f"--regid={STRANGER}", "--clear-groups"]
+    if not shutil.which("setpriv") or subprocess.run([*drop, sys.executable, "-c", ""], check=False).returncode:
+        pytest.skip("needs root, setpriv, and a Python that other users may run")
+    return drop
+
+
+@pytest.mark.parametrize("variables", [{}, {"HOME": "/"}, {"HOME": "/root"}], ids=["unset", "root", "another's"])
+def test_a_user_without_a_name_or_a_home_gets_both(stranger: list[str], variables: dict[str, str]) -> None:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path)} | variables
-    python = [sys.executable, "-c", SETTLE]
-    settled = subprocess.run([*drop, *python], env=environment, capture_output=True, text=True, check=False, cwd="/")
+    python = [*stranger, sys.executable, "-c", SETTLE]
+    settled = subprocess.run(python, env=environment, capture_output=True, text=True, check=False, cwd="/")
     assert settled.stdout == f"/tmp/ragjob-home-{STRANGER} uid-{STRANGER}\n", settled.stderr
     shutil.rmtree(f"/tmp/ragjob-home-{STRANGER}")
