@@ -77,7 +77,7 @@ LEADING_OUT = ["../x", "..", ".", "", "/etc/passwd", "a/b", "a\\b", "a\0b", "a\n
 @pytest.mark.parametrize("field", FINE)
 @pytest.mark.parametrize("name", LEADING_OUT)
 def test_a_name_that_could_lead_to_another_folder_is_damage(field: str, name: str) -> None:
-    with pytest.raises(DamagedError, match=rf"^{field}: String should match pattern"):
+    with pytest.raises(DamagedError, match=rf"^{field}: String should (match pattern|have at most 64 characters)"):
         NAMES.parse(json.dumps(FINE | {field: name}).encode(), "names.json")
 
 

@@ -1,7 +1,7 @@
-"""Which files of the corpus and of the prompts are read."""
+"""Which files of the corpus, of the prompts and of other tables are read."""
 
 from ragjob import storage
-from ragjob.documents.readers import DOCUMENTS, PROMPTS, is_read
+from ragjob.documents.readers import DOCUMENTS, PROMPTS, TABLES, is_read
 from ragjob.documents.settings import Corpus
 from ragjob.storage.names import matches
 
@@ -26,3 +26,8 @@ def list_corpus(uri: str, corpus: Corpus) -> storage.Listing:
 def list_prompts(uri: str) -> storage.Listing:
     """List the prompts at `uri`. Raises as `storage.list_inputs` does."""
     return storage.list_inputs(uri, lambda path: None if is_read(path, PROMPTS) else UNREAD, "prompts.uri")
+
+
+def list_tables(uri: str, key: str) -> storage.Listing:
+    """List the tables at `uri`, the value of the setting or option `key`. Raises as `storage.list_inputs` does."""
+    return storage.list_inputs(uri, lambda path: None if is_read(path, TABLES) else UNREAD, key)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from ragjob import schema, storage
-from ragjob.documents.readers import TABLES, prompt_reader
+from ragjob.documents.inputs import list_tables
+from ragjob.documents.readers import prompt_reader
 from ragjob.documents.readers.base import FAULT, ROW, segment_rows
 from ragjob.documents.tables import ids_of, is_plain
 from ragjob.errors import DataError
@@ -65,7 +66,7 @@ def read_labels(uri: str) -> Labels:
 
 def _tables(uri: str) -> Iterator[tuple[str, pa.Table]]:
     """The rows of each file, in one or several tables."""
-    for entry in storage.list_inputs(uri, tuple(TABLES), "--labels"):
+    for entry in list_tables(uri, "--labels").entries:
         reader = prompt_reader(entry.path)
         with storage.naming("--labels"):
             for segment in reader.segments(entry):

@@ -34,7 +34,7 @@ class VLLMGeneration(Generation):
             if isinstance(given, dict):
                 return {name: parse_yaml(v) if isinstance(v, str) else v for name, v in given.items()}
         except RepeatedKeyError as error:
-            raise ValueError(str(error)) from error
+            raise ValueError(f"not a value of YAML: {error}") from error
         except (yaml.YAMLError, ValueError) as error:
             raise ValueError(f"not a value of YAML: {yaml_fault(error)}") from error
         return given
