@@ -6,7 +6,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ragjob.cli.output import out
+from ragjob.cli.output import out, shown
 
 if TYPE_CHECKING:
     from ragjob.commands.report import Leftover, Report
@@ -26,14 +26,15 @@ def show_summary(report: "Report", seconds: float) -> None:
         kept = f", {report.kept:,} of them kept from an earlier attempt" if report.kept else ""
         out.print(f"{report.rows:,} {what}, {report.errors:,} errors, {seconds:.1f} s{kept}")
     if report.failures:
-        out.print(*(f"  {name}: {error}" for name, error in report.failures), sep="\n", markup=False)
+        lines = (shown(f"  {name}: {error}") for name, error in report.failures)
+        out.print(*lines, sep="\n", markup=False)
     for files in report.passed_over:
-        out.print(f"{files.setting}: {files}", markup=False)
+        out.print(shown(f"{files.setting}: {files}"), markup=False)
     if report.answers:
         out.print(f"tokens: {report.prompt_tokens:,} in prompts, {report.completion_tokens:,} in answers")
         if report.cached_share:
             out.print(f"prompt tokens found in the prefix cache: {report.cached_share:.0%}")
-        out.print(f"answers: {report.answers}", markup=False)
+        out.print(f"answers: {shown(report.answers)}", markup=False)
     out.print(f"index version: {report.version}")
 
 
@@ -43,13 +44,13 @@ def show_plan(plan: "Plan") -> None:
 
     for check in plan.checks:
         mark = "[red]✗[/red]" if isinstance(check, Failed) else "[green]✓[/green]"
-        out.print(mark, f"{check.name:<8}", escape(check.line))
+        out.print(mark, f"{check.name:<8}", escape(shown(check.line)))
 
 
 def show_leftovers(leftovers: list["Leftover"], *, removed: bool) -> None:
     """Print a line for each leftover, and what became of them."""
     for leftover in leftovers:
-        line = f"{leftover.kind:<10} {_size(leftover):>15}  {leftover.address}: {leftover.reason}"
+        line = f"{leftover.kind:<10} {_size(leftover):>15}  {shown(leftover.address)}: {shown(leftover.reason)}"
         out.print(line, markup=False)
     hint = "; `ragjob clean --yes` removes what is listed" if leftovers and not removed else ""
     out.print(f"{len(leftovers):,} {'removed' if removed else 'could go'}{hint}")
