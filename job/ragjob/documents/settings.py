@@ -23,7 +23,9 @@ Patterns = Annotated[list[Annotated[str, AfterValidator(_is_pattern)]], FromText
 
 
 class Corpus(Section):
-    uri: Uri | None = setting(None, decides=Decides.NEITHER, description=f"file, folder or glob of {listed(DOCUMENTS)}")
+    uri: Uri | None = setting(
+        None, decides=Decides.NEITHER, description=f"file, folder or glob of {listed(DOCUMENTS)}; text also as .gz"
+    )
     include: Patterns = setting(
         [],
         decides=Decides.INDEX,
@@ -42,7 +44,9 @@ class Corpus(Section):
 
 class Prompts(Section):
     uri: Uri | None = setting(
-        None, decides=Decides.NEITHER, description=f"file, folder or glob of {listed(PROMPTS)}; of text, each line"
+        None,
+        decides=Decides.NEITHER,
+        description=f"file, folder or glob of {listed(PROMPTS)}, text also as .gz; of .txt, each line",
     )
     prompt_column: str = setting(
         "prompt", decides=Decides.RUN, description="column that holds the prompt; others pass through"

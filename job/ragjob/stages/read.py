@@ -12,12 +12,14 @@ from ragjob.documents.readers.base import (
     Decoded,
     DocumentReader,
     TableReader,
-    decode_utf8,
+    Unreadable,
     segment_rows,
 )
+from ragjob.documents.readers.content import decode_utf8
 from ragjob.documents.settings import Corpus, Prompts
-from ragjob.documents.tables import as_binary, ids_of
+from ragjob.documents.tables import as_binary, convert, expanded, ids_of
 from ragjob.documents.units import SLICES, Slice, slices
+from ragjob.errors import DataError
 from ragjob.schema import MAX_TEXT_CHARS
 from ragjob.stages.columns import Stage
 from ragjob.stages.rows import attempt, foreign, row_error
@@ -99,7 +101,11 @@ class ReadPrompts(Stage):
 
 def _rows(reader: TableReader, part: Slice, columns: tuple[str | None, ...] | None) -> pa.Table:
     wanted = columns and tuple(name for name in columns if name)
-    return segment_rows(reader, part.uri, part.tag, part.group, wanted).slice(part.first, part.rows)
+    rows = segment_rows(reader, part.uri, part.tag, part.group, wanted).slice(part.first, part.rows)
+    try:
+        return expanded(rows)
+    except Unreadable as error:
+        raise DataError(f"{part.uri}: {error}") from error
 
 
 def _read_file(reader: DocumentReader, part: Slice) -> Decoded:
@@ -128,7 +134,7 @@ def _document_text(value: bytes | None) -> Decoded:
     if value is None:
         return Decoded("", "text is null")
     document = decode_utf8(value, "text")
-    return document if (document.text or "").strip() else Decoded("", "text is blank")
+    return document if document.error or (document.text or "").strip() else Decoded("", "text is blank")
 
 
 def _prompt_text(value: bytes | None) -> Decoded:
@@ -136,9 +142,11 @@ def _prompt_text(value: bytes | None) -> Decoded:
         return Decoded(None, "prompt is null")
     prompt = decode_utf8(value, "prompt")
     text = prompt.text or ""
+    if prompt.error:
+        return prompt
     if not text.strip():
         return Decoded(text, "prompt is blank")
-    if not prompt.error and len(text) > MAX_TEXT_CHARS:
+    if len(text) > MAX_TEXT_CHARS:
         return Decoded(text, f"prompt has {len(text):,} characters, more than {MAX_TEXT_CHARS:,}")
     return prompt
 
@@ -147,10 +155,4 @@ def _passed(rows: pa.Table, field: pa.Field) -> pa.Array:
     """The pass-through column of a file; null where the file has none."""
     if field.name not in rows.column_names:
         return pa.nulls(rows.num_rows, field.type)
-    column = rows[field.name]
-    try:
-        column.validate(full=True)
-    except pa.ArrowInvalid:  # text that isn't UTF-8
-        values = as_binary(column).to_pylist()
-        column = pa.chunked_array([[None if value is None else decode_utf8(value, "").text for value in values]])
-    return column.cast(field.type)
+    return convert(rows[field.name], field.type)

@@ -3,8 +3,10 @@ from pkgutil import resolve_name
 import pytest
 
 from ragjob.documents import readers
-from ragjob.documents.readers import DOCUMENTS, PROMPTS, document_reader, prompt_reader
+from ragjob.documents.readers import DOCUMENTS, PROMPTS, document_reader, prompt_reader, suffixes
 from ragjob.documents.readers.base import DocumentReader, TableReader
+from ragjob.documents.readers.text import TextFile
+from tests.conftest import WriteFiles
 
 
 @pytest.mark.parametrize("suffix", readers.FILES)
@@ -31,3 +33,24 @@ def test_a_reader_says_what_it_reads(reader: str) -> None:
 def test_files_are_listed_before_tables() -> None:
     assert tuple(DOCUMENTS) == (*readers.FILES, *readers.TABLES)
     assert tuple(PROMPTS) == (*readers.LINES, *readers.TABLES)
+
+
+@pytest.mark.parametrize("name", ["a.TXT", "A.Md", "a.txt.gz", "a.md.GZ"])
+def test_a_document_is_told_by_its_suffix_in_either_case_and_packed(name: str) -> None:
+    assert isinstance(document_reader(name), TextFile)
+
+
+@pytest.mark.parametrize("name", ["a.ndjson", "a.JSON", "a.jsonl.gz", "a.b.NDJSON.GZ"])
+def test_all_json_has_one_reader(name: str) -> None:
+    assert document_reader(name) is prompt_reader("a.jsonl")
+
+
+def test_formats_of_text_may_be_packed_and_others_may_not() -> None:
+    packed = {suffix.removesuffix(".gz") for suffix in suffixes(DOCUMENTS) if suffix.endswith(".gz")}
+    assert packed == {".txt", ".md", ".csv", ".jsonl", ".ndjson", ".json"}
+    assert set(DOCUMENTS) - packed == {".parquet"}
+
+
+def test_files_in_upper_case_and_packed_ones_are_listed(write_files: WriteFiles) -> None:
+    names = ["A.TXT", "b.md.gz", "c.ndjson", "d.JSON.gz", "e.parquet.gz", "f.gz", "g.pdf"]
+    assert [entry.path for entry in write_files(dict.fromkeys(names, b""))] == names[:4]

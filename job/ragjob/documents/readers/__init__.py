@@ -1,5 +1,7 @@
 """The formats of files that documents and prompts are read from: a line each, by the end of a file's name.
 
+Upper and lower case are alike, and the formats in GZIPPED are read from `.gz` files, too.
+
 All else that is known of a format stands in its module, which is imported once such a file is read.
 """
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 # Each row is a document or a prompt.
 TABLES = {
     ".jsonl": "ragjob.documents.readers.jsonl:JSONLines",
+    ".ndjson": "ragjob.documents.readers.jsonl:JSONLines",
+    ".json": "ragjob.documents.readers.jsonl:JSONLines",
     ".csv": "ragjob.documents.readers.csv:CSV",
     ".parquet": "ragjob.documents.readers.parquet:Parquet",
 }
@@ -25,6 +29,8 @@ FILES = {
 }
 # Each line is a prompt.
 LINES = {".txt": "ragjob.documents.readers.text:Lines"}
+GZIP = ".gz"
+GZIPPED = frozenset({".csv", ".json", ".jsonl", ".md", ".ndjson", ".txt"})
 # Views of the above: the last map comes first.
 DOCUMENTS = ChainMap(TABLES, FILES)
 PROMPTS = ChainMap(TABLES, LINES)
@@ -44,7 +50,7 @@ def prompt_reader(path: str) -> "TableReader":
 
 def is_read(path: str, formats: Mapping[str, str]) -> bool:
     """Tell whether one of `formats`, DOCUMENTS or PROMPTS, takes a file."""
-    return any(path.endswith(suffix) for suffix in formats)
+    return path.lower().endswith(suffixes(formats))
 
 
 def listed(formats: Mapping[str, str]) -> str:
@@ -57,9 +63,19 @@ def listed(formats: Mapping[str, str]) -> str:
     return f"{', '.join(others)} or {last}"
 
 
+def suffixes(formats: Mapping[str, str]) -> tuple[str, ...]:
+    """How the names of files end that have a reader, in lower case: names in upper case have one, too.
+
+    >>> suffixes({".txt": "", ".parquet": ""})
+    ('.txt', '.txt.gz', '.parquet')
+    """
+    return tuple(end for suffix in formats for end in (suffix, suffix + GZIP) if end == suffix or suffix in GZIPPED)
+
+
 def _format(path: str, formats: Mapping[str, str]) -> str:
-    """Where the reader of a file stands: the one place that tells formats apart. Upper and lower case differ."""
-    return next(reader for suffix, reader in formats.items() if path.endswith(suffix))
+    """Where the reader of a file stands: the one place that tells formats apart."""
+    name = path.lower().removesuffix(GZIP)
+    return next(reader for suffix, reader in formats.items() if name.endswith(suffix))
 
 
 @cache

@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import BinaryIO, ClassVar, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from ragjob import storage
+from ragjob.documents.readers import GZIP
 from ragjob.errors import DataError
 from ragjob.storage.names import Entry
 
 WHOLE_FILE = -1  # the group of a segment that is its whole file
+MAX_COLUMNS = 1000  # of a table: more of them are no questions and documents, and fill the memory
+GZIP_RATIO = 4  # of text, about
 # Columns beside the file's own: the row's number in its file, and why the row can't be read, or null.
 ROW, FAULT = "_ragjob_row", "_ragjob_fault"
 
@@ -23,6 +28,10 @@ class Decoded(NamedTuple):
 
     text: str | None
     error: str | None = None
+
+
+class Unreadable(ValueError):  # noqa: N818 - reads as what the file is
+    """Why a file can't be read. The message says what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class DocumentReader(ABC):
 
     def segments(self, entry: Entry) -> list[Segment]:
         """The file as a segment of one row. It isn't opened."""
-        return [Segment(entry, WHOLE_FILE, 1, entry.size)]
+        return [Segment(entry, WHOLE_FILE, 1, content_size(entry))]
 
     @abstractmethod
     def read(self, content: bytes) -> Decoded:
@@ -59,7 +68,7 @@ class TableReader(ABC):
     def segments(self, entry: Entry) -> list[Segment]:
         """Cut a file into what is decoded at once. Raises `DataError` when it can't be read."""
         rows = segment_rows(self, entry.uri, entry.tag, WHOLE_FILE, None)
-        return [Segment(entry, WHOLE_FILE, rows.num_rows, entry.size)]
+        return [Segment(entry, WHOLE_FILE, rows.num_rows, content_size(entry))]
 
     def columns(self, entry: Entry) -> pa.Schema:
         """The file's columns. Raises `DataError` when it can't be read."""
@@ -71,7 +80,7 @@ class TableReader(ABC):
         """The rows of one segment with ROW and FAULT, as `numbered` or `marked` adds them.
 
         Of `columns`, or of all for None, it has those that are in the file; others do no harm.
-        Raises `ValueError`, `OSError` or an Arrow exception when the file isn't of this format.
+        Raises `Unreadable`, or another `ValueError`, `OSError` or Arrow exception, when the file isn't of this format.
         """
 
 
@@ -85,9 +94,16 @@ def segment_rows(reader: TableReader, uri: str, tag: str, group: int, columns: t
         with storage.open_input(uri, tag) as file:
             rows = reader.decode(file, group, columns)
         check_names(uri, rows.column_names)  # which Arrow decodes only now
+    except Unreadable as error:
+        raise DataError(f"{uri}: {error}") from error
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{uri}: can't be read: {' '.join(str(error).split())[:200]}; mend the file") from error
     return rows
+
+
+def content_size(entry: Entry) -> int:
+    """Bytes of a file's content: of a compressed file, about."""
+    return entry.size * (GZIP_RATIO if entry.path.lower().endswith(GZIP) else 1)
 
 
 def check_names(uri: str, names: list[str]) -> None:
@@ -97,23 +113,20 @@ def check_names(uri: str, names: list[str]) -> None:
         raise DataError(f"{uri}: column {twice[0]!r} stands twice; rename one")
 
 
+def check_width(columns: int) -> None:
+    """Raise `Unreadable` for a file of more than MAX_COLUMNS columns."""
+    if columns > MAX_COLUMNS:
+        raise Unreadable(f"file has more than {MAX_COLUMNS:,} columns; leave out those that aren't needed")
+
+
 def numbered(rows: pa.Table, before: int = 0) -> pa.Table:
     """Add ROW and FAULT to rows without a fault that follow `before` others in their file."""
-    return marked(rows, range(before, before + rows.num_rows), [None] * rows.num_rows)
+    return marked(rows, np.arange(before, before + rows.num_rows), pa.nulls(rows.num_rows, pa.string()))
 
 
-def marked(rows: pa.Table, numbers: Sequence[int], faults: list[str | None]) -> pa.Table:
+def marked(rows: pa.Table, numbers: Sequence[int] | npt.NDArray[np.int64], faults: Sequence[str | None]) -> pa.Table:
     """Add each row's number in its file as ROW and why it can't be read as FAULT."""
     marks = {ROW: pa.array(numbers, pa.int64()), FAULT: pa.array(faults, pa.string())}
     if not rows.num_columns:
         return pa.table(marks)
     return rows.append_column(ROW, marks[ROW]).append_column(FAULT, marks[FAULT])
-
-
-def decode_utf8(content: bytes, what: str) -> Decoded:
-    """Text in UTF-8, without a byte order mark. Where it isn't, wrong bytes show, and the error calls it `what`."""
-    try:
-        return Decoded(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        wrong = f"{what} isn't UTF-8: byte {error.start} is wrong"
-        return Decoded(content.decode("utf-8", "replace"), wrong)

@@ -1,23 +1,63 @@
-"""CSV files: a header, then a row a line; a field in quotes may hold line breaks."""
+"""CSV files as RFC 4180 has them: a header, then a row a line; a field in quotes may hold line breaks."""
 
 import io
+import re
 from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv
 
-from ragjob.documents.readers.base import TableReader, numbered
+from ragjob.documents.readers.base import TableReader, Unreadable, check_width, numbered
+from ragjob.documents.readers.content import split_lines, table_bytes
+
+_QUOTED = rb'"(?:[^"]++|"")*+"'
+_ENDS = rb",\r\n"  # the bytes that stand before and after a field
+# All up to the first quote that doesn't open a field, or isn't closed right before the field's end.
+_RIGHT = re.compile(rb'(?:[^"]*+(?<![^%b])%b(?![^%b]))*+[^"]*+' % (_ENDS, _QUOTED, _ENDS))
+_CLOSED = re.compile(_QUOTED)
+_HEADER = re.compile(rb'[\r\n]*+(?:%b|[^"\r\n]++)*+' % _QUOTED)
 
 
 class CSV(TableReader):
-    """CSV in UTF-8. All values are text."""
+    """CSV with commas, in UTF-8, or in UTF-16 or UTF-32 with a byte order mark. All values are text."""
 
     def decode(self, file: BinaryIO, group: int, columns: tuple[str, ...] | None) -> pa.Table:
-        content = file.read()
+        content = table_bytes(file.read())
         if not content.strip():
             return numbered(pa.table({}))
-        read = pyarrow.csv.ReadOptions(block_size=min(len(content) + 1, 2**31 - 1))
-        parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-        # Text as it stands: of ids that look like numbers, 001 and 1 are two.
-        convert = pyarrow.csv.ConvertOptions(check_utf8=False, default_column_type=pa.string())
-        return numbered(pyarrow.csv.read_csv(io.BytesIO(content), read, parse, convert))
+        _check_quotes(content)
+        header = _HEADER.match(content)[0] + b"\n"  # type: ignore[index]  # it matches anything
+        check_width(header.count(b",") + 1)
+        content = content if len(content) >= len(header) else header
+        if columns is None:
+            return numbered(_read(content, []))
+        names = _read(header, []).column_names
+        wanted = [name for name in columns if name in names]
+        return numbered(_read(content, wanted or names[:1]).select(wanted))
+
+
+def _read(content: bytes, columns: list[str]) -> pa.Table:
+    """The rows, with all columns unless some are named."""
+    # In one thread, where Arrow tells the number of a row that it refuses.
+    read = pyarrow.csv.ReadOptions(block_size=min(len(content) + 1, 2**31 - 1), use_threads=False)
+    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    # Text as it stands: of ids that look like numbers, 001 and 1 are two.
+    convert = pyarrow.csv.ConvertOptions(check_utf8=False, default_column_type=pa.string(), include_columns=columns)
+    return pyarrow.csv.read_csv(io.BytesIO(content), read, parse, convert)
+
+
+def _check_quotes(content: bytes) -> None:
+    """Raise `Unreadable` at a quote that RFC 4180 doesn't allow: Arrow reads on, over the rows that follow."""
+    end = _RIGHT.match(content).end()  # type: ignore[union-attr]  # it matches anything
+    if end == len(content):
+        return
+    line = len(list(split_lines(content[:end])))
+    closed = _CLOSED.match(content, end)
+    if end and content[end - 1] not in _ENDS:
+        raise Unreadable(f"line {line}: a field without quotes around it holds one; quote it, and double the inner one")
+    if closed is None:
+        raise Unreadable(f"line {line}: a quote opens that is never closed; close it")
+    last = len(list(split_lines(content[: closed.end()])))
+    raise Unreadable(
+        f"line {line}: a quote opens that closes before the field's end, in line {last}; double inner ones"
+    )

@@ -1,26 +1,36 @@
 """Text files: a document each, or a prompt a line."""
 
+import re
 from typing import BinaryIO
 
 import pyarrow as pa
 
 from ragjob import schema
-from ragjob.documents.readers.base import Decoded, DocumentReader, TableReader, decode_utf8, marked
+from ragjob.documents.readers.base import Decoded, DocumentReader, TableReader, Unreadable, marked
+from ragjob.documents.readers.content import as_utf8, decode_utf8, split_lines, table_bytes
+
+_LONE_CR = re.compile(rb"\r(?!\n)")
 
 
 class TextFile(DocumentReader):
-    """Text in UTF-8, read as it stands."""
+    """Text in UTF-8, or in UTF-16 or UTF-32 with a byte order mark, read as it stands. CR alone becomes LF."""
 
     def read(self, content: bytes) -> Decoded:
+        try:
+            content = as_utf8(content)
+        except Unreadable as error:
+            return Decoded(None, str(error))
+        if b"\r" in content:
+            content = _LONE_CR.sub(b"\n", content)
         return decode_utf8(content, "file")
 
 
 class Lines(TableReader):
-    """Text in UTF-8: each line that isn't blank is a row."""
+    """Text as `TextFile` reads it: each line that isn't blank is a row."""
 
     text_column = schema.PROMPT
 
     def decode(self, file: BinaryIO, group: int, columns: tuple[str, ...] | None) -> pa.Table:
-        lines = {number: line.rstrip(b"\r") for number, line in enumerate(file.read().split(b"\n")) if line.strip()}
+        lines = {number: line for number, line in enumerate(split_lines(table_bytes(file.read()))) if line.strip()}
         rows = pa.table({schema.PROMPT: pa.array(list(lines.values()), pa.binary())})
         return marked(rows, list(lines), [None] * len(lines))
