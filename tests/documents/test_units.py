@@ -21,6 +21,11 @@ ROWS = pa.table({"prompt": ["a", "b", "c"]})
 NOW = datetime.now(UTC)
 
 
+def ids(values: list[float]) -> bytes:
+    """A file of prompts with these ids."""
+    return parquet(pa.table({"prompt": ["why?"] * len(values), "id": values}))
+
+
 def test_a_document_is_a_text_file_or_a_row_of_a_table(write_files: WriteFiles) -> None:
     rows = pa.table({"text": ["a", "b", "c"]})
     entries = write_files({"a.md": b"a", "b.csv": b"text\na\nb\n", "c.parquet": parquet(rows, rows=2)})
@@ -106,15 +111,17 @@ def test_a_prompt_column_beside_the_one_that_is_set_is_refused(write_files: Writ
         ),
         ({"a.csv": b"prompt,id\na,\n"}, NAMED, "prompts.id_column: .* has a row without 'id'; give each row one"),
         ({"a.jsonl": b'{"prompt": "a", "id": null}'}, NAMED, "prompts.id_column: .* has a row without 'id'"),
+        (
+            {"a.parquet": ids([1.0, 2.0**53])},
+            NAMED,
+            "prompts.id_column: column 'id' of .*a.parquet: holds floats so large",
+        ),
+        ({"a.parquet": ids([1.0, float("nan")])}, NAMED, "prompts.id_column: .*a.parquet has a row without 'id'"),
+        ({"a.parquet": ids([7, 8]), "b.parquet": ids([7.0])}, NAMED, "prompts.id_column: '7' stands twice"),
         ({"a.csv": b"prompt\n"}, PROMPTS, "prompts.uri: no prompt in .*a.csv; name a file that has some"),
         ({"a.parquet": parquet(ROWS.slice(0, 0))}, PROMPTS, "prompts.uri: no prompt in .*a.parquet"),
         ({"a.parquet": parquet(ROWS)[:-9]}, PROMPTS, "prompts.uri: .*a.parquet: not a whole Parquet file"),
         ({"a.csv": b"prompt,x,x\na,b,c\n"}, PROMPTS, "prompts.uri: .*a.csv: column 'x' stands twice"),
-        (
-            {"a.jsonl": b'{"prompt": "a", "x": 1}', "b.jsonl": b'{"prompt": "a", "x": "b"}'},
-            PROMPTS,
-            "prompts.uri: its files' columns don't agree: .* x ",
-        ),
     ],
 )
 def test_prompts_that_wont_do_are_refused(

@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ragjob import schema, storage
+from ragjob import storage
+from ragjob.documents.passing import common_columns, passing
 from ragjob.documents.readers import document_reader, prompt_reader
 from ragjob.documents.readers.base import FAULT, DocumentReader, Segment, TableReader, segment_rows
 from ragjob.documents.settings import Chunk, Corpus, Prompts
@@ -16,8 +17,6 @@ from ragjob.errors import DataError
 from ragjob.storage.names import Entry
 
 __all__ = ["SLICES", "Inputs", "Segment", "Slice", "plan_slices", "scan_corpus", "scan_prompts", "slices", "without"]
-
-_TAKEABLE = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}  # Arrow can't pick rows of views
 
 # A unit is a table of these: the fields of `Slice`.
 SLICES = pa.schema(
@@ -85,10 +84,10 @@ def scan_prompts(entries: list[Entry], prompts: Prompts) -> Inputs:
     rows = [segment for segment in segments if segment.rows]
     if not rows:
         raise DataError(f"prompts.uri: no prompt in {entries[0].uri}; name a file that has some")
-    passed = [_passed(entry, readers[entry.path], prompts) for entry in _entries(rows)]
+    passed = {entry: _passed(entry, readers[entry.path], prompts) for entry in _entries(rows)}
     if prompts.id_column:
         _check_ids(rows, readers, "prompts.id_column", prompts.id_column, set())
-    return Inputs(segments, _unify(passed))
+    return Inputs(segments, common_columns(passed, rows))
 
 
 def estimate_chunks(chunk: Chunk, segments: list[Segment]) -> int:
@@ -173,8 +172,7 @@ def _passed(entry: Entry, reader: TableReader, prompts: Prompts) -> pa.Schema:
     _check_column(entry, columns, "prompts.prompt_column", prompts.prompt_column, _may_be_text, "text")
     if prompts.id_column:
         _check_column(entry, columns, "prompts.id_column", prompts.id_column, is_plain, "plain values")
-    passed = [field for field in columns if field.name not in (prompts.prompt_column, prompts.id_column)]
-    return pa.schema([field.with_type(_TAKEABLE.get(field.type, field.type)) for field in passed])
+    return passing(entry, [field for field in columns if field.name not in (prompts.prompt_column, prompts.id_column)])
 
 
 def _check_column(
@@ -200,7 +198,11 @@ def _check_ids(
     for segment in segments:
         entry = segment.entry
         rows = segment_rows(readers[entry.path], entry.uri, entry.tag, segment.group, (column,))
-        for given, fault in zip(ids_of(rows, column), rows[FAULT].to_pylist(), strict=True):
+        try:
+            ids = ids_of(rows, column)
+        except ValueError as error:
+            raise DataError(f"{key}: column {column!r} of {entry.uri}: {error}") from error
+        for given, fault in zip(ids, rows[FAULT].to_pylist(), strict=True):
             if not given and fault is None:
                 raise DataError(f"{key}: {entry.uri} has a row without {column!r}; give each row one")
             if given in seen:
@@ -209,14 +211,3 @@ def _check_ids(
                 )
             if given is not None:
                 seen.add(given)
-
-
-def _unify(schemas: list[pa.Schema]) -> pa.Schema:
-    try:
-        passed = pa.unify_schemas(schemas, promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(f"prompts.uri: its files' columns don't agree: {' '.join(str(error).split())}") from error
-    for name in passed.names:
-        if name in schema.RESERVED:
-            raise DataError(f"prompts.uri: column {name!r} is the name of an answer column; rename it")
-    return passed
