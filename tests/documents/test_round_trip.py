@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragjob.documents.inputs import list_corpus
+from ragjob.documents.inputs import list_corpus, list_prompts
 from ragjob.documents.settings import Corpus, Prompts
 from ragjob.documents.units import plan_slices, scan_corpus, scan_prompts
 from ragjob.stages.read import ReadDocuments, ReadPrompts
@@ -60,7 +60,7 @@ def documents(folder: Path) -> Rows:
 
 
 def prompts(folder: Path, chosen: Prompts) -> Rows:
-    inputs = scan_prompts(list_inputs(str(folder), ("",), "prompts.uri"), chosen)
+    inputs = scan_prompts(list_prompts(str(folder)).entries, chosen)
     stage = ReadPrompts(chosen, inputs.passed)
     read = pa.concat_tables([stage(unit) for unit in plan_slices(inputs.segments, 2, 10**9)]).to_pylist()
     assert [row["error"] for row in read] == [None] * len(read)
