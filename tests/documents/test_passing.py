@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ragjob.documents.inputs import list_prompts
 from ragjob.documents.settings import Prompts
 from ragjob.documents.units import Inputs, plan_slices, scan_prompts
 from ragjob.errors import DataError
 from ragjob.stages.read import ReadPrompts
-from ragjob.storage import list_inputs
 from tests.conftest import WriteFiles, parquet
 
 PROMPTS = Prompts()
@@ -127,7 +127,7 @@ def test_numbers_of_any_two_files_are_told_to_the_last_digit(
     folder = tmp_path_factory.mktemp("drift")
     (folder / "a.parquet").write_bytes(file(pa.array(first, kind_of(first))))
     (folder / "b.parquet").write_bytes(file(pa.array(other, kind_of(other))))
-    values = read(scan_prompts(list_inputs(str(folder), (".parquet",), "prompts.uri"), PROMPTS))
+    values = read(scan_prompts(list_prompts(str(folder)).entries, PROMPTS))
     assert [same(*pair) for pair in zip(values, [*first, *other], strict=True)] == [True] * len(values)
 
 

@@ -31,11 +31,10 @@ class JSONLines(TableReader):
 
     def decode(self, file: BinaryIO, group: int, columns: tuple[str, ...] | None) -> pa.Table:
         content = table_bytes(file.read())
-        rows = _Rows(len(content), columns)
-        found = iter(_rows(content))
-        while batch := list(islice(found, ROWS_AT_ONCE)):
-            rows.add(batch)
-        return rows.table()
+        table, rows = _Rows(len(content), columns), _rows(content)
+        while batch := list(islice(rows, ROWS_AT_ONCE)):
+            table.add(batch)
+        return table.to_arrow()
 
 
 @dataclass
@@ -68,7 +67,7 @@ class _Rows:
         if keys * len(self.numbers) - self.cells > max(MAX_EMPTY_CELLS, self.size):
             raise Unreadable(f"objects have {keys:,} distinct keys, and most have few of them; leave out rare keys")
 
-    def table(self) -> pa.Table:
+    def to_arrow(self) -> pa.Table:
         columns = {name: _column(values, self.size) for name, values in self.columns.items()}
         return marked(pa.table(columns), self.numbers, self.faults)
 
