@@ -99,3 +99,20 @@ def test_stderr_has_one_line_of_ours_whatever_libraries_write_there(ending: str,
 def test_python_m_ragjob_is_ragjob() -> None:
     ended = subprocess.run([sys.executable, "-m", "ragjob", "walk"], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (2, "ragjob: No such command 'walk'; `ragjob --help` shows the usage\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "{}"],
+        ["{}"],
+        ["run", "--config", "{}"],
+        ["plan", "--command", "{}"],
+        ["submit", "{}"],
+        ["run", "--set", "{}"],
+    ],
+    ids=" ".join,
+)
+def test_an_address_on_the_command_line_is_shown_without_its_password(ragjob: Ragjob, arguments: list[str]) -> None:
+    code, told = ragjob(*(argument.format("http://me:s3cr3t@host/") for argument in arguments))
+    assert (code in (2, 4), "s3cr3t" in told) == (True, False)

@@ -1,7 +1,6 @@
 """The job with everything on S3: the same rows as from disks, whatever S3 answers, or one line that says why not."""
 
 import json
-import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -97,7 +96,6 @@ def test_a_run_on_s3_gives_the_rows_of_a_run_on_disk(s3_job: S3Job, undisturbed:
     assert (ended.code, ended.err) == (0, "")
     assert_same(s3_job.answers(), undisturbed)
     assert [name.split("/")[1] for name in s3_job.outputs()] == ["_log", "_manifest.json", "answers.parquet"]
-    assert list(Path(os.environ["RAY_TMPDIR"]).rglob("logs/*.log"))  # so that there is something to search for keys
 
 
 @pytest.mark.soak

@@ -1,5 +1,6 @@
 """Which answers are worth another attempt, and what is said about the others."""
 
+import base64
 import socket
 import ssl
 import time
@@ -19,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from ragjob.config import load_settings
 from ragjob.errors import DependencyError
 from ragjob.retrieval.chroma.collection import connect
 from ragjob.retrieval.chroma.expected import Target
@@ -100,6 +102,23 @@ def dying(times: int) -> Iterator[tuple[Session, str]]:
 
     with serving(Handler, timeout_s=20) as (session, url):
         yield session, f"{url}/api/v2/collections/query"
+
+
+def test_a_password_in_the_variable_is_what_the_server_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = []
+
+    class Handler(Quiet):
+        def do_GET(self) -> None:
+            sent.append(self.headers["Authorization"])
+            self.answer(200)
+
+    with serving(Handler) as (_, url):
+        monkeypatch.setenv("RAGJOB__CHROMA__URL", url)
+        given = load_settings(None, []).chroma.url
+        assert given
+        with Session(given, 2, 0, httpx.Headers()) as session:
+            session.request("get", f"{given}/api/v2/heartbeat")
+    assert sent == [f"Basic {base64.b64encode(b'me:secret').decode()}"]
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

@@ -9,7 +9,10 @@ from ragjob.settings import Address, Decides, Section, Uri, setting
 
 class Chroma(Section):
     url: Address | None = setting(
-        None, decides=Decides.NEITHER, description="a Chroma server; by default the job starts its own"
+        None,
+        decides=Decides.NEITHER,
+        description="a Chroma server; by default the job starts its own; "
+        "with a password, set it as the variable RAGJOB__CHROMA__URL",
     )
     path: Uri | None = setting(
         None, decides=Decides.NEITHER, description="folder that the job's own server keeps; temporary by default"
