@@ -16,16 +16,12 @@ not among them: it becomes a row with `error`.
 
 import re
 
-_USER = re.compile(r"(:/{1,2})[^/\s]*@")  # and the password, in an address, also in one that was taken for a path
+_USER = re.compile(r"(:/{1,2})[^/\s]*@")  # and password in an address, also in one taken for a path
 _QUOTED = re.compile(r" '[^'<]{2,}'")  # what a parser found; of its own words it puts "<" around what isn't a character
 
 
 class RagjobError(Exception):
-    """Base of all errors of ragjob: ends the job with `exit_code` and one line for the user.
-
-    >>> RagjobError("https://me:secret@host/: no answer").message
-    'https://host/: no answer'
-    """
+    """Base of all errors of ragjob: ends the job with `exit_code` and one line for the user."""
 
     exit_code = 1
 
