@@ -68,7 +68,7 @@ def answer_steps(index: CommittedIndex, task: AnswerTask, size: Resources, serve
         ),
         Step(
             [GenerateStage],
-            lambda: [generate.make(engine, filling.system, dtype, answering_threads)],
+            lambda: [generate.make(engine, filling, dtype, answering_threads)],
             answering.pool,
             at_once=engine.blocks_at_once(settings.commit_rows),
             retries=answering.max_engine_restarts,

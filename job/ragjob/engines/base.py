@@ -15,12 +15,16 @@ QUESTION_TOKENS = 200  # of a question and what stands around it, about
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt: `user` is it with its passages filled in, `question` and `passages` are its parts."""
+    """One prompt: `user` is it with its passages filled in, `question` and `passages` are its parts.
+
+    `bare` is `user` without them, as the settings have it: what they alone may hold of a model's control tokens.
+    """
 
     system: str
     user: str
     question: str
     passages: list[str]
+    bare: str = ""
 
 
 @dataclass(frozen=True)

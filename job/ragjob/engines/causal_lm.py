@@ -6,7 +6,8 @@ from functools import cached_property
 from typing import Self
 
 from ragjob.engines.base import Engine, S, Surroundings
-from ragjob.errors import SettingsError
+from ragjob.engines.chat_template import ChatTemplate
+from ragjob.errors import DataError, SettingsError
 from ragjob.models import sizes
 from ragjob.models.capacity import Model, facts
 from ragjob.models.files import Source
@@ -49,6 +50,7 @@ class CausalLMEngine(Engine[S]):
 
         passages, answer = self.around.passage_tokens, self.settings.max_new_tokens
         open_tokenizer(self.model)
+        self._check_template()
         limit = sizes.context_tokens(self.model)
         if limit and passages + answer >= limit:
             raise SettingsError(
@@ -57,6 +59,18 @@ class CausalLMEngine(Engine[S]):
                 "lower it"
             )
         return f"up to {passages} tokens of passages and {answer} of an answer; the model holds {limit}"
+
+    def _check_template(self) -> None:
+        """Render a prompt. Raises `DataError` when the model's chat template refuses it, or writes without end."""
+        from ragjob.models.tokenizer import chat_template, special_tokens
+
+        template = chat_template(self.model)
+        if template is None:
+            return
+        try:
+            ChatTemplate.of(template, special_tokens(self.model))
+        except ValueError as error:
+            raise DataError(f"generate.model: {self.model.name}: {error}; correct it, or name another model") from error
 
     def actor_bytes(self) -> int:
         return sizes.weights_bytes(self.model)

@@ -54,7 +54,11 @@ class Embedder:
         # An index made on CUDA is one of float16, over which a processor takes four times as long as over float32.
         exact = "float32" if (dtype, device) == ("float16", "cpu") else dtype
         self._model = SentenceTransformer(
-            path, device=device, local_files_only=True, model_kwargs={"dtype": getattr(torch, exact)}
+            path,
+            device=device,
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"dtype": getattr(torch, exact)},
         ).eval()
         self._batch_size = batch_size
         # Threads may share the model: one tokenizes its block while the other's is computed.

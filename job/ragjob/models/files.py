@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ragjob.errors import DataError
 
@@ -108,3 +108,16 @@ def inside(folder: Path, path: str) -> Path:
 def content_revision(tags: Mapping[str, str]) -> str:
     """12 hex digits of a SHA-256 over the files' paths and what tells their content."""
     return hashlib.sha256(json.dumps(tags).encode()).hexdigest()[:12]
+
+
+def read_json(source: Source, path: str) -> dict[str, Any]:
+    """A JSON file of the model, empty when it has none such."""
+    if path not in source.files.sizes:
+        return {}
+    try:
+        found = json.loads(source.files.read(path))
+    except ValueError as error:
+        raise DataError(f"{source.key}: {source.name}: {path} isn't JSON ({error}); mend or replace it") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{source.key}: {source.name}: {path} holds no JSON object; mend or replace it")
+    return found

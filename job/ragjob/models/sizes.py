@@ -1,11 +1,10 @@
 """What a plan has to know of a model, from its small files and its listing: tokens, width, bytes."""
 
-import json
 from pathlib import PurePath
 from typing import Any
 
 from ragjob.errors import DataError
-from ragjob.models.files import CONFIG, Source, weights
+from ragjob.models.files import CONFIG, Source, read_json, weights
 
 # When a config doesn't say: wider than most embedding models, for a rough estimate that is safe.
 DEFAULT_DIMENSION = 1024
@@ -23,7 +22,7 @@ def weights_bytes(source: Source) -> int:
     files = weights(sizes)
     ending = PurePath(files[0]).suffix + ".index.json"
     for index in [path for path in sizes if path.endswith(ending)]:
-        missing = set(_json(source, index).get("weight_map", {}).values()) - sizes.keys()
+        missing = set(read_json(source, index).get("weight_map", {}).values()) - sizes.keys()
         if missing:
             raise DataError(f"{source.key}: {source.name} has no {min(missing)}, which its {index} lists; complete it")
     return sum(sizes[path] for path in files)
@@ -31,22 +30,22 @@ def weights_bytes(source: Source) -> int:
 
 def context_tokens(source: Source) -> int | None:
     """Tokens that the model has positions for, or None when its config doesn't say."""
-    return _stated(_json(source, CONFIG), _CONTEXT_KEYS)
+    return _stated(read_json(source, CONFIG), _CONTEXT_KEYS)
 
 
 def max_tokens(source: Source) -> int | None:
     """Tokens of a text that an embedding model reads, special tokens included; None if it doesn't say."""
-    return _stated(_json(source, "sentence_bert_config.json"), ("max_seq_length",)) or context_tokens(source)
+    return _stated(read_json(source, "sentence_bert_config.json"), ("max_seq_length",)) or context_tokens(source)
 
 
 def dimension(source: Source) -> int:
     """Width of the model's hidden states, or `DEFAULT_DIMENSION` when its config doesn't say."""
-    return _stated(_json(source, CONFIG), _DIMENSION_KEYS) or DEFAULT_DIMENSION
+    return _stated(read_json(source, CONFIG), _DIMENSION_KEYS) or DEFAULT_DIMENSION
 
 
 def layers(source: Source) -> int:
     """Layers of the model, or `DEFAULT_LAYERS` when its config doesn't say."""
-    return _stated(_json(source, CONFIG), _LAYER_KEYS) or DEFAULT_LAYERS
+    return _stated(read_json(source, CONFIG), _LAYER_KEYS) or DEFAULT_LAYERS
 
 
 def kv_bytes_a_token(source: Source, bytes_a_number: int) -> int | None:
@@ -55,7 +54,7 @@ def kv_bytes_a_token(source: Source, bytes_a_number: int) -> int | None:
     Two, for key and value, x layers x KV heads x head dimension x bytes of a number. An upper bound where layers
     share heads or attend to a window only.
     """
-    config = _json(source, CONFIG)
+    config = read_json(source, CONFIG)
     layers, heads = _stated(config, _LAYER_KEYS), _stated(config, _HEAD_KEYS)
     width = _stated(config, _DIMENSION_KEYS)
     if not (layers and heads and width):
@@ -72,16 +71,3 @@ def _stated(config: dict[str, Any], keys: tuple[str, ...]) -> int | None:
             if isinstance(value := part.get(key), int):
                 return value
     return None
-
-
-def _json(source: Source, path: str) -> dict[str, Any]:
-    """A JSON file of the model, empty when it has none such."""
-    if path not in source.files.sizes:
-        return {}
-    try:
-        found = json.loads(source.files.read(path))
-    except ValueError as error:
-        raise DataError(f"{source.key}: {source.name}: {path} isn't JSON ({error}); mend or replace it") from error
-    if not isinstance(found, dict):
-        raise DataError(f"{source.key}: {source.name}: {path} holds no JSON object; mend or replace it")
-    return found

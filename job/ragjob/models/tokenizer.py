@@ -3,9 +3,9 @@
 from tokenizers import Tokenizer
 
 from ragjob.errors import DataError
-from ragjob.models.files import Source
+from ragjob.models.files import Source, read_json
 
-TOKENIZER = "tokenizer.json"
+TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 
 
 def open_tokenizer(source: Source) -> Tokenizer:
@@ -26,6 +26,24 @@ def open_tokenizer(source: Source) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def chat_template(source: Source) -> str | None:
+    """The model's chat template, its default one of several; None when it has none."""
+    if CHAT_TEMPLATE in source.files.sizes:
+        return source.files.read(CHAT_TEMPLATE).decode("utf-8", errors="replace")
+    stated = read_json(source, TOKENIZER_CONFIG).get("chat_template")
+    if isinstance(stated, list):
+        named = {part.get("name"): part.get("template") for part in stated if isinstance(part, dict)}
+        stated = named.get("default")
+    return stated if isinstance(stated, str) else None
+
+
+def special_tokens(source: Source) -> dict[str, str]:
+    """The special tokens that the model's tokenizer has names for, as `bos_token`."""
+    stated = read_json(source, TOKENIZER_CONFIG).items()
+    named = {name: token.get("content") if isinstance(token, dict) else token for name, token in stated}
+    return {name: token for name, token in named.items() if name.endswith("_token") and isinstance(token, str)}
 
 
 def count_tokens(tokenizer: Tokenizer, texts: list[str]) -> list[int]:

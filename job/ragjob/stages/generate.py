@@ -9,11 +9,12 @@ from ragjob.engines.base import Completion, Engine, Failure, Generator, Request
 from ragjob.engines.settings import Generation
 from ragjob.stages.columns import Stage
 from ragjob.stages.rows import Columns, add_columns, arrays, foreign
+from ragjob.stages.settings import Augment
 
 
-def make(engine: Engine[Generation], system: str, dtype: str, threads: int) -> "GenerateStage":
+def make(engine: Engine[Generation], augment: Augment, dtype: str, threads: int) -> "GenerateStage":
     """A stage that answers with `engine`; `dtype` is that of the index's vectors."""
-    return GenerateStage(engine.make(dtype, threads), system)
+    return GenerateStage(engine.make(dtype, threads), augment.system, augment.template.format(context="", prompt=""))
 
 
 class GenerateStage(Stage):
@@ -24,9 +25,10 @@ class GenerateStage(Stage):
     ADDS = schema.columns(*schema.GENERATED.names, schema.CACHED_TOKENS)
     DROPS = frozenset({schema.AUGMENTED})
 
-    def __init__(self, generator: Generator, system: str) -> None:
+    def __init__(self, generator: Generator, system: str, bare: str = "") -> None:
         self._generator = generator
         self._system = system
+        self._bare = bare
 
     def __call__(self, prompts: pa.Table) -> pa.Table:
         return add_columns(prompts, self.ADDS, self._compute).drop_columns(list(self.DROPS))
@@ -34,7 +36,7 @@ class GenerateStage(Stage):
     def _compute(self, prompts: pa.Table) -> Columns:
         rows = prompts.select(self.NEEDS.names).to_pylist()
         requests = [
-            Request(self._system, row[schema.AUGMENTED], row[schema.PROMPT], row[schema.RETRIEVED_TEXTS])
+            Request(self._system, row[schema.AUGMENTED], row[schema.PROMPT], row[schema.RETRIEVED_TEXTS], self._bare)
             for row in rows
         ]
         with foreign():

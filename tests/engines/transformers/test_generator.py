@@ -118,7 +118,7 @@ def test_a_temperature_samples(qwen2: Path) -> None:
 
 
 def test_a_prompt_that_leaves_no_room_fails_alone_with_both_numbers(qwen2: Path) -> None:
-    long = Request(system="", user="<|im_start|>" * 600, question="", passages=[])
+    long = Request(system="", user=" a" * 600, question="", passages=[])
     first, refused, last = open_model(qwen2).generate([TRAM, long, TRAM])
     assert isinstance(refused, Failure)
     assert re.search(rf"has 6\d\d tokens, more than the {TINY_CONTEXT - 32} that .* for 32 new ones", refused.error)

@@ -78,7 +78,7 @@ class CausalLM:
 def load_model(path: str, dtype: str, gpus: float) -> PreTrainedModel:
     AttentionInterface.register("sdpa", attend)
     precision = getattr(torch, choose_dtype(dtype, gpus, GENERATOR))
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=precision, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=precision, local_files_only=True, trust_remote_code=False)
     return model.to(pick_device(gpus)).eval()
 
 

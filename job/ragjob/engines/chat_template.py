@@ -1,0 +1,81 @@
+"""A model's chat template, rendered once: what it writes around a system message and a user's.
+
+The template never sees a prompt, so that none can make it do anything. Imports neither torch nor transformers.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from ragjob.engines import rendering
+
+TIMEOUT_S = 120.0  # of the process that renders, most of which is to import transformers
+SYSTEM, USER = "zqsystemqz", "zquserqz"  # stand for the two texts
+BLANK = "\N{EM SPACE}"  # stands on both sides of them, and is gone where the template strips a text
+PLACE = re.compile(f"(?P<left>{BLANK}?)(?P<name>{SYSTEM}|{USER})(?P<right>{BLANK}?)")
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """What a template writes with a system message and a user's, and with a user's alone; None where it won't.
+
+    `SYSTEM` and `USER` stand where the texts go.
+    """
+
+    together: str | None
+    alone: str | None
+
+    @classmethod
+    def of(cls, template: str, variables: Mapping[str, object]) -> Self:
+        """Render `template`, which may use `variables`. Raises `ValueError` where it takes no user's message."""
+        system, user = _message("system", SYSTEM), _message("user", USER)
+        (together, _), (alone, reason) = _render(template, variables, [[system, user], [user]])
+        made = cls(_with(together, SYSTEM, USER), _with(alone, USER))
+        if not (made.together or made.alone):
+            raise ValueError(f"the chat template refuses a prompt: {reason or 'it leaves out what the user says'}")
+        return made
+
+    def fill(self, system: str, user: str) -> str:
+        """The prompt. Without a system role, the system's text goes before the user's; an empty one is no message."""
+        if system and not self.together:
+            system, user = "", f"{system}\n\n{user}"
+        frame = self.together if system or not self.alone else self.alone
+        texts = {SYSTEM: system, USER: user}
+
+        def text(place: re.Match[str]) -> str:
+            found = texts[place["name"]]
+            found = found if place["left"] else found.lstrip()
+            return found if place["right"] else found.rstrip()
+
+        return PLACE.sub(text, frame or "")
+
+
+def _message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": f"{BLANK}{content}{BLANK}"}
+
+
+def _with(text: str | None, *names: str) -> str | None:
+    """`text`, if it has each of `names` once."""
+    return text if text and all(text.count(name) == 1 for name in names) else None
+
+
+def _render(
+    template: str, variables: Mapping[str, object], chats: list[list[dict[str, str]]]
+) -> list[tuple[str | None, str | None]]:
+    """The text of each chat, or the error instead of one."""
+    asked = json.dumps({"template": template, "variables": dict(variables), "chats": chats})
+    command = [sys.executable, "-P", rendering.__file__]
+    try:
+        done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+    except subprocess.TimeoutExpired as error:
+        raise ValueError(f"the chat template isn't rendered within {TIMEOUT_S:g} s") from error
+    except subprocess.CalledProcessError as error:
+        last = " ".join(error.stderr.split())[-200:]
+        limits = f"{rendering.CPU_S} s of a processor and {rendering.MEMORY_BYTES / 1e9:.1f} GB"
+        raise ValueError(f"the chat template can't be rendered within {limits}: {last or 'it was ended'}") from error
+    texts: list[tuple[str | None, str | None]] = json.loads(done.stdout)
+    return texts
