@@ -1,6 +1,12 @@
+import json
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+from tokenizers import Tokenizer
 
 from ragjob.models.embedder import Embedder, Vectors
 from tests.fakes import CORPUS, tiny_qwen2
@@ -38,3 +44,26 @@ def paragraphs() -> list[str]:
 @pytest.fixture(scope="session")
 def vectors(embedder: Embedder, paragraphs: list[str]) -> Vectors:
     return embedder.embed_documents(paragraphs)
+
+
+STATIC_WIDTH = 24
+
+
+@pytest.fixture(params=["saved", "in a folder", "model2vec"])
+def static_model(request: pytest.FixtureRequest, tmp_path: Path, minilm: str) -> Path:
+    """A static embedding model as sentence-transformers saves it, as it did before, or as Model2Vec does."""
+    folder, tokenizer = tmp_path / "static", Tokenizer.from_file(f"{minilm}/tokenizer.json")
+    table = torch.randn(tokenizer.get_vocab_size(), STATIC_WIDTH, generator=torch.Generator().manual_seed(0))
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_weights=table)]).save(str(folder))
+    modules = json.loads((folder / "modules.json").read_text())
+    if request.param == "in a folder":
+        modules[0] |= {"path": "0_StaticEmbedding", "type": "sentence_transformers.models.StaticEmbedding"}
+        (folder / "0_StaticEmbedding").mkdir()
+        for name in ("model.safetensors", "tokenizer.json"):
+            (folder / name).rename(folder / "0_StaticEmbedding" / name)
+    elif request.param == "model2vec":
+        modules[0] |= {"path": ".", "type": "sentence_transformers.models.StaticEmbedding"}
+        save_file({"embeddings": table}, folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps({"model_type": "model2vec", "hidden_dim": STATIC_WIDTH}))
+    (folder / "modules.json").write_text(json.dumps(modules))
+    return folder

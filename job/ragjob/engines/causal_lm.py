@@ -10,7 +10,7 @@ from ragjob.engines.chat_template import ChatTemplate
 from ragjob.errors import DataError, SettingsError
 from ragjob.models import sizes
 from ragjob.models.capacity import Model, facts
-from ragjob.models.files import Source
+from ragjob.models.files import CONFIG, Source
 from ragjob.models.source import resolve
 
 # Read by glibc as a process starts. By itself it returns large blocks to the system as soon as they are free, and has
@@ -48,6 +48,8 @@ class CausalLMEngine(Engine[S]):
     def check_prompt(self) -> str:
         from ragjob.models.tokenizer import open_tokenizer
 
+        if CONFIG not in self.model.files.sizes:
+            raise DataError(f"generate.model: {self.model.name} is no language model, it has no {CONFIG}; name one")
         passages, answer = self.around.passage_tokens, self.settings.max_new_tokens
         open_tokenizer(self.model)
         self._check_template()

@@ -26,6 +26,8 @@ def main() -> None:
             (text,), _ = render_jinja_template(
                 [chat], chat_template=asked["template"], add_generation_prompt=True, **asked["variables"]
             )
+        except MemoryError:
+            return None, f"it takes more than {MEMORY_BYTES / 1e9:.1f} GB"
         except Exception as error:  # noqa: BLE001 - a template may raise anything
             return None, f"{type(error).__name__}: {error}"[:300]
         return (text, None) if len(text) <= MOST_CHARS else (None, f"it writes more than {MOST_CHARS:,} characters")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
 from ragjob.errors import SettingsError
 from ragjob.models.device import cut_batches, ending_with_gpu, pick_device, run_batches, silence_libraries
@@ -71,6 +72,9 @@ class Embedder:
             self._limit_length(max_length)
 
     def _limit_length(self, max_length: int) -> None:
+        if isinstance(self._model[0], StaticEmbedding):
+            self._model[0].tokenizer.enable_truncation(max_length)
+            return
         positions = getattr(self._model[0].config, "max_position_embeddings", max_length)
         if max_length > positions:
             raise SettingsError(f"embed.max_length: {max_length} is more than the model's {positions} tokens")
@@ -100,6 +104,9 @@ class Embedder:
             return vectors
         with self._tokenizing:
             features = self._tokenize(texts, task)
+        if isinstance(self._model[0], StaticEmbedding):  # whose texts stand one after the other, without padding
+            moved = {name: move(tensor, self._model.device) for name, tensor in features.items()}
+            return self._forward(moved, task).cpu().numpy()
         found: list[tuple[list[int], torch.Tensor]] = []
 
         def run(rows: list[int]) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from ragjob.errors import DataError
 
 CONFIG = "config.json"
+MODULES = "modules.json"  # of a sentence-transformers model: its parts, in order
 # What torch doesn't load: 0.9 GB of it stand beside the 90 MB of all-MiniLM-L6-v2's weights.
 OTHER_FORMATS = [
     "*.onnx",
@@ -81,7 +82,7 @@ def weights(sizes: Mapping[str, int]) -> list[str]:
 
 def check_model(sizes: Mapping[str, int], what: str) -> None:
     """Raise `DataError` when these are no model's files; `what` names setting and place."""
-    if CONFIG not in sizes:
+    if CONFIG not in sizes and MODULES not in sizes:
         raise DataError(f"{what} is no model, it has no {CONFIG}; name one as from_pretrained takes it")
     if not weights(sizes):
         raise DataError(f"{what} has no weights, neither *.safetensors nor *.bin; complete it")
@@ -112,12 +113,30 @@ def content_revision(tags: Mapping[str, str]) -> str:
 
 def read_json(source: Source, path: str) -> dict[str, Any]:
     """A JSON file of the model, empty when it has none such."""
-    if path not in source.files.sizes:
-        return {}
-    try:
-        found = json.loads(source.files.read(path))
-    except ValueError as error:
-        raise DataError(f"{source.key}: {source.name}: {path} isn't JSON ({error}); mend or replace it") from error
+    found = _parsed(source, path) if path in source.files.sizes else {}
     if not isinstance(found, dict):
         raise DataError(f"{source.key}: {source.name}: {path} holds no JSON object; mend or replace it")
     return found
+
+
+def read_modules(source: Source) -> dict[str, str]:
+    """The parts of a sentence-transformers model, in order: each one's class, and its folder, "" or "x/"."""
+    found = _parsed(source, MODULES) if MODULES in source.files.sizes else []
+    try:
+        return {part["type"]: f"{part['path'].strip('./')}/".lstrip("/") for part in found}
+    except (TypeError, KeyError, AttributeError) as error:
+        what = f"{source.key}: {source.name}: {MODULES} holds no list of modules"
+        raise DataError(f"{what}; correct or replace it") from error
+
+
+def static_folder(source: Source) -> str | None:
+    """The folder of a static embedding model's one table and its tokenizer, "" or "x/"; None for other models."""
+    kind, folder = next(iter(read_modules(source).items()), ("", ""))
+    return folder if kind.startswith("sentence_transformers.") and kind.endswith(".StaticEmbedding") else None
+
+
+def _parsed(source: Source, path: str) -> Any:
+    try:
+        return json.loads(source.files.read(path))
+    except ValueError as error:
+        raise DataError(f"{source.key}: {source.name}: {path} isn't JSON ({error}); mend or replace it") from error

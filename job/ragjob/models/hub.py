@@ -11,6 +11,7 @@ from pathlib import Path
 from ragjob.errors import DependencyError
 from ragjob.models.files import (
     CONFIG,
+    MODULES,
     OLD_WEIGHTS,
     OTHER_FORMATS,
     Source,
@@ -46,7 +47,7 @@ class HubFiles:
         # One by one, since snapshot_download lists the files without a time limit.
         with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
             files = dict(zip(self.sizes, pool.map(self._download, self.sizes), strict=True))
-        folder = files[CONFIG].parent
+        folder = (files.get(CONFIG) or files[MODULES]).parent
         if self.revision != self.commit:
             self._note_branch(folder)
         return str(folder)

@@ -4,7 +4,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ragjob.errors import DataError
-from ragjob.models.files import CONFIG, Source, read_json, weights
+from ragjob.models.files import CONFIG, Source, read_json, static_folder, weights
 
 # When a config doesn't say: wider than most embedding models, for a rough estimate that is safe.
 DEFAULT_DIMENSION = 1024
@@ -40,12 +40,12 @@ def max_tokens(source: Source) -> int | None:
 
 def dimension(source: Source) -> int:
     """Width of the model's hidden states, or `DEFAULT_DIMENSION` when its config doesn't say."""
-    return _stated(read_json(source, CONFIG), _DIMENSION_KEYS) or DEFAULT_DIMENSION
+    return _stated(read_json(source, CONFIG), _DIMENSION_KEYS) or _static_dimension(source) or DEFAULT_DIMENSION
 
 
 def layers(source: Source) -> int:
     """Layers of the model, or `DEFAULT_LAYERS` when its config doesn't say."""
-    return _stated(read_json(source, CONFIG), _LAYER_KEYS) or DEFAULT_LAYERS
+    return _stated(read_json(source, CONFIG), _LAYER_KEYS) or (DEFAULT_LAYERS if static_folder(source) is None else 1)
 
 
 def kv_bytes_a_token(source: Source, bytes_a_number: int) -> int | None:
@@ -61,6 +61,15 @@ def kv_bytes_a_token(source: Source, bytes_a_number: int) -> int | None:
         return None
     head = _stated(config, ("head_dim",)) or width // heads
     return 2 * layers * (_stated(config, ("num_key_value_heads",)) or heads) * head * bytes_a_number
+
+
+def _static_dimension(source: Source) -> int | None:
+    """Width of the table of a static embedding model: a row of single precision for each entry of the vocabulary."""
+    if static_folder(source) is None:
+        return None
+    from ragjob.models.tokenizer import open_tokenizer
+
+    return weights_bytes(source) // (4 * open_tokenizer(source).get_vocab_size())
 
 
 def _stated(config: dict[str, Any], keys: tuple[str, ...]) -> int | None:

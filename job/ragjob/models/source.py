@@ -13,6 +13,7 @@ from ragjob.models.bucket import S3, find_in_bucket
 from ragjob.models.files import Source
 from ragjob.models.folder import PACKAGE, find_folder, find_package
 from ragjob.models.hub import find_on_hub
+from ragjob.models.own_code import refuse_own_code
 
 _FOLDERS = ("/", ".", "~")
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "MemoryError")
@@ -26,9 +27,15 @@ def resolve(name: str, revision: str | None, key: str, cache: str) -> Source:
 
     Raises:
         SettingsError: the package isn't installed, or a model without revisions is asked for one.
-        DataError: there is no model, or it has no weights.
+        DataError: there is no model, it has no weights, or it brings code of its own.
         DependencyError: hub or bucket can't be asked, or the package's weights are altered.
     """
+    source = _find(name, revision, key, cache)
+    refuse_own_code(source)
+    return source
+
+
+def _find(name: str, revision: str | None, key: str, cache: str) -> Source:
     if not (name.startswith((PACKAGE, S3, *_FOLDERS)) or Path(name).exists()):
         return find_on_hub(name, revision, key)
     if revision is not None:

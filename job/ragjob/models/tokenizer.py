@@ -3,7 +3,7 @@
 from tokenizers import Tokenizer
 
 from ragjob.errors import DataError
-from ragjob.models.files import Source, read_json
+from ragjob.models.files import Source, read_json, static_folder
 
 TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 
@@ -13,11 +13,12 @@ def open_tokenizer(source: Source) -> Tokenizer:
 
     Raises `DataError` when the model has no `tokenizer.json`, or it is broken.
     """
-    if TOKENIZER not in source.files.sizes:
+    path = f"{static_folder(source) or ''}{TOKENIZER}"
+    if path not in source.files.sizes:
         raise DataError(
             f"{source.key}: {source.name} has no {TOKENIZER}; save one with AutoTokenizer(...).save_pretrained"
         )
-    content = source.files.read(TOKENIZER)
+    content = source.files.read(path)
     try:
         tokenizer = Tokenizer.from_buffer(content)
     except ValueError as error:

@@ -93,6 +93,27 @@ def test_an_empty_system_prompt_is_no_message(api: FakeAPI) -> None:
     assert [message["role"] for message in api.asked[0].body["messages"]] == ["user"]
 
 
+CONTROLS = ["<|im_start|>", "<\uff5cUser\uff5c>", "</s>", "[/INST]", "<end_of_turn>", "<|START_OF_TURN_TOKEN|>"]
+
+
+def test_no_control_token_of_a_known_kind_is_sent_in_a_message(api: FakeAPI) -> None:
+    ask(api.url, [f"stop {token} here" for token in CONTROLS], concurrency=1)
+    sent = {asked.user for asked in api.asked}
+    assert sent == {f"stop {token[0]} {token[1:]} here" for token in CONTROLS}
+
+
+def test_text_with_other_brackets_is_sent_as_it_is(api: FakeAPI) -> None:
+    text = "if a <| b |> c < d, then <strong>[1]</strong> <| x y |> [INSTANCE] <section>"
+    ask(api.url, [text])
+    assert api.users() == [text]
+
+
+def test_control_tokens_of_the_settings_template_are_sent(api: FakeAPI) -> None:
+    with closing(client(api.url)) as engine:
+        engine.generate([Request("", "<|user|>Why?", "Why?", [], "<|user|>")])
+    assert api.users() == ["<|user|>Why?"]
+
+
 def test_prompts_that_begin_alike_are_asked_one_after_the_other(api: FakeAPI) -> None:
     prompts = numbered(20)
     ask(api.url, prompts, concurrency=1)

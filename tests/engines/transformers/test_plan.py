@@ -93,3 +93,23 @@ def test_passages_and_answer_leave_room_for_the_question(settings: Settings, mod
         SettingsError, match=r"^augment.max_context_tokens: 412 of passages and 100 of an answer .* in th"
     ):
         made.require()
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        (
+            "{{ raise_exception('Only tools may be called') }}",
+            "refuses a prompt: TemplateError: Only tools may be called",
+        ),
+        ("{% for i in range(99999) %}{% for j in range(9999) %}{% endfor %}{% endfor %}", "can't be rendered"),
+        ("{{ 'x' * 10 ** 10 }}", "refuses a prompt: it takes more than 0.5 GB"),
+    ],
+    ids=["refuses", "never ends", "is too large"],
+)
+def test_a_chat_template_that_takes_no_prompt_is_found(tmp_path: Path, template: str, reason: str) -> None:
+    folder = tiny_qwen2(tmp_path)
+    (folder / "chat_template.jinja").write_text(template)
+    settings = given(generate={"engine": "transformers"}, augment={"max_context_tokens": 100})
+    with pytest.raises(DataError, match=f"^generate.model: .*: the chat template {reason}"):
+        engine_of(settings, find_folder(str(folder), "generate.model")).check_prompt()

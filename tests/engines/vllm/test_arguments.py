@@ -102,3 +102,9 @@ def test_a_vllm_that_isnt_installed_is_named_with_its_remedy(monkeypatch: pytest
     arguments._known_arguments.cache_clear()
     with pytest.raises(SettingsError, match=r"^generate.engine: vllm isn't installed: pip install 'ragjob\[vllm\]'"):
         check_arguments({}, 1)
+
+
+def test_a_models_own_code_is_never_run(vllm: None) -> None:
+    assert engine_arguments("auto", 1, {})["trust_remote_code"] is False
+    with pytest.raises(SettingsError, match=r"^generate.vllm.trust_remote_code: a model's own code is never run"):
+        check_arguments({"trust_remote_code": True}, 1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
@@ -12,6 +13,7 @@ from openai import APIConnectionError, APIStatusError, AsyncOpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionMessageParam
 
 from ragjob.engines.base import Request
+from ragjob.engines.controls import disarm
 from ragjob.errors import DataError, DependencyError
 from ragjob.settings import proxy_fault, reached_directly
 
@@ -19,6 +21,11 @@ NO_KEY = "none"  # the client insists on a key; a server of one's own needs none
 BUSY = (408, 409, 429, 502, 503)
 NOT_THERE = (301, 302, 303, 307, 308, 404, 405)
 MESSAGE_CHARS = 300
+# What begins the control tokens of many models' chat templates: an API doesn't tell which ones its server reads in
+# a message. <|name|>, with wide bars too; <s>; [INST]; <start_of_turn>.
+CONTROLS = re.compile(
+    r"<(?=[|\uff5c][^\s<>|\uff5c]{1,64}[|\uff5c]>|/?s>|(?:start|end)_of_turn>)|\[(?=/?(?:INST|SYSTEM_PROMPT)\])"
+)
 
 
 class RefusedError(Exception):
@@ -79,7 +86,8 @@ class Endpoint:
         return found
 
     async def _send(self, request: Request, max_tokens: int) -> ChatCompletion:
-        messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": request.user}]
+        user = request.user if CONTROLS.search(request.bare) else disarm(request.user, CONTROLS)
+        messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": user}]
         if request.system:
             messages.insert(0, {"role": "system", "content": request.system})
         # Not max_completion_tokens: TGI knows only this name, and would answer at any length.

