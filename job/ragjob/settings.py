@@ -1,6 +1,6 @@
 """What groups of settings are made of: their base, actor pools, types of fields, and what a field decides.
 
-And what the environment's variables mean for several packages: its proxies, and its secrets.
+It also reads what several packages need of the environment: its proxies, and its secrets.
 
 >>> class Tea(Section):
 ...     kind: str = setting("green", decides=Decides.RUN, description="kind of tea")
@@ -107,11 +107,11 @@ def _is_line(uri: str) -> str:
 
 
 def reached_directly(url: str) -> bool:
-    """Tell whether proxies that the environment names are passed by on the way to `url`.
+    """Tell whether a request to `url` ignores the proxies that the environment names.
 
-    So are loopback addresses and names that only the own network or cluster knows, which no proxy could reach: names
-    without a dot, as of the chart's Chroma service, and those that end in `.svc` or `.cluster.local`. And what NO_PROXY
-    has, where clients make their proxies before they look at it.
+    True for loopback addresses, and for names that a proxy couldn't look up: those without a dot, such as the chart's
+    Chroma service, and those that end in `.svc` or `.cluster.local`. Also true for what NO_PROXY lists, since clients
+    set up all proxies, SOCKS included, before they read it.
 
     >>> reached_directly("http://answers-chroma:8000"), reached_directly("https://api.example.com/v1")
     (True, False)
