@@ -19,6 +19,7 @@ from benchmarks.jobs import MODEL, novel
 from ragjob import schema
 from ragjob.documents.chunking import WordCounter
 from ragjob.documents.settings import Chunk
+from ragjob.documents.vocabulary import Vocabulary
 from ragjob.models.folder import find_package
 from ragjob.models.tokenizer import count_tokens, open_tokenizer
 from ragjob.stages.chunk import ChunkStage
@@ -55,10 +56,10 @@ class Speeds:
     tokenizer: Tokenizer
 
     def by_tokens(self) -> float:
-        return self._chunk(ChunkStage(SIZES, WordCounter(self.tokenizer)))
+        return self._chunk(ChunkStage(SIZES, WordCounter(self.tokenizer), Vocabulary(self.tokenizer)))
 
     def by_line(self) -> float:
-        return self._chunk(ChunkStage(Chunk(strategy="line"), None))
+        return self._chunk(ChunkStage(Chunk(strategy="line"), None, Vocabulary(self.tokenizer)))
 
     def tokenizer_alone(self) -> float:
         # Lines given together would be spread over all cores.

@@ -37,6 +37,7 @@ ONLY_IMPORTERS = {
     "sentence_transformers": {"models"},
     "vllm": {"engines"},
     "tokenizers": {"models", "engines", "stages", "documents"},
+    "regex": {"documents"},
     "chromadb": {"retrieval"},
     "ray": {"runtime"},
     "boto3": {"storage"},

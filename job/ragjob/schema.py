@@ -18,6 +18,8 @@ MAX_TEXT_CHARS = 100_000  # a longer prompt or line is a mistake in the data, no
 
 CHUNK_ID, DOCUMENT_ID, URI, CHUNK_INDEX, TEXT = "chunk_id", "document_id", "uri", "chunk_index", "text"
 EMBEDDING, ERROR, SEGMENT = "embedding", "error", "segment"
+SHORT_COUNT, UNKNOWN_SHARE = "short_count", "unknown_share"
+MOST = 0.5  # of a document's words: it is reported when the embedding model doesn't know more than that
 ROW_ID, MEMBERS = "row_id", "members"  # a distinct embedded text, and the chunks that have it
 PROMPT_ID, PROMPT, ANSWER = "prompt_id", "prompt", "answer"
 RETRIEVED_IDS, RETRIEVED_DOCUMENT_IDS, RETRIEVED_URIS = "retrieved_ids", "retrieved_document_ids", "retrieved_uris"
@@ -27,6 +29,7 @@ FINISH_REASON, PROMPT_TOKENS, COMPLETION_TOKENS = "finish_reason", "prompt_token
 # Columns of blocks on their way; never published.
 POSITION, AUGMENTED, CACHED_TOKENS = "_position", "_augmented", "_cached_tokens"
 
+# What holds for a whole document stands in the row of its first chunk, and is 0 in the others.
 CHUNKS = pa.schema(
     [
         (CHUNK_ID, pa.string()),
@@ -35,6 +38,8 @@ CHUNKS = pa.schema(
         (CHUNK_INDEX, pa.int32()),
         (TEXT, pa.string()),
         (ERROR, pa.string()),
+        (SHORT_COUNT, pa.int32()),  # of the document: passages left out because they are short
+        (UNKNOWN_SHARE, pa.float32()),  # of the document: words that the embedding model doesn't know, from 0 to 1
     ]
 )
 
@@ -45,6 +50,8 @@ DOCUMENTS = pa.schema(
         ("digest", pa.string()),
         ("chunk_count", pa.int32()),
         ("failed_count", pa.int32()),
+        (SHORT_COUNT, pa.int32()),
+        (UNKNOWN_SHARE, pa.float32()),
         (ERROR, pa.string()),
     ]
 )

@@ -9,7 +9,7 @@ from ragjob.commands.registry import COMMANDS
 from ragjob.commands.report import Leftover, PassedOver, Report, logged
 from ragjob.errors import DataError, SettingsError
 from ragjob.ledger.events import fields
-from ragjob.planning.checks import Check, Failed
+from ragjob.planning.checks import Check, Failed, Warned
 from ragjob.stages.cost import Cost
 from tests.cli.conftest import Command, Doing, Ragjob, lines
 
@@ -56,6 +56,17 @@ def test_the_log_counts_what_is_passed_over(caplog: pytest.LogCaptureFixture) ->
     assert (caplog.messages[0], fields(caplog.records[0])) == ("passed over", told)
 
 
+def test_a_summary_tells_what_searches_hardly_find(
+    ragjob: Ragjob, doing: Doing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doing(Report("run", "v1", 9, 0, short_passages=1200, unknown_documents=12, first_unknown=["a.md", "[b].md"]))
+    ragjob("run")
+    printed = " ".join(lines(capsys))
+    assert "1,200 short passages were left out of the index (see chunk.min_chars)" in printed
+    assert "12 documents consist mostly of words that the embedding model doesn't know" in printed
+    assert "a.md, [b].md, …" in printed
+
+
 @pytest.mark.parametrize(("answers", "what"), [("out/a.parquet", "prompts"), ("", "chunks")])
 def test_a_summary_of_nothing_to_do_says_so(
     ragjob: Ragjob, doing: Doing, capsys: pytest.CaptureFixture[str], answers: str, what: str
@@ -72,9 +83,9 @@ def planned(monkeypatch: pytest.MonkeyPatch, *checks: Check) -> None:
 def test_a_plan_shows_each_check(
     ragjob: Ragjob, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    planned(monkeypatch, Check("corpus", "2 documents [all] read"), Check("pools", "1 of 2 CPUs"))
+    planned(monkeypatch, Check("corpus", "2 documents [all] read"), Warned("words", "most are unknown"))
     assert ragjob("plan") == (0, "")
-    assert lines(capsys) == ["✓ corpus   2 documents [all] read", "✓ pools    1 of 2 CPUs"]
+    assert lines(capsys) == ["✓ corpus   2 documents [all] read", "! words    most are unknown"]
 
 
 def test_a_plan_shows_all_that_is_wrong_and_ends_with_the_first(

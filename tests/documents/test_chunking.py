@@ -3,6 +3,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
@@ -57,6 +58,11 @@ def counter(any_tokenizer: Tokenizer) -> WordCounter:
     return WordCounter(any_tokenizer)
 
 
+@pytest.fixture(scope="session")
+def minilm_counter(tokenizer: Tokenizer) -> WordCounter:
+    return WordCounter(tokenizer)
+
+
 def split(counter: WordCounter, text: str, size: int, overlap: int = 0) -> list[str]:
     return list(Splitter(counter, size, overlap).split(text))
 
@@ -81,6 +87,51 @@ def test_chunks_hold_all_that_isnt_space_in_its_order(counter: WordCounter, text
     chunks = split(counter, text, size)
     assert "".join("".join(chunks).split()) == "".join(text.split())
     assert [chunk.strip() for chunk in chunks] == chunks
+
+
+SCRIPTS = {
+    "Thai": "กำปั่นที่เรือน้ำ",
+    "Chinese": "电车停在车库，",
+    "Japanese": "電車は車庫にあるガ、",
+    "Korean": "전차는차고에있다",
+    "decomposed": "전차e\u0301n\u0303",
+    "Arabic": "القِطارُ",
+    "Devanagari": "क्षत्रियट्राम",
+    "emoji": "👩\u200d👩\u200d👧🙂👋🏽🇳🇴1\ufe0f\u20e3",
+    "hex": "0123456789abcdef",
+    "base64": "ABCxyz019+/=",
+    "letters": "abcdefghij",
+}
+
+
+@st.composite
+def long_words(draw: st.DrawFn) -> str:
+    """A text of a few words in some script, up to thousands of characters long."""
+    letters = st.sampled_from(regex.findall(r"\X", SCRIPTS[draw(st.sampled_from(sorted(SCRIPTS)))]))
+    word = st.builds(lambda part, times: "".join(part) * times, st.lists(letters, min_size=1), st.integers(1, 300))
+    return " ".join(draw(st.lists(word, min_size=1, max_size=3)))
+
+
+@FEW
+@given(st.one_of(long_words(), TEXTS), SIZES)
+def test_no_chunk_has_more_than_six_characters_a_token(counter: WordCounter, text: str, sizes: tuple[int, int]) -> None:
+    assert max(map(len, split(counter, text, *sizes)), default=0) <= 6 * sizes[0]
+
+
+@FEW
+@given(long_words(), st.integers(20, 40))
+def test_long_words_are_cut_between_characters_and_lose_none(counter: WordCounter, text: str, size: int) -> None:
+    chunks = split(counter, text, size)
+    characters = [character for chunk in chunks for character in regex.findall(r"\X", "".join(chunk.split()))]
+    assert characters == regex.findall(r"\X", "".join(text.split()))
+
+
+@FEW
+@given(long_words(), st.integers(8, 40))
+def test_no_chunk_of_long_words_has_more_tokens_than_size(
+    counter: WordCounter, any_tokenizer: Tokenizer, text: str, size: int
+) -> None:
+    assert max(count_tokens(any_tokenizer, split(counter, text, size)), default=0) <= size
 
 
 SENTENCES = st.lists(st.integers(0, 30), min_size=1, max_size=30)
@@ -166,6 +217,29 @@ def test_a_wide_space_before_a_stop_breaks_nothing(counter: WordCounter, space: 
 def test_sentences_without_spaces_between_them_stay_whole(counter: WordCounter) -> None:
     text = "".join(f"今日は雨{number}。" for number in range(50))
     assert {chunk[-1] for chunk in split(counter, text, 40)} == {"。"}
+
+
+@pytest.mark.parametrize("end", ["！", "？", "｡", "．", "‼", "။", "។", "།", "。」", "。』", "！”"])
+def test_the_marks_of_scripts_without_spaces_end_sentences(counter: WordCounter, end: str) -> None:
+    begin = {"」": "「", "』": "『", "”": "“"}.get(end[-1], "")
+    text = "".join(f"{begin}今日は雨{number}{end}" for number in range(50))
+    assert {chunk[-len(end) :] for chunk in split(counter, text, 40)} == {end}
+
+
+def test_unknown_words_are_shared_by_their_characters(minilm_counter: WordCounter) -> None:
+    text = " ".join(["🦄" * 20] * 100)
+    chunks = split(minilm_counter, text, 40, 10)
+    assert {len(chunk) for chunk in chunks[:-1]} == {11 * 20 + 10}
+    assert len(chunks) == 11  # sixty characters hold two of the words, of which a model without tokens sees ten
+
+
+def test_a_text_of_unknown_words_is_cut_alike_in_several_windows(
+    minilm_counter: WordCounter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = " ".join(["🦄" * 30 + "."] * 300)
+    whole = split(minilm_counter, text, 40)
+    monkeypatch.setattr(chunking, "WINDOW_CHARS", 3_000)
+    assert split(minilm_counter, text, 40) == whole
 
 
 def test_a_word_longer_than_a_chunk_is_cut_at_its_punctuation(counter: WordCounter) -> None:

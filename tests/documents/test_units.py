@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ragjob import schema
 from ragjob.documents.settings import Corpus, Prompts
-from ragjob.documents.units import SLICES, Segment, plan_slices, scan_corpus, scan_prompts, without
+from ragjob.documents.units import SLICES, Segment, plan_slices, sample, scan_corpus, scan_prompts, without
 from ragjob.errors import DataError
 from ragjob.storage.names import Entry
 from tests.conftest import WriteFiles, parquet
@@ -235,3 +235,23 @@ def test_what_is_left_of_each_unit_is_its_undone_rows_where_they_were(
     left = [without(unit, done) for unit in units]
     assert [read([unit]) for unit in left] == [[row for row in read([unit]) if not done[row[0]]] for unit in units]
     assert [unit.schema for unit in left] == [SLICES] * len(units)
+
+
+@given(SHAPES, st.integers(1, 20), st.integers(0, 3_000))
+def test_a_sample_is_different_rows_in_order_from_segments_of_no_more_bytes(
+    shapes: list[tuple[int, int]], rows: int, size: int
+) -> None:
+    segments = segments_of(shapes)
+    picked = read([sample(segments, rows, size)])
+    assert picked == sorted(set(picked) & set(all_of(shapes)))
+    assert len(picked) <= rows
+    opened = {path for _, path, _ in picked}
+    assert sum(segment.size for segment in segments if segment.entry.path in opened) <= size
+
+
+@given(SHAPES, st.integers(1, 20))
+def test_a_sample_comes_from_all_of_the_input(shapes: list[tuple[int, int]], rows: int) -> None:
+    positions = [position for position, _, _ in read([sample(segments_of(shapes), rows, 10**9)])]
+    total = len(all_of(shapes))
+    assert len(positions) == min(rows, total)
+    assert max(np.diff([-1, *positions, total]), default=0) <= -(-total // rows) + 1

@@ -140,6 +140,8 @@ def commit(job: Job, count: int, dimension: int = 384) -> Version:
             range(count),
             [f"passage {number}" for number in range(count)],
             pa.nulls(count, pa.string()),
+            pa.repeat(0, count),
+            pa.repeat(0.0, count),
             pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dimension),
         ],
         schema=pa.schema([*schema.CHUNKS, *schema.embedded(dimension)]),

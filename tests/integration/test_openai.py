@@ -69,10 +69,13 @@ def requests() -> list[Request]:
     return [request(prompt, "Be brief." if number % 3 else "") for number, prompt in enumerate(prompts)]
 
 
-def said(answer: Completion | Failure) -> tuple[str, str, int | None]:
-    """What an answer has in both: the server counts the token that ends it, too, and drops half a letter at its end."""
-    assert isinstance(answer, Completion)
-    return answer.text.rstrip("\N{REPLACEMENT CHARACTER}"), answer.finish_reason, answer.prompt_tokens
+def said(answer: Completion | Failure) -> tuple[str, str | None, int | None]:
+    """What an answer has in both: the server counts the token that ends it, too, and drops half a letter at its end.
+
+    Of an answer without text, which an API's client takes for an error, nothing.
+    """
+    text = answer.text.rstrip("\N{REPLACEMENT CHARACTER}") if isinstance(answer, Completion) else ""
+    return (text, answer.finish_reason, answer.prompt_tokens) if text else ("", None, None)
 
 
 def test_answers_are_those_of_the_transformers_engine(
@@ -81,7 +84,9 @@ def test_answers_are_those_of_the_transformers_engine(
     batches = {"batch_size": 8, "batch_tokens": 8192}
     how = {"dtype": "float32", "threads": 2, "gpus": 0, "max_new_tokens": NEW, "temperature": 0, **batches}
     expected = CausalLM(str(model), **how).generate(requests)
-    assert list(map(said, engine.generate(requests))) == list(map(said, expected))
+    answers = list(map(said, engine.generate(requests)))
+    assert answers == list(map(said, expected))
+    assert len([text for text, _, _ in answers if text]) > len(requests) / 2
 
 
 def test_a_prompt_that_the_model_cannot_hold_fails_alone(engine: OpenAIClient) -> None:

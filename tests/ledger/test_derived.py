@@ -36,6 +36,8 @@ def chunks(texts: list[str]) -> pa.Table:
         [0] * count,
         texts,
         pa.nulls(count, pa.string()),
+        [0] * count,
+        [0.0] * count,
         pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 2),
     ]
     return pa.table(columns, pa.schema([*schema.CHUNKS, *schema.embedded(2)]))

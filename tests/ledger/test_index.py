@@ -29,7 +29,7 @@ def unit_vector(angle: float) -> list[float]:
 
 
 def chunks(documents: dict[str, list[str | None]]) -> pa.Table:
-    """Chunks of these documents, embedded but for those with an error."""
+    """Chunks of these documents, embedded but for those with an error; most words of "c" are unknown."""
     rows = [(name, index, error) for name, errors in documents.items() for index, error in enumerate(errors)]
     columns = [
         [f"{name}{index}" for name, index, _ in rows],
@@ -38,6 +38,8 @@ def chunks(documents: dict[str, list[str | None]]) -> pa.Table:
         [index for _, index, _ in rows],
         [f"text {index} of {name}" for name, index, _ in rows],
         [error for _, _, error in rows],
+        [3 * (index == 0) for _, index, _ in rows],
+        [0.75 * ((name, index) == ("c", 0)) for name, index, _ in rows],
         [None if error else unit_vector(7 * ord(name) + index) for name, index, error in rows],
     ]
     return pa.table(columns, pa.schema([*schema.CHUNKS, *schema.embedded(2)]))
@@ -106,6 +108,8 @@ def test_a_version_is_committed_with_what_it_holds(index: IndexLedger) -> None:
         chunks=3,
         created="",
         rows=3,
+        short_passages=9,
+        unknown_documents=1,
     )
     assert abs(datetime.fromisoformat(manifest.created) - datetime.now(UTC)) < timedelta(minutes=1)
     assert committed_ids(index) == ["a0", "a1", "b0"]
@@ -114,7 +118,7 @@ def test_a_version_is_committed_with_what_it_holds(index: IndexLedger) -> None:
 def test_committed_parts_have_the_designs_columns(index: IndexLedger) -> None:
     index.segment.write(chunks({"a": HALF, "b": FINE}))
     index.commit(index.segment.survey(), ABOUT)
-    names = ["chunk_id", "document_id", "uri", "chunk_index", "text", "embedding"]
+    names = ["chunk_id", "document_id", "uri", "chunk_index", "text", "short_count", "unknown_share", "embedding"]
     parts = list(index.segment.batches(settled(index)))
     assert [part.column_names for part in parts] == [names] * 2
     assert [part.schema.field("embedding").type for part in parts] == [pa.list_(pa.float32(), 2)] * 2
@@ -126,7 +130,7 @@ def test_documents_are_listed_with_their_chunks_and_first_error(index: IndexLedg
     index.commit(index.segment.survey(), ABOUT)
     documents = pq.read_table(version / "documents.parquet")
     assert documents.schema == schema.VERSION_DOCUMENTS
-    assert documents.drop_columns(["digest"]).to_pylist() == [
+    assert documents.drop_columns(["digest", "short_count", "unknown_share"]).to_pylist() == [
         {"document_id": "a", "uri": "a.md", "chunk_count": 2, "failed_count": 0, "error": None, "segment": "v1"},
         {"document_id": "b", "uri": "b.md", "chunk_count": 1, "failed_count": 1, "error": "too long", "segment": "v1"},
     ]
@@ -137,6 +141,19 @@ def test_a_version_lists_its_input_files(index: IndexLedger, version: Path) -> N
     index.segment.write(chunks({"a": FINE}))
     index.commit(index.segment.survey(), ABOUT)
     assert pq.read_table(version / "listing.parquet").equals(LISTING)
+
+
+def test_documents_are_listed_with_their_short_passages_and_unknown_words(index: IndexLedger, version: Path) -> None:
+    index.segment.write(chunks({"a": FINE, "b": HALF}))
+    index.segment.write(chunks({"c": FINE}))
+    index.commit(index.segment.survey(), ABOUT)
+    documents = pq.read_table(version / "documents.parquet").sort_by("document_id")
+    assert documents.select(["document_id", "short_count", "unknown_share"]).to_pylist() == [
+        {"document_id": "a", "short_count": 3, "unknown_share": 0.0},
+        {"document_id": "b", "short_count": 3, "unknown_share": 0.0},
+        {"document_id": "c", "short_count": 3, "unknown_share": 0.75},
+    ]
+    assert index.unknown_documents()["document_id"].to_pylist() == ["c"]
 
 
 def test_a_version_isnt_there_before_it_is_committed(index: IndexLedger) -> None:

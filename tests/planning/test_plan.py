@@ -1,5 +1,7 @@
 """What a command is about and whether it can run, from real files: no Ray, no Chroma, no weights loaded."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from ragjob.documents.units import plan_slices
 from ragjob.engines import ENGINES, Generation
 from ragjob.errors import DataError, DependencyError, RagjobError, SettingsError
 from ragjob.ledger.index import About, set_current
-from ragjob.planning.checks import Failed
+from ragjob.planning.checks import Failed, Warned
 from ragjob.planning.identity import CommittedIndex, PendingIndex
 from ragjob.settings import Decides, decides
 from ragjob.stages.read import ReadDocuments
@@ -395,7 +397,9 @@ def test_a_plan_tells_in_one_line_each_what_it_found(settings: Settings, tmp_pat
     assert lines.pop("warning").startswith("cluster.cpus, ")
     assert lines == {
         "corpus": "2 documents in 2 files, 85 bytes",
-        "chunks": "up to 200 tokens, sharing 20; the model reads 512",
+        "chunks": "up to 200 tokens, sharing 20; the model reads 510",
+        "words": f"2 documents sampled, {tmp_path}/model knows most of their words",
+        "searches": "by the first 510 tokens of a prompt",
         "prompts": "1 prompts, passing through asked, id",
         "output": f"run {run_id} in {tmp_path}/out",
         "prompt": "up to 1500 tokens of passages",
@@ -440,21 +444,21 @@ def test_a_plan_looks_at_what_remains_alone(settings: Settings) -> None:
     version = commit(settings())
     lines = found(COMMANDS["answer"].of(settings()))
     of_the_cluster = ["cluster", "warning", "pools", "memory", "chroma", "proposal"]
-    assert [*lines] == ["prompts", "output", "prompt", "engine", "index", *of_the_cluster]
+    assert [*lines] == ["prompts", "output", "searches", "prompt", "engine", "index", *of_the_cluster]
     assert lines["index"] == f"version {version}, 1 chunks"
 
 
 def test_a_plan_goes_through_all_checks_and_raises_the_first_error(settings: Settings) -> None:
     run = Run.of(settings(chunk__size=600, prompts__prompt_column="q", cluster__nodes=2))
     assert failed(run) == {"chunks": SettingsError, "prompts": DataError, "chroma": SettingsError}
-    with pytest.raises(SettingsError, match=r"^chunk.size: 600 tokens, but .*/model reads 510 of a"):
+    with pytest.raises(SettingsError, match=r"^chunk.size: 600 tokens, but .*/model reads 510 of a text beside"):
         run.plan().require()
 
 
 @pytest.mark.parametrize(
     ("wrong", "error", "message"),
     [
-        ({"embed.max_length": 100}, SettingsError, "chunk.size: 200 tokens, but .* reads 98 of a text; lower it"),
+        ({"embed.max_length": 100}, SettingsError, "chunk.size: 200 tokens, but .* reads 98 of .*; set it to 98 at"),
         ({"embed.pool.max": 9}, SettingsError, "embed.pool.max: the pools of `index` reserve 9 CPUs"),
         ({"cluster.nodes": 2}, SettingsError, "chroma.url: required on 2 nodes"),
         (
@@ -478,9 +482,67 @@ def test_a_plan_refuses_what_would_fail_later(
         Run.of(settings(**wrong)).plan().require()
 
 
+PASSAGE = "passage: "  # two of MiniLM's tokens; two more stand around every text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            {"chunk.size": 509, "embed.document_prefix": PASSAGE},
+            "chunk.size: 509 tokens, but .*/model reads 508 of a text beside embed.document_prefix .* set it to 508 at",
+        ),
+        (
+            {"embed.document_prefix": PASSAGE * 252, "chunk.size": 8, "chunk.overlap": 0},
+            "embed.document_prefix: the model reads 512 tokens of a text, .* leave 6; shorten",
+        ),
+        (
+            {"embed.query_prefix": PASSAGE, "embed.max_length": 11, "chunk.size": 8, "chunk.overlap": 0},
+            "embed.query_prefix: the model reads 11 tokens of a text, .* leave 7; shorten the prefix, or raise embed",
+        ),
+        (
+            {"embed.document_prefix": PASSAGE, "embed.max_length": 8, "chunk.strategy": "line"},
+            "embed.document_prefix: the model reads 8 tokens",
+        ),
+    ],
+    ids=["chunks", "document prefix", "query prefix", "lines"],
+)
+def test_a_prefix_that_pushes_text_out_of_what_the_model_reads_is_refused(
+    settings: Settings, wrong: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=f"^{message}"):
+        Run.of(settings(**wrong)).plan().require()
+
+
+def test_a_chunk_may_have_all_the_tokens_that_a_prefix_leaves(settings: Settings) -> None:
+    lines = found(Run.of(settings(chunk__size=508, embed__document_prefix=PASSAGE)))
+    assert lines["chunks"] == "up to 508 tokens, sharing 20; the model reads 508"
+
+
+def test_a_prefix_of_the_models_own_counts_unless_another_is_set(settings: Settings, model: Path) -> None:
+    prompts = {"query": "Represent this question for searching: ", "document": PASSAGE}
+    (model / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
+    with_own = found(Run.of(settings()))
+    assert (with_own["chunks"][-3:], with_own["searches"]) == ("508", "by the first 504 tokens of a prompt")
+    assert found(Run.of(settings(embed__document_prefix="")))["chunks"].endswith("reads 510")
+
+
+@pytest.mark.parametrize("strategy", ["tokens", "line"])
+def test_a_plan_warns_of_documents_whose_words_the_model_doesnt_know(
+    settings: Settings, tmp_path: Path, strategy: str
+) -> None:
+    (tmp_path / "corpus" / "thai.md").write_text("ที่สถานีทุกสิบนาทีและออกเดินทางไปยังท่าเรือ")
+    (tmp_path / "corpus" / "undecodable.md").write_bytes(b"\xff\xfe\xff")
+    plan = Run.of(settings(chunk__strategy=strategy)).plan()
+    warned = next(check for check in plan.checks if isinstance(check, Warned))
+    assert warned.name == "words"
+    assert re.match(r"1 of 3 sampled documents consist mostly of words that .*, the first is thai.md; set", warned.line)
+    plan.require()
+
+
 def test_lines_are_chunks_up_to_what_the_model_reads(settings: Settings) -> None:
     lines = settings(chunk__strategy="line", embed__max_length=64)
-    assert found(COMMANDS["index"].of(lines))["chunks"] == "a chunk a line, read up to 64 tokens"
+    assert found(COMMANDS["index"].of(lines))["chunks"] == "a chunk a line, of which the model reads up to 62 tokens"
 
 
 @pytest.mark.parametrize(("key", "place"), [("output.uri", "output"), ("index.uri", "index")])

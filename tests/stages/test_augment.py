@@ -1,5 +1,6 @@
 import pyarrow as pa
 import pytest
+import regex
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
@@ -52,6 +53,26 @@ def test_passages_that_dont_fit_whole_are_left_out(tokenizer: Tokenizer) -> None
 
 def test_a_first_passage_that_doesnt_fit_is_cut(tokenizer: Tokenizer) -> None:
     assert context_of(["tram " * 100, "a"], 20, tokenizer) == "[1]" + " tram" * 17
+
+
+@pytest.mark.parametrize("letters", ["0123456789abcdef", "ถึง", "👩\u200d👩\u200d👧"])
+@pytest.mark.parametrize("before", ["", "The dump follows. "])
+def test_a_passage_is_cut_between_characters_at_eight_of_them_a_token(
+    tokenizer: Tokenizer, before: str, letters: str
+) -> None:
+    context = context_of([before + letters * 5_000, "a"], 16, tokenizer)
+    assert 8 * 16 - 5 < len(context) <= 8 * 16
+    characters = regex.findall(r"\X", context)
+    assert characters == regex.findall(r"\X", f"[1] {before}{letters * 50}")[: len(characters)]
+
+
+def test_a_word_that_its_cut_makes_known_still_fits_the_tokens(tokenizer: Tokenizer) -> None:
+    context = context_of(["The dump of the depot follows here. " + "0123456789abcdef" * 5_000], 16, tokenizer)
+    assert count_tokens(tokenizer, [context])[0] == 16
+
+
+def test_passages_that_have_too_many_characters_together_are_left_out(tokenizer: Tokenizer) -> None:
+    assert context_of(["🦄" * 90, "🐙" * 90], 16, tokenizer) == "[1] " + "🦄" * 90
 
 
 PASSAGES = st.lists(st.text(st.sampled_from("ab .\nü🚋") | st.characters(codec="utf-8"), min_size=1), max_size=4)

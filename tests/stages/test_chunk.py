@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from ragjob import schema
 from ragjob.documents.settings import Chunk
 from ragjob.models.files import Source
+from ragjob.models.source import resolve
 from ragjob.stages import chunk
 from ragjob.stages.chunk import ChunkStage
 
@@ -14,7 +17,7 @@ LINES = Chunk(strategy="line")
 
 @pytest.fixture(scope="session")
 def by_line() -> ChunkStage:
-    return ChunkStage(LINES, None)
+    return ChunkStage(LINES, None, None)
 
 
 def documents(*texts: str | None, error: str | None = None) -> pa.Table:
@@ -23,6 +26,45 @@ def documents(*texts: str | None, error: str | None = None) -> pa.Table:
     return pa.Table.from_pylist(
         [dict(zip(pa.schema(fields).names, row, strict=True)) for row in rows], pa.schema(fields)
     )
+
+
+@pytest.mark.parametrize("strategy", ["line", "tokens"])
+def test_the_words_that_the_model_doesnt_know_are_told_with_the_first_chunk(
+    embedding_model: Source, strategy: str
+) -> None:
+    text = "ที่สถานีทุกสิบนาทีและออกเดินทาง\n\n" * 40
+    chunks = chunk.make(Chunk(strategy=strategy), embedding_model)(documents("The depot holds forty cars.", text))
+    assert chunks["unknown_share"].to_pylist() == [0, 1] + [0] * (chunks.num_rows - 2)
+
+
+def test_lines_are_cut_for_a_model_without_a_tokenizer_file(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "config.json").write_text("{}")
+    stage = chunk.make(LINES, resolve(str(tmp_path), None, "embed.model", ""))
+    assert texts_of(stage, "a line long enough") == ["a line long enough"]
+
+
+@pytest.mark.parametrize("strategy", ["line", "tokens"])
+def test_short_passages_are_counted_with_the_first_chunk(embedding_model: Source, strategy: str) -> None:
+    stage = chunk.make(Chunk(strategy=strategy, size=8, overlap=0), embedding_model)
+    chunks = stage(
+        documents("Page 1\n\nThe depot holds forty green cars.\n\n\n\nPage 2\n\nThe green trams go every ten minutes.")
+    )
+    assert chunks["text"].to_pylist() == ["The depot holds forty green cars.", "The green trams go every ten minutes."]
+    assert chunks["short_count"].to_pylist() == [2, 0]
+
+
+def test_short_passages_are_counted_where_there_is_no_other(by_line: ChunkStage) -> None:
+    assert by_line(documents("one\ntwo\n\n", "", "a line long enough"))["short_count"].to_pylist() == [2, 0, 0]
+
+
+def test_a_full_width_character_counts_as_two(by_line: ChunkStage) -> None:
+    assert texts_of(by_line, "車庫には電車\n車庫に電車\n전차는차고에\nｗｉｄｅ！！\nnarrow line\nnarrow one") == [
+        "車庫には電車",
+        "전차는차고에",
+        "ｗｉｄｅ！！",
+        "narrow line",
+    ]
 
 
 def texts_of(stage: ChunkStage, text: str) -> list[str | None]:
@@ -36,7 +78,7 @@ def test_each_line_longer_than_min_chars_is_a_chunk_without_its_margins(by_line:
 
 @given(st.text(st.sampled_from("ab \t\n\r\u2028"), max_size=60), st.integers(0, 3))
 def test_lines_end_at_line_feeds_only(text: str, min_chars: int) -> None:
-    chunks = ChunkStage(Chunk(strategy="line", min_chars=min_chars), None)(documents(text))
+    chunks = ChunkStage(Chunk(strategy="line", min_chars=min_chars), None, None)(documents(text))
     kept = [line.strip() for line in text.split("\n") if len(line.strip()) > min_chars]
     assert chunks["text"].to_pylist() == (kept or [""])
 

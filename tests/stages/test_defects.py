@@ -93,7 +93,7 @@ def _value(kind: pa.DataType, text: str) -> object:
 
 
 def chunk_with(library: Library) -> Stage:
-    stage = ChunkStage(Chunk(strategy="line", min_chars=0), None)
+    stage = ChunkStage(Chunk(strategy="line", min_chars=0), None, None)
     stage._split = library.split
     return stage
 
@@ -155,7 +155,7 @@ NOTHING: Any = None
     [
         (
             ChunkStage,
-            lambda: ChunkStage(Chunk.model_construct(strategy="line", min_chars="12"), None),
+            lambda: ChunkStage(Chunk.model_construct(strategy="line", min_chars="12"), None, None),
             "TypeError: '>'",
         ),
         (EmbedChunks, lambda: EmbedChunks(FORGETFUL.embed, 3), "TypeError: computed columns"),

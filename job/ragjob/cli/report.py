@@ -30,6 +30,7 @@ def show_summary(report: "Report", seconds: float) -> None:
         out.print(*lines, sep="\n", markup=False)
     for files in report.passed_over:
         out.print(shown(f"{files.setting}: {files}"), markup=False)
+    _show_corpus(report)
     if report.answers:
         out.print(f"tokens: {report.prompt_tokens:,} in prompts, {report.completion_tokens:,} in answers")
         if report.cached_share:
@@ -38,13 +39,26 @@ def show_summary(report: "Report", seconds: float) -> None:
     out.print(f"index version: {report.version}")
 
 
+def _show_corpus(report: "Report") -> None:
+    """Print what of the corpus can't be found, or hardly."""
+    if report.short_passages:
+        out.print(f"{report.short_passages:,} short passages were left out of the index (see chunk.min_chars)")
+    if report.unknown_documents:
+        names = ", ".join(report.first_unknown) + ", …" * (report.unknown_documents > len(report.first_unknown))
+        out.print(
+            f"{report.unknown_documents:,} documents consist mostly of words that the embedding model doesn't know, "
+            f"so searches hardly find them; set embed.model to a model for their language: {names}",
+            markup=False,
+        )
+
+
 def show_plan(plan: "Plan") -> None:
     """Print a line for each check."""
-    from ragjob.planning.checks import Failed
+    from ragjob.planning.checks import Check, Failed, Warned
 
+    marks = {Check: "[green]✓[/green]", Warned: "[yellow]![/yellow]", Failed: "[red]✗[/red]"}
     for check in plan.checks:
-        mark = "[red]✗[/red]" if isinstance(check, Failed) else "[green]✓[/green]"
-        out.print(mark, f"{check.name:<8}", escape(shown(check.line)))
+        out.print(marks[type(check)], f"{check.name:<8}", escape(shown(check.line)))
 
 
 def show_leftovers(leftovers: list["Leftover"], *, removed: bool) -> None:

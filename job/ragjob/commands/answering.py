@@ -9,7 +9,7 @@ import pyarrow as pa
 from ragjob import schema
 from ragjob.commands.flows import answer_steps
 from ragjob.commands.indexing import make
-from ragjob.commands.report import Report, log_start, logged, report_of_run
+from ragjob.commands.report import Report, log_start, logged, report_of_run, with_corpus
 from ragjob.commands.serving import load_missing, served, serving
 from ragjob.documents.units import plan_slices, without
 from ragjob.errors import Defect, RagjobError, TooManyFailures
@@ -51,7 +51,7 @@ def answer(
             if make_current:
                 set_current(made.ledger.uri, made.ledger.version)
             report = _answer(command, made, task, size, loaded, costs, observe)
-        return logged(report)
+        return logged(report if made is index else with_corpus(report, made))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 from ragjob import schema
@@ -11,11 +11,22 @@ from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
 from ragjob.stages.cost import Cost
 from ragjob.storage import PassedOver
 
-__all__ = ["Cost", "Leftover", "PassedOver", "Report", "log_start", "logged", "report_of_index", "report_of_run"]
+__all__ = [
+    "Cost",
+    "Leftover",
+    "PassedOver",
+    "Report",
+    "log_start",
+    "logged",
+    "report_of_index",
+    "report_of_run",
+    "with_corpus",
+]
 
 log = logging.getLogger(__name__)
 
 LISTED_ERRORS = 10
+LISTED_UNKNOWN = 10
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,9 @@ class Report:
         costs: what each stage that ran spent.
         failures: ids and errors of the first failed prompts or documents, ten at most.
         passed_over: files of the corpus and of the prompts that aren't read, counted by reason and extension.
+        short_passages: passages that the index leaves out because they are too short; 0 where none was made.
+        unknown_documents: documents most of whose words the embedding model doesn't know; 0 where no index was made.
+        first_unknown: ids of the first of these, ten at most.
     """
 
     command: str
@@ -70,6 +84,9 @@ class Report:
     costs: list[Cost] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
     passed_over: list[PassedOver] = field(default_factory=list)
+    short_passages: int = 0
+    unknown_documents: int = 0
+    first_unknown: list[str] = field(default_factory=list)
 
     @property
     def cached_share(self) -> float:
@@ -83,7 +100,7 @@ def report_of_index(command: str, index: CommittedIndex, costs: list[Cost]) -> R
     errors = index.ledger.errors().slice(0, LISTED_ERRORS)
     failures = list(zip(errors[schema.DOCUMENT_ID].to_pylist(), errors[schema.ERROR].to_pylist(), strict=True))
     manifest = index.manifest
-    return Report(
+    report = Report(
         command,
         manifest.version,
         rows=manifest.chunks,
@@ -91,6 +108,21 @@ def report_of_index(command: str, index: CommittedIndex, costs: list[Cost]) -> R
         costs=costs,
         failures=failures,
         passed_over=index.passed_over,
+    )
+    return with_corpus(report, index)
+
+
+def with_corpus(report: Report, index: CommittedIndex) -> Report:
+    """`report`, with what `index` says of passages that are too short and of words that are unknown."""
+    manifest, first = index.manifest, []
+    if manifest.unknown_documents:
+        documents = index.ledger.unknown_documents().slice(0, LISTED_UNKNOWN)
+        first = documents[schema.DOCUMENT_ID].to_pylist()
+    return replace(
+        report,
+        short_passages=manifest.short_passages,
+        unknown_documents=manifest.unknown_documents,
+        first_unknown=first,
     )
 
 
@@ -134,5 +166,6 @@ def logged(report: Report) -> Report:
         log.info("stage", extra=asdict(cost))
     for files in report.passed_over:
         log.info("passed over", extra=asdict(files))
-    log.info("done", extra={"rows": report.rows, "errors": report.errors, "kept": report.kept})
+    corpus = {"short_passages": report.short_passages, "unknown_documents": report.unknown_documents}
+    log.info("done", extra={"rows": report.rows, "errors": report.errors, "kept": report.kept, **corpus})
     return report

@@ -1,4 +1,4 @@
-"""Split texts into chunks of at most so many tokens, at the best boundaries there are."""
+"""Split texts into chunks of at most so many tokens and characters, at the best boundaries there are."""
 
 import re
 from bisect import bisect_left, bisect_right
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, chain, pairwise
 
 import numpy as np
+import regex
 import sentencex
 from tokenizers import Tokenizer
 from tokenizers.normalizers import BertNormalizer
@@ -15,16 +16,21 @@ from ragjob.models.tokenizer import count_tokens
 
 KNOWN_WORDS = 200_000  # have their tokens kept
 WINDOW_CHARS = 1 << 20  # of a text are outlined at a time: memory stays flat
-CHARS_PER_TOKEN = 8  # hardly ever more
+# Of a chunk, on average: what a tokenizer doesn't know is one token, however long it is.
+CHARS_PER_TOKEN = 6
 # sentencex is given so many characters at a time, or a chunk's: its time may grow with their square.
 SENTENCE_CHARS = 2048
 # BERT's tokenizers drop \v \f \x1c to \x1f and \x85, which Python takes for spaces, and join what they part.
 SPACE, INK = r"[^\S\v\f\x1c-\x1f\x85]", r"[\S\v\f\x1c-\x1f\x85]"
 WORD = re.compile(f"{SPACE}*{INK}+")
-PART = re.compile(r"\W*\w+\W*|\W+")
+# Letters with the punctuation around them, made of whole characters as a reader sees them.
+PART = regex.compile(r"(?:(?=\W)\X)*(?:(?=\w)\X)+(?:(?=\W)\X)*|\X+")
 WIDE_SPACE = re.compile(r"[^\S\x00-\x7f]")  # between a letter and a stop makes sentencex panic
 SPACES = frozenset(char for char in map(chr, range(0x3001)) if re.match(SPACE, char))
-CLOSE_ENDS = frozenset("。！？｡」』")  # behind these a sentence needs no space
+# Behind these marks and the quotes that close them, a sentence needs no space.
+CLOSE_ENDS = tuple("。！？｡．‼⁇⁈⁉︒﹒﹖﹗။።")
+WIDE_QUOTES = frozenset("」』）》〉】")
+QUOTES = "".join(WIDE_QUOTES) + "”’\"'"
 
 
 class WordCounter:
@@ -75,15 +81,18 @@ def _reads_words_alone(tokenizer: Tokenizer) -> bool:
 class Splitter:
     """Cuts texts into chunks of at most `size` tokens, each sharing at most `overlap` with the one before.
 
+    Both are limits of characters, too: `CHARS_PER_TOKEN` for each token.
+
     A chunk is filled with whole paragraphs. One that no longer fits begins the next chunk or, if it is longer than a
     chunk, is taken apart: into lines that end with a sentence, else sentences, lines, words. A word longer than a
-    chunk is cut at its punctuation, else anywhere. Sentences are what sentencex takes for such in English. Chunks
-    share whole sentences, or lines or words where the first of two ends within a sentence.
+    chunk is cut at its punctuation, else between characters as a reader sees them. Sentences are what sentencex takes
+    for such in English. Chunks share whole sentences, or lines or words where the first of two ends within a sentence.
     """
 
     def __init__(self, counter: WordCounter, size: int, overlap: int) -> None:
         self._counter = counter
         self._size = size
+        self._chars = CHARS_PER_TOKEN * size
         self._overlap = overlap
 
     def split(self, text: str) -> Iterator[str]:
@@ -94,18 +103,18 @@ class Splitter:
         begin = 0
         while begin < len(text):
             outline = Outline(text[begin : begin + WINDOW_CHARS].rstrip(), self._counter, self._size)
-            sums, last = outline.sums, len(outline.sums) - 1
+            last = len(outline.sums) - 1
             if begin + WINDOW_CHARS < len(text):
                 # What lies up to three chunks ahead decides where a chunk ends, and is cut off by the window.
-                last = bisect_left(sums, sums[-1] - 3 * self._size) or last
+                last = outline.back(last, 3 * self._size) or last
             position = 0
             while position < last:
                 start, position = self._next(outline, position)
                 yield outline.text(start, position)
-            begin += WINDOW_CHARS if position == len(sums) - 1 else outline.borders[position]
+            begin += WINDOW_CHARS if position == len(outline.sums) - 1 else outline.borders[position]
 
     def _is_chunk(self, text: str) -> bool:
-        if not 0 < len(text) <= CHARS_PER_TOKEN * self._size:
+        if not 0 < len(text) <= self._chars:
             return False
         estimate = sum(self._counter.count_words(WORD.findall(text)))
         return estimate <= self._size and (self._counter.adds_up or self._counter.count_text(text) <= self._size)
@@ -124,7 +133,7 @@ class Splitter:
     def _propose(self, outline: "Outline", starts: list[int], room: int) -> tuple[int, int]:
         """The same, as far as sums of tokens tell."""
         sums, position = outline.sums, starts[-1]
-        limit = max(bisect_right(sums, sums[starts[0]] + room) - 1, position)
+        limit = max(self._reach(outline, starts[0], room), position)
         if limit == len(sums) - 1:
             return starts[0], limit
         for level in outline.levels:
@@ -134,9 +143,23 @@ class Splitter:
                 break
         if first > position:
             return starts[0], first
-        return next((start for start in starts if sums[end] - sums[start] <= room), position), end
+        return next((start for start in starts if self._reach(outline, start, room) >= end), position), end
+
+    def _reach(self, outline: "Outline", start: int, room: int) -> int:
+        """The end of the longest text from word `start` that has `room` for its tokens, and as many characters."""
+        end = bisect_right(outline.sums, outline.sums[start] + room) - 1
+        if not self._too_long(outline, start, end):
+            return end
+        return bisect_right(outline.borders, outline.ink(start) + self._chars) - 1
+
+    def _too_long(self, outline: "Outline", first: int, end: int) -> bool:
+        """Whether that text has too many characters."""
+        after = outline.borders[end]
+        return after - outline.borders[first] > self._chars and after - outline.ink(first) > self._chars
 
     def _fits(self, outline: "Outline", first: int, end: int, room: int) -> bool:
+        if self._too_long(outline, first, end):
+            return False
         excess = outline.sums[end] - outline.sums[first] - room
         if excess <= 0 or outline.adds_up(first, end) or excess > self._size // 8 + 8:  # no estimate is so far off
             return excess <= 0
@@ -155,20 +178,29 @@ class Outline:
     def __init__(self, text: str, counter: WordCounter, size: int) -> None:
         self._text = text
         self._counter = counter
-        sentences = _sentences(text, max(SENTENCE_CHARS, CHARS_PER_TOKEN * size))
-        counts = counter.count_words(list(chain.from_iterable(sentences)))
-        if max(counts, default=0) > size // 2:
-            sentences = [[part for word in words for part in _fitting(word, counter, size)] for words in sentences]
-            counts = counter.count_words(list(chain.from_iterable(sentences)))
+        chars = CHARS_PER_TOKEN * size
+        sentences = _sentences(text, max(SENTENCE_CHARS, chars))
         words = list(chain.from_iterable(sentences))
+        lengths = list(map(len, words))
+        too_long = max(lengths, default=0) > chars
+        counts = [] if too_long else counter.count_words(words)
+        if too_long or max(counts, default=0) > size // 2:
+            sentences = [[part for word in words for part in _fitting(word, counter, size)] for words in sentences]
+            words = list(chain.from_iterable(sentences))
+            lengths, counts = list(map(len, words)), counter.count_words(words)
         self._joints = [number for number, word in enumerate(words) if word[0] not in SPACES]
-        self.borders = [0, *accumulate(map(len, words))]
+        self.borders = [0, *accumulate(lengths)]
         self.sums = [0, *accumulate(counts)]
         self.levels = _levels(words, sentences)
 
     def text(self, first: int, end: int) -> str:
         """Words `first` to `end` - 1, without the space around them."""
         return self._text[self.borders[first] : self.borders[end]].strip()
+
+    def ink(self, word: int) -> int:
+        """Where `word` begins in the text, without the space before it."""
+        end = self.borders[word + 1]
+        return end - len(self._text[self.borders[word] : end].lstrip())
 
     def adds_up(self, first: int, end: int) -> bool:
         """Whether that text has as many tokens as its words together."""
@@ -180,9 +212,14 @@ class Outline:
             return self.sums[end] - self.sums[first]
         return self._counter.count_text(self.text(first, end))
 
+    def back(self, end: int, tokens: int) -> int:
+        """The first word from which the text up to `end` has at most `tokens`, and as many characters as they may."""
+        by_chars = bisect_left(self.borders, self.borders[end] - CHARS_PER_TOKEN * tokens)
+        return max(bisect_left(self.sums, self.sums[end] - tokens), by_chars)
+
     def starts(self, position: int, overlap: int) -> list[int]:
         """Where the chunk behind `position` may begin so that it shares at most `overlap` tokens; last, there."""
-        earliest = bisect_left(self.sums, self.sums[position] - overlap) if overlap else position
+        earliest = self.back(position, overlap) if overlap else position
         level = next(level for level in self.levels[2:] if level[bisect_left(level, position)] == position)
         starts = list(level[bisect_left(level, earliest) : bisect_right(level, position)])
         while len(starts) > 1 and self.count(starts[0], position) > overlap:
@@ -201,9 +238,18 @@ def _levels(words: list[str], sentences: list[list[str]]) -> list[Sequence[int]]
 
 def _sentences(text: str, most: int) -> list[list[str]]:
     """The words of each sentence, each with the space before it; `text` ends with none."""
-    ends = _sentence_ends(WIDE_SPACE.sub(" ", text), most)
-    inner = [end for end in ends if end < len(text) and (text[end] in SPACES or text[end - 1] in CLOSE_ENDS)]
-    return [WORD.findall(text, *borders) for borders in pairwise([0, *inner, len(text)])]
+    # sentencex knows Burmese's mark, but neither Khmer's nor Tibetan's.
+    marked = WIDE_SPACE.sub(" ", text).replace("។", "။").replace("།", "။")
+    ends = (end for end in _sentence_ends(marked, most) if end < len(text))
+    starts = {end if marked[end] in SPACES else _behind_mark(marked, end) for end in ends}
+    return [WORD.findall(text, *borders) for borders in pairwise(sorted({0, *starts, len(text)}))]
+
+
+def _behind_mark(text: str, end: int) -> int:
+    """Where the next sentence begins if the one up to `end` needs no space behind it, else 0."""
+    while text[end : end + 1] in WIDE_QUOTES:  # sentencex doesn't know all of them
+        end += 1
+    return end if text[max(0, end - 9) : end].rstrip(QUOTES).endswith(CLOSE_ENDS) else 0
 
 
 def _sentence_ends(text: str, most: int) -> Iterator[int]:
@@ -219,9 +265,16 @@ def _sentence_ends(text: str, most: int) -> Iterator[int]:
 
 def _fitting(word: str, counter: WordCounter, size: int) -> Iterator[str]:
     """`word`, or the parts of it that fit a chunk."""
-    if len(word) == 1 or counter.count_words([word])[0] <= size // 2 or counter.count_text(word.strip()) <= size:
+    if len(word) == 1 or _fits_chunk(word, counter, size):
         yield word
         return
-    parts = PART.findall(word)
-    for part in parts if len(parts) > 1 else word:
+    patterns = (PART, regex.compile(rf"\X{{1,{max(1, size // 8)}}}"), regex.compile(r"\X"))
+    parts = next((parts for pattern in patterns if len(parts := pattern.findall(word)) > 1), list(word))
+    for part in parts:
         yield from _fitting(part, counter, size)
+
+
+def _fits_chunk(word: str, counter: WordCounter, size: int) -> bool:
+    if len(word.strip()) > CHARS_PER_TOKEN * size:
+        return False
+    return counter.count_words([word])[0] <= size // 2 or counter.count_text(word.strip()) <= size

@@ -59,12 +59,20 @@ class Chunk(Section):
         "tokens", decides=Decides.INDEX, description="tokens: at boundaries within size; line: each line"
     )
     size: int = setting(
-        200, decides=Decides.INDEX, description="tokens of the embedding model in a chunk, at most", ge=8
+        200,
+        decides=Decides.INDEX,
+        description="tokens of the embedding model in a chunk, at most; of characters, six times as many",
+        ge=8,
     )
     overlap: int = setting(
         20, decides=Decides.INDEX, description="tokens that neighbouring chunks share, at most", ge=0
     )
-    min_chars: int = setting(10, decides=Decides.INDEX, description="a chunk has more characters than this", ge=0)
+    min_chars: int = setting(
+        10,
+        decides=Decides.INDEX,
+        description="a chunk has more characters than this, a full-width one counted as two",
+        ge=0,
+    )
 
     @model_validator(mode="after")
     def _overlap_within_size(self) -> Self:

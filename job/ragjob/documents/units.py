@@ -1,7 +1,9 @@
 """What the corpus and the prompts hold, and how it is cut into units of work."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,18 @@ from ragjob.documents.tables import ids_of, is_plain, is_text
 from ragjob.errors import DataError
 from ragjob.storage.names import Entry
 
-__all__ = ["SLICES", "Inputs", "Segment", "Slice", "plan_slices", "scan_corpus", "scan_prompts", "slices", "without"]
+__all__ = [
+    "SLICES",
+    "Inputs",
+    "Segment",
+    "Slice",
+    "plan_slices",
+    "sample",
+    "scan_corpus",
+    "scan_prompts",
+    "slices",
+    "without",
+]
 
 # A unit is a table of these: the fields of `Slice`.
 SLICES = pa.schema(
@@ -116,6 +129,23 @@ def plan_slices(segments: list[Segment], rows: int, size: int) -> Iterator[pa.Ta
                 unit, room, space = [], rows, float(size)
     if unit:
         yield _unit(unit)
+
+
+def sample(segments: list[Segment], rows: int, size: int) -> pa.Table:
+    """A unit of at most `rows` single rows at even distances, from segments of at most `size` bytes together."""
+    starts = [0, *accumulate(segment.rows for segment in segments)]
+    total, opened, picked = starts[-1], set[int](), []
+    for row in sorted({(2 * number + 1) * total // (2 * rows) for number in range(rows if total else 0)}):
+        number = bisect_right(starts, row) - 1
+        segment, entry = segments[number], segments[number].entry
+        if number not in opened and segment.size > size:
+            continue
+        size -= segment.size * (number not in opened)
+        opened.add(number)
+        picked.append(
+            Slice(entry.uri, entry.listed_uri, entry.path, entry.tag, segment.group, row - starts[number], 1, row)
+        )
+    return _unit(picked)
 
 
 def slices(unit: pa.Table) -> list[Slice]:

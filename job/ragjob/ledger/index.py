@@ -30,6 +30,7 @@ class IndexManifest:
 
     `chunks` are its passages, `rows` its distinct embedded texts. Manifests of format 1 have no segments: what they
     list can't be answered from any more.
+    `short_passages` were left out, being too short; of `unknown_documents`, most words are unknown to the model.
     """
 
     version: Name
@@ -44,6 +45,8 @@ class IndexManifest:
     chunks: int
     created: str
     rows: int = 0
+    short_passages: int = 0
+    unknown_documents: int = 0
     segments: list[ListedSegment] = field(default_factory=list)
     format: int = INDEX_MANIFEST_FORMAT
 
@@ -145,6 +148,10 @@ class IndexLedger:
         documents = read_parquet(self._documents)
         return documents.filter(pc.is_valid(documents[schema.ERROR]))
 
+    def unknown_documents(self) -> pa.Table:
+        """The documents most of whose words are unknown to the embedding model, of a committed version."""
+        return _mostly_unknown(read_parquet(self._documents))
+
     def _put_manifest(self, parts: list[Part], about: About) -> None:
         settled = self.segment.settle(parts)
         files, rows = derive(self.segment, settled)
@@ -164,6 +171,8 @@ class IndexLedger:
             failed=settled.failed,
             chunks=settled.chunks,
             rows=rows,
+            short_passages=pc.sum(documents[schema.SHORT_COUNT]).as_py() or 0,
+            unknown_documents=_mostly_unknown(documents).num_rows,
             segments=[ListedSegment(settled.segment, files)],
             created=datetime.now(UTC).isoformat(),
         )
@@ -189,3 +198,7 @@ def current_version(uri: str) -> str | None:
 def set_current(uri: str, version: str) -> None:
     """Let `current.json` name `version`."""
     storage.put(storage.join(uri, "current.json"), to_json(asdict(Current(version))))
+
+
+def _mostly_unknown(documents: pa.Table) -> pa.Table:
+    return documents.filter(pc.greater(documents[schema.UNKNOWN_SHARE], schema.MOST))

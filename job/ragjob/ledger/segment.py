@@ -16,7 +16,7 @@ from ragjob.settings import FileName, Name
 # Staged parts: whole documents; documents with a failed chunk; what a settlement keeps of either.
 _CLEAN, _FAILED, _SETTLED = "part-", "_failed-", "part-settled-"
 _DOCUMENTS = "_documents-"
-_LISTED = [schema.CHUNK_ID, schema.DOCUMENT_ID, schema.URI]
+_LISTED = [schema.CHUNK_ID, schema.DOCUMENT_ID, schema.URI, schema.SHORT_COUNT, schema.UNKNOWN_SHARE]
 
 
 @dataclass(frozen=True)
@@ -215,13 +215,16 @@ def _by_document(part: pa.Table) -> pa.Table:
     if schema.ERROR not in part.column_names:
         part = part.append_column(schema.ERROR, pa.nulls(part.num_rows, pa.string()))
     keys = [schema.DOCUMENT_ID, schema.URI]
-    grouped = part.group_by(keys, use_threads=False).aggregate([(schema.CHUNK_ID, "list"), (schema.ERROR, "list")])
+    facts = [schema.SHORT_COUNT, schema.UNKNOWN_SHARE]
+    gathered = [(schema.CHUNK_ID, "list"), (schema.ERROR, "list"), *((name, "sum") for name in facts)]
+    grouped = part.group_by(keys, use_threads=False).aggregate(gathered)
     rows = []
     for document in grouped.to_pylist():
         errors = [error for error in document["error_list"] if error]
         count = len(document["error_list"])
         rows.append(
             {name: document[name] for name in keys}
+            | {name: document[f"{name}_sum"] for name in facts}
             | {"digest": schema.digest(document["chunk_id_list"]), "chunk_count": count - len(errors)}
             | {"failed_count": len(errors), schema.ERROR: errors[0] if errors else None}
         )

@@ -1,4 +1,4 @@
-"""What a plan has to know of a model, from its small files and its listing: tokens, width, bytes."""
+"""What a plan has to know of a model, from its small files and its listing: tokens, prefixes, width, bytes."""
 
 from pathlib import PurePath
 from typing import Any
@@ -36,6 +36,13 @@ def context_tokens(source: Source) -> int | None:
 def max_tokens(source: Source) -> int | None:
     """Tokens of a text that an embedding model reads, special tokens included; None if it doesn't say."""
     return _stated(read_json(source, "sentence_bert_config.json"), ("max_seq_length",)) or context_tokens(source)
+
+
+def prefix(source: Source, task: str) -> str:
+    """What an embedding model puts before texts by itself: `task` is `query` or `document`."""
+    prompts = read_json(source, "config_sentence_transformers.json").get("prompts")
+    text = prompts.get(task) if isinstance(prompts, dict) else None
+    return text if isinstance(text, str) else ""
 
 
 def dimension(source: Source) -> int:

@@ -47,6 +47,11 @@ def special_tokens(source: Source) -> dict[str, str]:
     return {name: token for name, token in named.items() if name.endswith("_token") and isinstance(token, str)}
 
 
+def tokens_around(tokenizer: Tokenizer, prefix: str) -> int:
+    """Number of tokens that a model reads beside a text's own: those of `prefix`, and special tokens."""
+    return int(tokenizer.num_special_tokens_to_add(is_pair=False)) + count_tokens(tokenizer, [prefix])[0]
+
+
 def count_tokens(tokenizer: Tokenizer, texts: list[str]) -> list[int]:
     """Number of tokens of each text, special tokens left out."""
     return [len(encoding) for encoding in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]

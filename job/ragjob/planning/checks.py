@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import attrgetter
 from typing import TypeVar
 
 from ragjob import storage
@@ -11,12 +12,11 @@ from ragjob.documents import units
 from ragjob.errors import RagjobError, SettingsError
 from ragjob.models import sizes
 from ragjob.models.capacity import Resources, Work, facts
-from ragjob.models.files import Source
-from ragjob.models.tokenizer import open_tokenizer
 from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
 from ragjob.planning.memory import actor_bytes, check_memory
 from ragjob.planning.packing import check_pools
 from ragjob.planning.proposals import Answering, Flow, Indexing, propose
+from ragjob.planning.texts import check_chunks, check_questions, check_words
 from ragjob.runtime.cluster import resources
 
 T = TypeVar("T")
@@ -28,6 +28,11 @@ class Check:
 
     name: str
     line: str
+
+
+@dataclass(frozen=True)
+class Warned(Check):
+    """What was looked at, and why the result may be poor."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,18 @@ class Plan:
         for error in self.errors:
             raise error
 
-    def look(self, name: str, look: Callable[[], T], line: Callable[[T], str] = str) -> None:
-        """Add what `look` gives, as `line` words it, or the error that it raises."""
+    def look(
+        self,
+        name: str,
+        look: Callable[[], T],
+        line: Callable[[T], str] = str,
+        *,
+        warns: Callable[[T], object] = lambda _: False,
+    ) -> None:
+        """Add what `look` gives, as `line` words it, as a warning if it `warns` of something, or what it raises."""
         try:
-            self.checks.append(Check(name, line(look())))
+            seen = look()
+            self.checks.append((Warned if warns(seen) else Check)(name, line(seen)))
         except RagjobError as error:
             self.checks.append(Failed(name, str(error), error))
 
@@ -86,6 +99,7 @@ def plan_answer(index: PendingIndex | CommittedIndex, task: AnswerTask) -> Plan:
     plan.look("prompts", lambda: task.inputs, _prompts_line)
     _add_passed_over(plan, task.prompts.passed_over)
     plan.look("output", lambda: _check_output(task))
+    plan.look("searches", lambda: check_questions(index.settings, index.embedder))
     plan.look("prompt", task.engine.check_prompt)
     plan.look("engine", task.engine.check)
     _add_index(plan, index)
@@ -96,7 +110,9 @@ def _begin(index: PendingIndex | CommittedIndex) -> Plan:
     plan = Plan(resources(index.settings.cluster))
     if isinstance(index, PendingIndex):
         plan.look("corpus", lambda: index.segments, _segments_line)
-        plan.look("chunks", lambda: _check_chunks(index.settings, index.embedder))
+        plan.look("chunks", lambda: check_chunks(index.settings, index.embedder))
+        if not plan.errors:
+            plan.look("words", lambda: check_words(index), attrgetter("line"), warns=attrgetter("unknown"))
     _add_passed_over(plan, index.passed_over)
     return plan
 
@@ -126,7 +142,7 @@ def _end(
     plan.checks.append(Check("cluster", _cluster_line(size)))
     if sums := settings.cluster.sums:
         keys = ", ".join(f"cluster.{key}" for key in sums)
-        plan.checks.append(Check("warning", f"{keys} take all nodes to be equal; use cluster.groups instead"))
+        plan.checks.append(Warned("warning", f"{keys} take all nodes to be equal; use cluster.groups instead"))
     plan.look("pools", lambda: check_pools(settings, flows, size))
     if not plan.failed("corpus") and not plan.failed("pools"):  # which say how many vectors, and which nodes
         plan.look("memory", lambda: _check_memory(index, answering, flows, size))
@@ -144,20 +160,6 @@ def _segments_line(segments: list[units.Segment]) -> str:
 
 def _prompts_line(prompts: units.Inputs) -> str:
     return f"{prompts.rows:,} prompts" + (f", passing through {', '.join(prompts.passed.names)}" * bool(prompts.passed))
-
-
-def _check_chunks(settings: JobSettings, embedder: Source) -> str:
-    chunk, limit = settings.chunk, sizes.max_tokens(embedder)
-    if settings.embed.max_length:
-        limit = min(limit or settings.embed.max_length, settings.embed.max_length)
-    if chunk.strategy == "line":
-        return f"a chunk a line, read up to {limit} tokens"
-    open_tokenizer(embedder)
-    if limit and chunk.size + 2 > limit:  # the model adds a token at either end
-        raise SettingsError(
-            f"chunk.size: {chunk.size} tokens, but {embedder.name} reads {limit - 2} of a text; lower it"
-        )
-    return f"up to {chunk.size} tokens, sharing {chunk.overlap}; the model reads {limit}"
 
 
 def _check_output(task: AnswerTask) -> str:

@@ -4,6 +4,7 @@ import pyarrow as pa
 from tokenizers import Tokenizer
 
 from ragjob import schema
+from ragjob.documents.graphemes import cut
 from ragjob.models.files import Source
 from ragjob.models.tokenizer import open_tokenizer
 from ragjob.stages.columns import Stage
@@ -12,6 +13,7 @@ from ragjob.stages.settings import Augment
 
 _NOTHING = "(no passage found)"
 _BETWEEN = "\n\n"
+CHARS_PER_TOKEN = 8  # of all passages, on average: what a tokenizer doesn't know is one token, however long it is
 
 
 def make(settings: Augment, model: Source) -> "AugmentStage":
@@ -22,8 +24,8 @@ def make(settings: Augment, model: Source) -> "AugmentStage":
 class AugmentStage(Stage):
     """Fill the template with numbered passages, as many whole ones as `max_context_tokens` holds.
 
-    The best passage is cut to fit when it is longer than that by itself. The column `_augmented` has the user message
-    for the generator.
+    That limits their characters, too, to `CHARS_PER_TOKEN` for each token. The best passage is cut to fit when it is
+    longer than that by itself. The column `_augmented` has the user message for the generator.
     """
 
     NAME = "augment"
@@ -52,10 +54,19 @@ class AugmentStage(Stage):
         context = ""
         for number, text in enumerate(texts, 1):
             passage = f"{_BETWEEN * (number > 1)}[{number}] {text}"
+            if len(context) + len(passage) > CHARS_PER_TOKEN * limit:
+                return context or self._cut(passage)
             with foreign():
-                encoding = self._tokenizer.encode(passage, add_special_tokens=False)
-            room -= len(encoding)
+                room -= len(self._tokenizer.encode(passage, add_special_tokens=False))
             if room < 0:
-                return context or passage[: encoding.offsets[limit][0]].rstrip()
+                return context or self._cut(passage)
             context += passage
         return context or _NOTHING
+
+    def _cut(self, passage: str) -> str:
+        """The beginning of `passage` that fits by itself."""
+        limit = self._settings.max_context_tokens
+        start = cut(passage, CHARS_PER_TOKEN * limit)
+        with foreign():
+            encoding = self._tokenizer.encode(start, add_special_tokens=False)
+        return (cut(start, encoding.offsets[limit][0]) if len(encoding) > limit else start).rstrip()

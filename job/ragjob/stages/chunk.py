@@ -1,6 +1,8 @@
 """Cut documents into chunks."""
 
+import unicodedata
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import lru_cache
 
 import pyarrow as pa
@@ -8,8 +10,9 @@ import pyarrow as pa
 from ragjob import schema
 from ragjob.documents.chunking import Splitter, WordCounter
 from ragjob.documents.settings import Chunk
+from ragjob.documents.vocabulary import Vocabulary
 from ragjob.models.files import Source
-from ragjob.models.tokenizer import open_tokenizer
+from ragjob.models.tokenizer import TOKENIZER, open_tokenizer
 from ragjob.schema import MAX_TEXT_CHARS
 from ragjob.stages.columns import Stage
 from ragjob.stages.rows import attempt, foreign, row_error
@@ -18,63 +21,89 @@ from ragjob.stages.rows import attempt, foreign, row_error
 Piece = tuple[str | None, str | None]
 
 
+@dataclass(frozen=True)
+class Pieces:
+    """A document's chunks, how many passages it has that are too short, and the share of words that are unknown."""
+
+    chunks: list[Piece]
+    short_count: int = 0
+    unknown_share: float = 0.0
+
+
 def make(settings: Chunk, model: Source) -> "ChunkStage":
-    """A stage that measures with the tokenizer of `model`."""
-    return ChunkStage(settings, _counter(model) if settings.strategy == "tokens" else None)
+    """A stage that measures with the tokenizer of `model`; to cut lines, the model may lack one."""
+    if settings.strategy == "line" and TOKENIZER not in model.files.sizes:
+        return ChunkStage(settings, None, None)
+    counter, vocabulary = _measures(model)
+    return ChunkStage(settings, counter if settings.strategy == "tokens" else None, vocabulary)
 
 
 @lru_cache(maxsize=1)  # a worker makes its stages anew for each block
-def _counter(model: Source) -> WordCounter:
-    return WordCounter(open_tokenizer(model))
+def _measures(model: Source) -> tuple[WordCounter, Vocabulary]:
+    tokenizer = open_tokenizer(model)
+    return WordCounter(tokenizer), Vocabulary(tokenizer)
 
 
 class ChunkStage(Stage):
     """Cut by `line`, or by `tokens`: at paragraph, sentence or word boundaries within `size` tokens.
 
     Takes one row a document, gives one a chunk, and one with an error for what can't be embedded; the text of that is
-    "" when the document holds nothing, else null.
+    "" when the document holds nothing, else null. Without a `vocabulary` no word counts as unknown.
     """
 
     NAME = "chunk"
     NEEDS = schema.columns(schema.DOCUMENT_ID, schema.URI, schema.TEXT, schema.ERROR)
-    ADDS = schema.columns(schema.CHUNK_ID, schema.CHUNK_INDEX)
+    ADDS = schema.columns(schema.CHUNK_ID, schema.CHUNK_INDEX, schema.SHORT_COUNT, schema.UNKNOWN_SHARE)
 
-    def __init__(self, settings: Chunk, counter: WordCounter | None) -> None:
+    def __init__(self, settings: Chunk, counter: WordCounter | None, vocabulary: Vocabulary | None) -> None:
         self._min_chars = settings.min_chars
         self._split: Callable[[str], Iterable[str]] = _lines
         if counter:
             self._split = Splitter(counter, settings.size, settings.overlap).split
+        self._vocabulary = vocabulary
 
     def __call__(self, documents: pa.Table) -> pa.Table:
         columns: dict[str, list[object]] = {name: [] for name in schema.CHUNKS.names}
         for document in documents.to_pylist():
             pieces, name = self._pieces(document), document[schema.DOCUMENT_ID]
-            count = len(pieces)
+            texts, errors = zip(*pieces.chunks, strict=True)
+            count = len(texts)
             chunks = {
-                schema.CHUNK_ID: schema.chunk_ids(name, range(count), [text or "" for text, _ in pieces]),
+                schema.CHUNK_ID: schema.chunk_ids(name, range(count), [text or "" for text in texts]),
                 schema.DOCUMENT_ID: [name] * count,
                 schema.URI: [document[schema.URI]] * count,
                 schema.CHUNK_INDEX: range(count),
-                schema.TEXT: [text for text, _ in pieces],
-                schema.ERROR: [error for _, error in pieces],
+                schema.TEXT: texts,
+                schema.ERROR: errors,
+                schema.SHORT_COUNT: [pieces.short_count] + [0] * (count - 1),
+                schema.UNKNOWN_SHARE: [pieces.unknown_share] + [0] * (count - 1),
             }
             for column, values in columns.items():
                 values.extend(chunks[column])
         return pa.table(columns, schema.CHUNKS)
 
-    def _pieces(self, document: dict[str, str]) -> list[Piece]:
+    def _pieces(self, document: dict[str, str]) -> Pieces:
         text, error = document[schema.TEXT], document[schema.ERROR]
         if error:
-            return [("" if text == "" else None, error)]
-        texts = attempt(lambda: self._cut(text))
-        if isinstance(texts, Exception):
-            return [(None, row_error(texts, document[schema.DOCUMENT_ID]))]
-        return [_piece(text) for text in texts] or [("", f"no passage of more than {self._min_chars} characters")]
+            return Pieces([("" if text == "" else None, error)])
+        pieces = attempt(lambda: self._cut(text))
+        if isinstance(pieces, Exception):
+            return Pieces([(None, row_error(pieces, document[schema.DOCUMENT_ID]))])
+        return pieces
 
-    def _cut(self, text: str) -> list[str]:
+    def _cut(self, text: str) -> Pieces:
         with foreign():
-            passages = list(self._split(text))
-        return [passage for passage in passages if len(passage) > self._min_chars]
+            passages = [passage for passage in self._split(text) if passage]
+            unknown_share = self._vocabulary.unknown_share(text) if self._vocabulary else 0.0
+        chunks = [_piece(passage) for passage in passages if self._is_long_enough(passage)]
+        nothing: list[Piece] = [("", f"no passage of more than {self._min_chars} characters")]
+        return Pieces(chunks or nothing, len(passages) - len(chunks), unknown_share)
+
+    def _is_long_enough(self, passage: str) -> bool:
+        """Whether it has more than `min_chars` characters, a full-width one counted as two."""
+        if len(passage) > self._min_chars:
+            return True
+        return len(passage) + sum(unicodedata.east_asian_width(char) in "FW" for char in passage) > self._min_chars
 
 
 def _piece(text: str) -> Piece:

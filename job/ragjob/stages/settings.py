@@ -15,7 +15,10 @@ class Augment(Section):
     system: str = setting(SYSTEM, decides=Decides.RUN, description="system message")
     template: str = setting(TEMPLATE, decides=Decides.RUN, description="user message, with {context} and {prompt}")
     max_context_tokens: int = setting(
-        1500, decides=Decides.RUN, description="tokens of passages in a prompt, at most", ge=16
+        1500,
+        decides=Decides.RUN,
+        description="tokens of passages in a prompt, at most; of characters, eight times as many",
+        ge=16,
     )
 
     @field_validator("template")

@@ -10,7 +10,7 @@ import pytest
 from ragjob.retrieval.chroma import loading, search
 from ragjob.retrieval.chroma.collection import HNSW
 from ragjob.retrieval.chroma.expected import Expected, Target
-from tests.retrieval.chroma.test_collections import DIMENSION, INDEX, VECTORS, ignore, parts
+from tests.retrieval.chroma.test_collections import DIMENSION, INDEX, PASSAGES, VECTORS, ignore
 
 pytestmark = pytest.mark.services
 
@@ -61,7 +61,7 @@ def forged(target: Target, hostile: HostileModel, request: pytest.FixtureRequest
 def test_a_collections_embedding_function_is_never_built(
     target: Target, forged: Expected, hostile: HostileModel
 ) -> None:
-    loading.load(target, forged, parts, ignore)
-    hits = search.open_collection(target, forged).search(VECTORS[:1], top_k=3, min_score=None, batch_size=1)
-    assert len(hits[0]) == 3
+    loading.load(target, forged, PASSAGES, ignore)
+    [near] = search.open_collection(target, forged).nearest(VECTORS[:1], 3, 1)
+    assert len(near) == 3
     assert not hostile.mark.exists()

@@ -394,6 +394,8 @@ def chunks_of(numbers: np.ndarray) -> pa.Table:
         [0] * count,
         [f"passage {number}" for number in numbers],
         pa.nulls(count, pa.string()),
+        [0] * count,
+        [0.0] * count,
         vectors,
     ]
     return pa.table(columns, pa.schema([*schema.CHUNKS, *schema.embedded(DIMENSION)]))

@@ -1,0 +1,89 @@
+"""Whether the texts suit the embedding model: their length, and the words in them."""
+
+from dataclasses import dataclass
+
+from ragjob import schema
+from ragjob.config import JobSettings
+from ragjob.documents.units import sample
+from ragjob.documents.vocabulary import Vocabulary
+from ragjob.errors import SettingsError
+from ragjob.models import sizes
+from ragjob.models.files import Source
+from ragjob.models.settings import Embed
+from ragjob.models.tokenizer import TOKENIZER, open_tokenizer, tokens_around
+from ragjob.planning.identity import PendingIndex
+from ragjob.stages.read import ReadDocuments
+
+SAMPLED_DOCUMENTS, SAMPLED_BYTES = 16, 32_000_000  # a plan reads no more than that
+MIN_TOKENS = 8  # of a text that a model has to read: the least that `chunk.size` may be
+
+
+@dataclass(frozen=True)
+class SampledWords:
+    """How many documents of the corpus were sampled, and the ids of those most of whose words `model` doesn't know."""
+
+    model: str
+    documents: int
+    unknown: list[str]
+
+    @property
+    def line(self) -> str:
+        """What a plan says of it."""
+        if not self.documents:
+            return "no document could be sampled"
+        if not self.unknown:
+            return f"{self.documents} documents sampled, {self.model} knows most of their words"
+        return (
+            f"{len(self.unknown)} of {self.documents} sampled documents consist mostly of words that {self.model} "
+            f"doesn't know, so searches would hardly find them, the first is {self.unknown[0]}; "
+            "set embed.model to a model for their language"
+        )
+
+
+def check_chunks(settings: JobSettings, embedder: Source) -> str:
+    """How long chunks may be. Raises `SettingsError` when the model wouldn't read them to their end."""
+    chunk, room = settings.chunk, _room(settings.embed, embedder, "document")
+    if chunk.strategy == "line":
+        return f"a chunk a line, of which the model reads up to {room} tokens"
+    open_tokenizer(embedder)
+    if room and chunk.size > room:
+        raise SettingsError(
+            f"chunk.size: {chunk.size} tokens, but {embedder.name} reads {room} of a text beside "
+            f"embed.document_prefix and special tokens; set it to {room} at most"
+        )
+    reads = f"the model reads {room}" if room else "the model sets no limit"
+    return f"up to {chunk.size} tokens, sharing {chunk.overlap}; {reads}"
+
+
+def check_questions(settings: JobSettings, embedder: Source) -> str:
+    """How much of a prompt counts in a search. Raises `SettingsError` when that is next to nothing."""
+    room = _room(settings.embed, embedder, "query")
+    return f"by the first {room} tokens of a prompt" if room else "by the whole prompt"
+
+
+def check_words(index: PendingIndex) -> SampledWords:
+    """Look for documents in the corpus whose words the model doesn't know, in none if it has no `tokenizer.json`."""
+    if TOKENIZER not in index.embedder.files.sizes:
+        return SampledWords(index.embedder.name, 0, [])
+    vocabulary = Vocabulary(open_tokenizer(index.embedder))
+    unit = sample(index.segments, SAMPLED_DOCUMENTS, SAMPLED_BYTES)
+    documents = ReadDocuments(index.settings.corpus, frozenset())(unit).to_pylist()
+    texts = {document[schema.DOCUMENT_ID]: document[schema.TEXT] for document in documents if not document["error"]}
+    unknown = [name for name, text in texts.items() if vocabulary.unknown_share(text) > schema.MOST]
+    return SampledWords(index.embedder.name, len(texts), unknown)
+
+
+def _room(embed: Embed, embedder: Source, task: str) -> int | None:
+    """Tokens of a text that the model reads beside prefix and special tokens; None if it doesn't say."""
+    limits = [limit for limit in (sizes.max_tokens(embedder), embed.max_length) if limit]
+    if not limits or TOKENIZER not in embedder.files.sizes:
+        return min(limits, default=None)
+    given: str | None = getattr(embed, f"{task}_prefix")
+    prefix = sizes.prefix(embedder, task) if given is None else given
+    room = min(limits) - tokens_around(open_tokenizer(embedder), prefix)
+    if room < MIN_TOKENS:
+        raise SettingsError(
+            f"embed.{task}_prefix: the model reads {min(limits)} tokens of a text, of which the prefix and special "
+            f"tokens leave {max(room, 0)}; shorten the prefix, or raise embed.max_length if that is set"
+        )
+    return room
