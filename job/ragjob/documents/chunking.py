@@ -147,7 +147,7 @@ class Splitter:
 
     def _reach(self, outline: "Outline", start: int, room: int) -> int:
         """The end of the longest text from word `start` that has `room` for its tokens, and as many characters."""
-        end = bisect_right(outline.sums, outline.sums[start] + room) - 1
+        end = max(bisect_right(outline.sums, outline.sums[start] + room) - 1, start)
         if not self._too_long(outline, start, end):
             return end
         return bisect_right(outline.borders, outline.ink(start) + self._chars) - 1

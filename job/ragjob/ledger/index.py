@@ -201,4 +201,4 @@ def set_current(uri: str, version: str) -> None:
 
 
 def _mostly_unknown(documents: pa.Table) -> pa.Table:
-    return documents.filter(pc.greater(documents[schema.UNKNOWN_SHARE], schema.MOST))
+    return documents.filter(pc.greater(documents[schema.UNKNOWN_SHARE], schema.UNKNOWN_LIMIT))

@@ -69,7 +69,7 @@ def check_words(index: PendingIndex) -> SampledWords:
     unit = sample(index.segments, SAMPLED_DOCUMENTS, SAMPLED_BYTES)
     documents = ReadDocuments(index.settings.corpus, frozenset())(unit).to_pylist()
     texts = {document[schema.DOCUMENT_ID]: document[schema.TEXT] for document in documents if not document["error"]}
-    unknown = [name for name, text in texts.items() if vocabulary.unknown_share(text) > schema.MOST]
+    unknown = [name for name, text in texts.items() if vocabulary.unknown_share(text) > schema.UNKNOWN_LIMIT]
     return SampledWords(index.embedder.name, len(texts), unknown)
 
 
