@@ -151,7 +151,7 @@ def commit(job: Job, count: int, dimension: int = 384) -> Version:
     about = About(schema.digest(made.facts), made.facts, made.embedder.label, schema.LISTING.empty_table())
     manifest = index.commit(index.segment.survey(), about)
     set_current(index.uri, index.version)
-    version = served(CommittedIndex(made.settings, made.embedder, index, manifest), Target("http://chroma", 60))
+    version = served(CommittedIndex(made.settings, made.embedder, index, manifest, []), Target("http://chroma", 60))
     return Version(version, version.files.open(), vectors)
 
 

@@ -26,11 +26,11 @@ PUBLISHED = ["r1/_manifest.json", "r1/answers.parquet"]
 # Calls of the operating system, as Python audits them.
 ON_DISK = {
     "before its last part is put": ("os.link", r"part-000006000"),
-    "between its last part and publishing": ("tempfile.mkstemp", r"answers\.parquet"),
+    "between its last part and publishing": ("open", r"_answers\.parquet\.\w+\.tmp"),
     "in the middle of publishing": ("open", r"/part-000006000"),
     "before its answers appear": ("os.link", r"answers\.parquet"),
     "after its answers appeared": ("os.remove", r"_answers\.parquet"),
-    "between its answers and their manifest": ("tempfile.mkstemp", r"_manifest\.json"),
+    "between its answers and their manifest": ("open", r"_manifest\.json\.\w+\.tmp"),
     "before its manifest appears": ("os.rename", r"_manifest\.json"),
     "in the middle of the sweep": ("os.remove", r"/part-000006000"),
 }
