@@ -32,7 +32,8 @@ def test_the_index_is_loaded_where_a_server_lasts(done: Job) -> None:
 def test_the_columns_are_those_of_the_design(done: Job) -> None:
     assert done.answers().schema.names == [
         *("prompt_id", "prompt", "number", "answer", "finish_reason", "prompt_tokens", "completion_tokens"),
-        *("retrieved_ids", "retrieved_uris", "retrieved_texts", "retrieved_scores", "error"),
+        *("retrieved_ids", "retrieved_document_ids", "retrieved_uris", "retrieved_texts", "retrieved_scores"),
+        *("retrieved_similarities", "retrieved_equals", "error"),
         *("embed_model", "generate_model", "index_version", "run_id"),
     ]
 
