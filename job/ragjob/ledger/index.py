@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragjob import schema, storage
-from ragjob.errors import DataError, DependencyError
+from ragjob.errors import DependencyError
 from ragjob.ledger.derived import DerivedFiles, derive
 from ragjob.ledger.files import read_if_there, read_parquet, to_json, to_parquet
-from ragjob.ledger.manifests import CURRENT_FORMAT, INDEX_MANIFEST_FORMAT, DamagedError, ManifestKind
+from ragjob.ledger.manifests import CURRENT_FORMAT, ELSEWHERE, INDEX_MANIFEST_FORMAT, ManifestKind
 from ragjob.ledger.segment import Part, SegmentLedger
 from ragjob.settings import Name
 
@@ -72,9 +72,10 @@ class Current:
     format: int = CURRENT_FORMAT
 
 
-_ELSEWHERE = "run `ragjob index` with another index.uri"
-_MANIFESTS = ManifestKind(IndexManifest, INDEX_MANIFEST_FORMAT, "index.uri", _ELSEWHERE)
-_CURRENTS = ManifestKind(Current, CURRENT_FORMAT, "index.uri", _ELSEWHERE)
+_MANIFESTS = ManifestKind(
+    IndexManifest, INDEX_MANIFEST_FORMAT, "index.uri", ELSEWHERE, "isn't a manifest of this program: {}"
+)
+_CURRENTS = ManifestKind(Current, CURRENT_FORMAT, "index.uri", ELSEWHERE, "names no version: run `ragjob index` again")
 
 
 class IndexLedger:
@@ -89,16 +90,8 @@ class IndexLedger:
         self._manifest = storage.join(self._folder, "manifest.json")
 
     def manifest(self) -> IndexManifest | None:
-        """The manifest, or None while the version isn't committed.
-
-        Raises `UnknownFormatError` for one that a newer release wrote, and `DataError` for one that is damaged.
-        """
-        with storage.naming("index.uri"):
-            content = read_if_there(self._manifest)
-        try:
-            return None if content is None else _MANIFESTS.parse(content, self._manifest)
-        except DamagedError as error:
-            raise DataError(f"index.uri: {self._manifest} isn't a manifest of this program: {error}") from error
+        """The manifest, or None while the version isn't committed. Raises as `ManifestKind.read` does."""
+        return _MANIFESTS.read(self._manifest)
 
     def is_committed(self) -> bool:
         """Tell whether there is a manifest, readable or not."""
@@ -186,13 +179,8 @@ def versions(uri: str) -> str:
 
 def current_version(uri: str) -> str | None:
     """The version that `current.json` names, or None."""
-    name = storage.join(uri, "current.json")
-    with storage.naming("index.uri"):
-        content = read_if_there(name)
-    try:
-        return None if content is None else _CURRENTS.parse(content, name).version
-    except DamagedError as error:
-        raise DataError(f"index.uri: {name} names no version: run `ragjob index` again") from error
+    current = _CURRENTS.read(storage.join(uri, "current.json"))
+    return current.version if current else None
 
 
 def set_current(uri: str, version: str) -> None:

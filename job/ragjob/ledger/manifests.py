@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from ragjob import storage
 from ragjob.errors import DataError
+from ragjob.ledger.files import read_if_there
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -25,6 +27,8 @@ CURRENT_FORMAT = 1  # current.json
 RUN_MANIFEST_FORMAT = 1  # _manifest.json of a run
 CLAIM_FORMAT = 1  # identity.json of a run under way
 EVALUATION_FORMAT = 1  # _evaluation.json of a run
+
+ELSEWHERE = "run `ragjob index` with another index.uri"  # the remedy where an index is of a newer release
 
 Content = TypeVar("Content", bound="DataclassInstance")
 
@@ -41,13 +45,27 @@ class DamagedError(Exception):
 class ManifestKind(Generic[Content]):
     """One kind of file: the dataclass of its content, and the newest format of it.
 
-    `setting` is the one that leads to such a file; `remedy` is what a user can do who doesn't upgrade.
+    `setting` is the one that leads to such a file; `remedy` is what a user can do who doesn't upgrade; `damage` is what
+    the error for a damaged file says of it, with `{}` for the fault.
     """
 
     content: type[Content]
     newest: int
     setting: str
     remedy: str
+    damage: str = "can't be read: {}"
+
+    def read(self, uri: str) -> Content | None:
+        """The content of the file at `uri`, or None when there is none.
+
+        Raises `UnknownFormatError` for one that a newer release wrote, and `DataError` for one that is damaged.
+        """
+        with storage.naming(self.setting):
+            data = read_if_there(uri)
+        try:
+            return None if data is None else self.parse(data, uri)
+        except DamagedError as error:
+            raise DataError(f"{self.setting}: {uri} {self.damage.format(error)}") from error
 
     def parse(self, data: bytes, uri: str) -> Content:
         """The content of the file at `uri`, whose bytes are `data`.

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from ragjob import schema, storage
 from ragjob.errors import DataError, DependencyError
 from ragjob.ledger.files import TAKEN_UP, read_if_there, read_parquet, to_json, to_parquet
-from ragjob.ledger.manifests import SEGMENT_FORMAT, DamagedError, ManifestKind
+from ragjob.ledger.manifests import ELSEWHERE, SEGMENT_FORMAT, ManifestKind
 from ragjob.settings import FileName, Name
 
 # Staged parts: whole documents; documents with a failed chunk; what a settlement keeps of either.
@@ -55,7 +55,7 @@ class Part:
     empty: int
 
 
-_SEGMENTS = ManifestKind(SegmentManifest, SEGMENT_FORMAT, "index.uri", "run `ragjob index` with another index.uri")
+_SEGMENTS = ManifestKind(SegmentManifest, SEGMENT_FORMAT, "index.uri", ELSEWHERE, "isn't a segment of this program: {}")
 
 
 class SegmentLedger:
@@ -67,16 +67,8 @@ class SegmentLedger:
         self._manifest = storage.join(self.folder, "segment.json")
 
     def manifest(self) -> SegmentManifest | None:
-        """What `segment.json` says, or None while the segment isn't settled.
-
-        Raises `UnknownFormatError` for one that a newer release wrote, and `DataError` for one that is damaged.
-        """
-        with storage.naming("index.uri"):
-            content = read_if_there(self._manifest)
-        try:
-            return None if content is None else _SEGMENTS.parse(content, self._manifest)
-        except DamagedError as error:
-            raise DataError(f"index.uri: {self._manifest} isn't a segment of this program: {error}") from error
+        """What `segment.json` says, or None while the segment isn't settled. Raises as `ManifestKind.read` does."""
+        return _SEGMENTS.read(self._manifest)
 
     def take_up(self) -> None:
         """Show that an attempt is at work on the segment."""
