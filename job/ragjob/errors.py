@@ -20,6 +20,19 @@ _USER = re.compile(r"(:/{1,2})[^/\s]*@")  # and password in an address, also in 
 _QUOTED = re.compile(r" '[^'<]{2,}'")  # what a parser found; of its own words it puts "<" around what isn't a character
 
 
+# Of a terminal's control: C0 and C1, separators of lines, what turns the direction of text, and halves of characters.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(value: object) -> str:
+    """A text from outside, such as a file's name, on one line and without what a terminal would obey.
+
+    >>> printable("report\\x1b[2J\\u202etxt.exe")
+    'report\\\\x1b[2J\\\\u202etxt.exe'
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(value))
+
+
 class RagjobError(Exception):
     """Base of all errors of ragjob: ends the job with `exit_code` and one line for the user."""
 

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from ragjob.cli import output
-from ragjob.cli.output import shown
 from ragjob.cli.report import show_leftovers
 from ragjob.commands.registry import COMMANDS
 from ragjob.commands.report import Leftover, Report
-from ragjob.errors import DataError
+from ragjob.errors import DataError, printable
 from ragjob.kubernetes import submit
 from ragjob.planning.checks import Check
 from tests.cli.conftest import Command, Doing, Ragjob
@@ -27,7 +26,7 @@ OF_DIRECTION = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 @given(text=st.text() | st.text(st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp"])))
 def test_a_text_is_shown_on_one_line_without_control_characters_and_changes_of_direction(text: str) -> None:
-    letters = shown(text)
+    letters = printable(text)
     assert not {"Cc", "Cs", "Zl", "Zp"} & {unicodedata.category(letter) for letter in letters}
     assert not OF_DIRECTION & {unicodedata.bidirectional(letter) for letter in letters}
     assert letters.encode().decode() == letters
@@ -35,7 +34,7 @@ def test_a_text_is_shown_on_one_line_without_control_characters_and_changes_of_d
 
 @pytest.mark.parametrize("text", ["Grüße.md", "книга.txt", "٣ كتاب", "می‌خواهم", "👩‍👩‍👧.txt", "a\\b [bold]"])
 def test_a_text_in_any_language_is_shown_as_it_is(text: str) -> None:
-    assert shown(text) == text
+    assert printable(text) == text
 
 
 def test_an_error_is_shown_without_them(ragjob: Ragjob, doing: Doing) -> None:
@@ -76,7 +75,7 @@ def test_events_are_shown_without_them(
     monkeypatch.setattr(output, "out", Console(force_terminal=terminal))
     output.events.emit(logging.makeLogRecord({"msg": HOSTILE, "row": HOSTILE.replace("\n", "")}))
     (line,) = capsys.readouterr().out.splitlines()
-    assert shown(line) == line
+    assert printable(line) == line
 
 
 def test_a_pods_log_is_shown_without_them(

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ragjob.cli.output import out, shown
-from ragjob.errors import SettingsError
+from ragjob.cli.output import out
+from ragjob.errors import SettingsError, printable
 
 if TYPE_CHECKING:
     from ragjob.commands.report import Report
@@ -161,7 +161,7 @@ def submit(
     submitted = submit(documents, namespace)
     print(f"RayJob {submitted.name} in namespace {submitted.namespace}; to stop it: {submitted.stop}", flush=True)
     if not detach:
-        submitted.follow(lambda line: print(shown(line), flush=True))
+        submitted.follow(lambda line: print(printable(line), flush=True))
 
 
 @app.command()

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import NoReturn, TextIO
 
 from ragjob.cli.commands import app
-from ragjob.cli.output import events, shown
-from ragjob.errors import Defect, RagjobError, SettingsError, Stopped
+from ragjob.cli.output import events
+from ragjob.errors import Defect, RagjobError, SettingsError, Stopped, printable
 
 REPORT_IT = "ragjob: this is a defect of ragjob; please report it with the traceback above"
 
@@ -43,9 +43,9 @@ def _exit_code(stderr: TextIO) -> int:
 def _end(error: RagjobError, stderr: TextIO) -> int:
     """Print the error; gives its exit code."""
     if isinstance(error, Defect):  # its message is a traceback
-        print(*map(shown, str(error).split("\n")), REPORT_IT, sep="\n", file=stderr)
+        print(*map(printable, str(error).split("\n")), REPORT_IT, sep="\n", file=stderr)
     else:
-        print(f"ragjob: {shown(' '.join(str(error).split()))}", file=stderr)
+        print(f"ragjob: {printable(' '.join(str(error).split()))}", file=stderr)
     return error.exit_code
 
 

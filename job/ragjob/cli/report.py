@@ -6,7 +6,8 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Column, Table
 
-from ragjob.cli.output import out, shown
+from ragjob.cli.output import out
+from ragjob.errors import printable
 
 if TYPE_CHECKING:
     from ragjob.commands.report import Leftover, Report
@@ -26,16 +27,16 @@ def show_summary(report: "Report", seconds: float) -> None:
         kept = f", {report.kept:,} of them kept from an earlier attempt" if report.kept else ""
         out.print(f"{report.rows:,} {what}, {report.errors:,} errors, {seconds:.1f} s{kept}")
     if report.failures:
-        lines = (shown(f"  {name}: {error}") for name, error in report.failures)
+        lines = (printable(f"  {name}: {error}") for name, error in report.failures)
         out.print(*lines, sep="\n", markup=False)
     for files in report.passed_over:
-        out.print(shown(f"{files.setting}: {files}"), markup=False)
+        out.print(printable(f"{files.setting}: {files}"), markup=False)
     _show_corpus(report)
     if report.answers:
         out.print(f"tokens: {report.prompt_tokens:,} in prompts, {report.completion_tokens:,} in answers")
         if report.cached_share:
             out.print(f"prompt tokens found in the prefix cache: {report.cached_share:.0%}")
-        out.print(f"answers: {shown(report.answers)}", markup=False)
+        out.print(f"answers: {printable(report.answers)}", markup=False)
     out.print(f"index version: {report.version}")
 
 
@@ -58,13 +59,13 @@ def show_plan(plan: "Plan") -> None:
 
     marks = {Check: "[green]✓[/green]", Warned: "[yellow]![/yellow]", Failed: "[red]✗[/red]"}
     for check in plan.checks:
-        out.print(marks[type(check)], f"{check.name:<8}", escape(shown(check.line)))
+        out.print(marks[type(check)], f"{check.name:<8}", escape(printable(check.line)))
 
 
 def show_leftovers(leftovers: list["Leftover"], *, removed: bool) -> None:
     """Print a line for each leftover, and what became of them."""
     for leftover in leftovers:
-        line = f"{leftover.kind:<10} {_size(leftover):>15}  {shown(leftover.address)}: {shown(leftover.reason)}"
+        line = f"{leftover.kind:<10} {_size(leftover):>15}  {printable(leftover.address)}: {printable(leftover.reason)}"
         out.print(line, markup=False)
     hint = "; `ragjob clean --yes` removes what is listed" if leftovers and not removed else ""
     out.print(f"{len(leftovers):,} {'removed' if removed else 'could go'}{hint}")

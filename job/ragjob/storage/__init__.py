@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from uuid import uuid4
 
-from ragjob.errors import DataError, RagjobError, SettingsError
+from ragjob.errors import DataError, RagjobError, SettingsError, printable
 from ragjob.storage import local
 from ragjob.storage.local_paths import to_path
 from ragjob.storage.names import (
@@ -20,7 +20,6 @@ from ragjob.storage.names import (
     Skipped,
     Unfinished,
     count_passed_over,
-    printable,
 )
 from ragjob.storage.settings import configure
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from ragjob.errors import DependencyError
+from ragjob.errors import DependencyError, printable
 from ragjob.storage.local_paths import to_text, to_uri
 from ragjob.storage.names import (
     HIDDEN,
@@ -25,7 +25,6 @@ from ragjob.storage.names import (
     is_shown,
     leads_to,
     matches,
-    printable,
     split_glob,
 )
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
-from ragjob.errors import DataError, SettingsError
+from ragjob.errors import DataError, SettingsError, printable
 
 _WILDCARD = re.compile(r"[*?[]")
 
@@ -167,15 +167,6 @@ def leads_to(folder: str, pattern: str) -> bool:
     (True, False)
     """
     return _lead(folder.split("/"), pattern.split("/"))
-
-
-def printable(text: str) -> str:
-    r"""`text` in one line, with whatever a terminal may not show escaped.
-
-    >>> printable("a\nb c")
-    'a\\nb c'
-    """
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _match(parts: list[str], patterns: list[str]) -> bool:
