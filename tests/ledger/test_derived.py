@@ -173,5 +173,7 @@ def test_parts_that_are_not_whole_are_refused(tmp_path: Path) -> None:
 def test_a_segment_without_all_its_chunks_is_refused(tmp_path: Path) -> None:
     ledger = settle(str(tmp_path), TEXTS)
     settled = ledger.settle(ledger.survey())
-    with pytest.raises(DataError, match=r"^index.uri: segment s1 hasn't got the 6 chunks that its segment.json says"):
+    with pytest.raises(
+        DataError, match=r"^index.uri: segment s1 doesn't hold the 6 chunks that its segment.json counts"
+    ):
         derive(ledger, replace(settled, parts=settled.parts[1:]))

@@ -52,11 +52,18 @@ class SegmentFiles:
 
         Raises `DataError` when one is damaged and can't be built anew, `DependencyError` when storage or disk fails.
         """
-        folder, there = SegmentLedger(self.index_uri, self.segment).folder, self._cache
-        if local := storage.local_path(folder):
-            if not all(_is_whole(local / name) for name in astuple(self.files)):
-                local = self._rebuild(there)
-            return open_passages(*(local / name for name in astuple(self.files)))
+        names, folder = astuple(self.files), SegmentLedger(self.index_uri, self.segment).folder
+        there, local = Path(self.cache).expanduser() / self.segment, storage.local_path(folder)
+        if local and all(_is_whole(local / name, name) for name in names):
+            there = local
+        elif local:
+            self._rebuild(there)
+        else:
+            self._fetch_missing(folder, there)
+        return open_passages(*(there / name for name in names))
+
+    def _fetch_missing(self, folder: str, there: Path) -> None:
+        """Fetch from S3 what this node hasn't got yet; what is missing there or damaged is built anew."""
         try:
             there.mkdir(parents=True, exist_ok=True)
             with FileLock(there.with_name(f"{there.name}.lock")):
@@ -64,13 +71,8 @@ class SegmentFiles:
                     self._rebuild(there)
         except OSError as error:
             raise DependencyError(f"index.cache: can't write to {there}: {error}") from error
-        return open_passages(*(there / name for name in astuple(self.files)))
 
-    @property
-    def _cache(self) -> Path:
-        return Path(self.cache).expanduser() / self.segment
-
-    def _rebuild(self, there: Path) -> Path:
+    def _rebuild(self, there: Path) -> None:
         """Build the files anew from the parts, into the folder `there` and, where this job may write, on storage."""
         ledger = SegmentLedger(self.index_uri, self.segment)
         settled = ledger.manifest()
@@ -80,14 +82,13 @@ class SegmentFiles:
         built, _ = _build(ledger.batches(settled), settled, there)
         if built != self.files:
             raise DataError(
-                f"index.uri: the files of segment {self.segment} are damaged, and its parts give others: "
+                f"index.uri: the files of segment {self.segment} are damaged, and its parts don't give the same again: "
                 f"remove {ledger.folder} and the versions that use it, and run `ragjob index`"
             )
         with suppress(DependencyError):  # this job may not be allowed to write there
             for name in astuple(built):
                 storage.delete([storage.join(ledger.folder, name)])
                 _put(ledger, there / name)
-        return there
 
 
 def derive(ledger: SegmentLedger, settled: SegmentManifest) -> tuple[DerivedFiles, int]:
@@ -126,16 +127,18 @@ def _build(parts: Iterable[pa.Table], settled: SegmentManifest, folder: Path) ->
             writer.close()
     if start != settled.chunks:
         raise DataError(
-            f"index.uri: segment {settled.segment} hasn't got the {settled.chunks:,} chunks that its segment.json "
-            "says: remove that segment and run `ragjob index`"
+            f"index.uri: segment {settled.segment} doesn't hold the {settled.chunks:,} chunks that its segment.json "
+            "counts: remove that segment and run `ragjob index`"
         )
     vectors.flush()
     rows = _rows(row_ids, chunk_ids)
     pq.write_table(rows, folder / "rows", compression="zstd")
-    names = DerivedFiles(
-        *(_named(folder, *kind) for kind in (("passages", "arrow"), ("vectors", "npy"), ("rows", "parquet")))
+    files = DerivedFiles(
+        passages=_named(folder, "passages", "arrow"),
+        vectors=_named(folder, "vectors", "npy"),
+        rows=_named(folder, "rows", "parquet"),
     )
-    return names, rows.num_rows
+    return files, rows.num_rows
 
 
 def _vectors(part: pa.Table, dimension: int) -> np.ndarray:
@@ -167,9 +170,9 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=schema.ID_CHARS // 2)).hexdigest()
 
 
-def _is_whole(file: Path) -> bool:
-    """Whether the file is there with the content that its name says."""
-    return file.is_file() and _digest(file) == file.stem.rpartition("-")[2]
+def _is_whole(file: Path, name: str) -> bool:
+    """Whether the file is there with the content that `name`, its final name, says."""
+    return file.is_file() and _digest(file) == Path(name).stem.rpartition("-")[2]
 
 
 def _put(ledger: SegmentLedger, file: Path) -> None:
@@ -192,7 +195,7 @@ def _fetch(folder: str, name: str, there: Path) -> bool:
             shutil.copyfileobj(content, file, BLOCK_BYTES)
     except storage.MissingError:
         return False
-    if _digest(staged) != Path(name).stem.rpartition("-")[2]:
+    if not _is_whole(staged, name):
         return False
     staged.rename(there / name)
     return True

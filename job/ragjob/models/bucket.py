@@ -1,15 +1,15 @@
 """Models under an `s3://` prefix, kept in the folder `models.cache` of each node."""
 
-import fcntl
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock
 
 from ragjob import storage
 from ragjob.errors import DataError, DependencyError
@@ -48,7 +48,7 @@ class BucketFiles:
         kept = self._folder
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            with storage.naming(self.key), _locked(_beside(kept, ".lock")):
+            with storage.naming(self.key), FileLock(_beside(kept, ".lock")):
                 if not kept.is_dir():
                     self._download()
         except OSError as error:
@@ -119,11 +119,3 @@ def _changed(uri: str) -> DataError:
 
 def _beside(folder: Path, ending: str) -> Path:
     return folder.with_name(folder.name + ending)
-
-
-@contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Hold the lock that `file` stands for; it is let go of with the process, however that ends."""
-    with os.fdopen(os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
