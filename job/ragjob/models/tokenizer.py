@@ -1,5 +1,7 @@
 """Count tokens as a model does, without loading the model."""
 
+from functools import lru_cache
+
 from tokenizers import Tokenizer
 
 from ragjob.errors import DataError
@@ -8,8 +10,9 @@ from ragjob.models.files import Source, read_json, static_folder
 TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 
 
+@lru_cache(maxsize=2)  # of the embedder and of the generator: a plan asks for each several times
 def open_tokenizer(source: Source) -> Tokenizer:
-    """The model's tokenizer, neither truncating nor padding. Its weights aren't fetched.
+    """The model's tokenizer, neither truncating nor padding; not to be changed. The weights aren't fetched.
 
     Raises `DataError` when the model has no `tokenizer.json`, or it is broken.
     """
