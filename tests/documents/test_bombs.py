@@ -18,14 +18,14 @@ MOST_BYTES = 400_000_000  # above what a harmless file takes
 READ = """
 import sys
 from pathlib import Path
+from ragjob.documents.inputs import list_prompts
 from ragjob.documents.settings import Prompts
 from ragjob.documents.units import plan_slices, scan_prompts
 from ragjob.errors import DataError
 from ragjob.stages.read import ReadPrompts
-from ragjob.storage import list_inputs
 
 try:
-    inputs = scan_prompts(list_inputs(sys.argv[1], ("",), "prompts.uri"), Prompts())
+    inputs = scan_prompts(list_prompts(sys.argv[1]).entries, Prompts())
     read = ReadPrompts(Prompts(), inputs.passed)
     for unit in plan_slices(inputs.segments, 256, 2**62):
         read(unit)
