@@ -1,4 +1,6 @@
-"""Passages in memory, for tests that need no storage."""
+"""Chunks and passages in memory, for tests that embed nothing."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -24,3 +26,23 @@ def make_passages(vectors: np.ndarray) -> Passages:
     members = pa.array([[number] for number in numbers], pa.list_(pa.int32()))
     rows = pa.table({schema.ROW_ID: pa.array(map(row_id, numbers), pa.string()), schema.MEMBERS: members})
     return Passages([pa.RecordBatch.from_pydict(columns)], vectors.astype(np.float16), rows)
+
+
+def make_chunks(texts: Sequence[str], vectors: np.ndarray, **others: Sequence[object]) -> pa.Table:
+    """Chunks with these texts and `vectors` (float32 [n, dimension]), each of a document of its own.
+
+    `others` are columns in the place of what stands here.
+    """
+    count, dimension = vectors.shape
+    columns = {
+        schema.CHUNK_ID: [f"chunk-{number:05}" for number in range(count)],
+        schema.DOCUMENT_ID: [f"document-{number:05}" for number in range(count)],
+        schema.URI: ["uri"] * count,
+        schema.CHUNK_INDEX: [0] * count,
+        schema.TEXT: texts,
+        schema.ERROR: [None] * count,
+        schema.SHORT_COUNT: [0] * count,
+        schema.UNKNOWN_SHARE: [0.0] * count,
+        schema.EMBEDDING: pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dimension),
+    }
+    return pa.table(columns | others, pa.schema([*schema.CHUNKS, *schema.embedded(dimension)]))

@@ -33,6 +33,7 @@ from ragjob.retrieval.dense.retriever import DenseRetriever
 from ragjob.retrieval.settings import Retrieval
 from tests.faults import Fault, Hold, proxy
 from tests.integration.conftest import Job, assert_same, wait_until
+from tests.passages import make_chunks
 from tests.services import free_port
 
 pytestmark = pytest.mark.services
@@ -132,19 +133,12 @@ def commit(job: Job, count: int, dimension: int = 384) -> Version:
     index = made.ledger
     vectors = np.random.default_rng(0).standard_normal((count, dimension)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    rows = pa.table(
-        [
-            [f"id-{number:06}" for number in range(count)],
-            [f"document-{number // 256}" for number in range(count)],
-            [f"uri-{number // 256}" for number in range(count)],
-            range(count),
-            [f"passage {number}" for number in range(count)],
-            pa.nulls(count, pa.string()),
-            pa.repeat(0, count),
-            pa.repeat(0.0, count),
-            pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dimension),
-        ],
-        schema=pa.schema([*schema.CHUNKS, *schema.embedded(dimension)]),
+    rows = make_chunks(
+        [f"passage {number}" for number in range(count)],
+        vectors,
+        chunk_id=[f"id-{number:06}" for number in range(count)],
+        document_id=[f"document-{number // 256}" for number in range(count)],
+        chunk_index=range(count),
     )
     for start in range(0, count, 256):
         index.segment.write(rows.slice(start, 256))

@@ -15,6 +15,7 @@ from ragjob.ledger.derived import DerivedFiles, SegmentFiles, derive
 from ragjob.ledger.passages import Passages
 from ragjob.ledger.segment import SegmentLedger
 from tests.conftest import files_below
+from tests.passages import make_chunks
 from tests.services import Bucket
 from tests.storage.conftest import place, real_server, s3
 
@@ -25,22 +26,9 @@ TEXTS = ["a tram", "a footer", "a depot", "a footer", "a footer", "a line\nof tw
 
 def chunks(texts: list[str]) -> pa.Table:
     """Chunks of as many documents, embedded as points on a circle."""
-    count = len(texts)
     angles = np.array([sorted(set(texts)).index(text) for text in texts])
     vectors = np.column_stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
-    names = [f"{number:03}" for number in range(count)]
-    columns = [
-        [f"chunk {name}" for name in reversed(names)],
-        [f"document {name}" for name in names],
-        [f"uri {name}" for name in names],
-        [0] * count,
-        texts,
-        pa.nulls(count, pa.string()),
-        [0] * count,
-        [0.0] * count,
-        pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 2),
-    ]
-    return pa.table(columns, pa.schema([*schema.CHUNKS, *schema.embedded(2)]))
+    return make_chunks(texts, vectors, chunk_id=[f"chunk {number:03}" for number in reversed(range(len(texts)))])
 
 
 def settle(uri: str, texts: list[str], cut: int = 2) -> SegmentLedger:

@@ -15,10 +15,8 @@ from typing import Any
 
 import numpy as np
 import psutil
-import pyarrow as pa
 import pytest
 
-from ragjob import schema
 from ragjob.errors import DataError, DependencyError
 from ragjob.ledger.derived import SegmentFiles, derive
 from ragjob.ledger.passages import Passages
@@ -32,7 +30,7 @@ from ragjob.retrieval.chroma.server import LocalChroma
 from ragjob.retrieval.dense.retriever import DenseRetriever
 from ragjob.retrieval.settings import Retrieval
 from tests.faults import Answer, Connection, Fault, Forward, Request, proxy
-from tests.passages import make_passages, row_id
+from tests.passages import make_chunks, make_passages, row_id
 
 pytestmark = pytest.mark.services
 
@@ -383,29 +381,11 @@ def test_a_name_is_the_stem_and_the_version() -> None:
     assert names.collection_name("corpus", "0123abcd") == "corpus-0123abcd"
 
 
-def chunks_of(numbers: np.ndarray) -> pa.Table:
-    """Chunks of one document each, with the texts and vectors of these numbers."""
-    count = len(numbers)
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(VECTORS[numbers].ravel()), DIMENSION)
-    columns = [
-        [f"chunk-{place:05}" for place in range(count)],
-        [f"document-{place}" for place in range(count)],
-        ["uri"] * count,
-        [0] * count,
-        [f"passage {number}" for number in numbers],
-        pa.nulls(count, pa.string()),
-        [0] * count,
-        [0.0] * count,
-        vectors,
-    ]
-    return pa.table(columns, pa.schema([*schema.CHUNKS, *schema.embedded(DIMENSION)]))
-
-
 def test_many_equal_chunks_hide_no_other_passage(target: Target, tmp_path: Path) -> None:
     order = np.random.default_rng(3).permutation(3_500)
     numbers = np.where(order < 2_000, order, 7)  # 1,500 copies of the passage with that number
     ledger = SegmentLedger(str(tmp_path), "s1")
-    ledger.write(chunks_of(numbers))
+    ledger.write(make_chunks([f"passage {number}" for number in numbers], VECTORS[numbers]))
     settled = ledger.settle(ledger.survey())
     files = SegmentFiles(str(tmp_path), "s1", derive(ledger, settled)[0], str(tmp_path / "cache"))
     passages, questions = files.open(), unit_vectors(300, 4)
