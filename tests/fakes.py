@@ -18,6 +18,7 @@ from ragjob.engines.base import Completion, Failure, Request
 from ragjob.models.device import silence_libraries
 from ragjob.models.embedder import Vectors
 from ragjob.retrieval.base import Hit
+from tests.passages import make_passage
 
 CORPUS = Path(__file__).parent.parent / "job" / "ragjob" / "cli" / "sample" / "corpus"
 TINY_CONTEXT = 512
@@ -121,7 +122,7 @@ class LengthRetriever:
             raise RuntimeError("no such vector")
         scores = [0.9, 0.6, 0.3][: self._top_k]
         return [
-            [Hit(f"{length:g}@{score}", "document", "uri", "text", score, score / 2, 7) for score in scores]
+            [Hit(make_passage(f"{length:g}@{score}", equals=7), score, score / 2) for score in scores]
             for length, _ in vectors
         ]
 

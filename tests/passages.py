@@ -6,12 +6,17 @@ import numpy as np
 import pyarrow as pa
 
 from ragjob import schema
-from ragjob.ledger.passages import Passages
+from ragjob.ledger.passages import Passage, Passages
 
 
 def row_id(number: int) -> str:
     """Id of the row with that number: as long as a digest, and in the order of the numbers."""
     return f"{number:0{schema.ID_CHARS}}"
+
+
+def make_passage(chunk_id: str, text: str = "text", equals: int = 1) -> Passage:
+    """A passage without a title, a page or metadata."""
+    return Passage(chunk_id, "document", "uri", text, equals=equals)
 
 
 def make_passages(vectors: np.ndarray) -> Passages:
@@ -23,9 +28,12 @@ def make_passages(vectors: np.ndarray) -> Passages:
         schema.URI: [f"uri-{number}" for number in numbers],
         schema.TEXT: [f"passage {number}" for number in numbers],
     }
+    chunks = pa.Table.from_pydict(
+        {name: columns.get(name, [None] * len(vectors)) for name in schema.CHUNKS.names}, schema.CHUNKS
+    )
     members = pa.array([[number] for number in numbers], pa.list_(pa.int32()))
     rows = pa.table({schema.ROW_ID: pa.array(map(row_id, numbers), pa.string()), schema.MEMBERS: members})
-    return Passages([pa.RecordBatch.from_pydict(columns)], vectors.astype(np.float16), rows)
+    return Passages(chunks.to_batches(), vectors.astype(np.float16), rows)
 
 
 def make_chunks(texts: Sequence[str], vectors: np.ndarray, **others: Sequence[object]) -> pa.Table:
@@ -34,13 +42,17 @@ def make_chunks(texts: Sequence[str], vectors: np.ndarray, **others: Sequence[ob
     `others` are columns in the place of what stands here.
     """
     count, dimension = vectors.shape
-    columns = {
+    nulls = {name: [None] * count for name in schema.CHUNKS.names}
+    columns = nulls | {
         schema.CHUNK_ID: [f"chunk-{number:05}" for number in range(count)],
         schema.DOCUMENT_ID: [f"document-{number:05}" for number in range(count)],
         schema.URI: ["uri"] * count,
         schema.CHUNK_INDEX: [0] * count,
         schema.TEXT: texts,
-        schema.ERROR: [None] * count,
+        **{
+            name: [None] * count
+            for name in (schema.CONTEXT, schema.TITLE, schema.HEADING, schema.PAGE, schema.METADATA)
+        },
         schema.SHORT_COUNT: [0] * count,
         schema.UNKNOWN_SHARE: [0.0] * count,
         schema.EMBEDDING: pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dimension),

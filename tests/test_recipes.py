@@ -42,7 +42,7 @@ print(json.dumps({
     "chart": json.loads(schema())["$defs"]["Generate"]["properties"],
     "text": document_reader("a.shout").read(b"THE DEPOT")[0],
     "modes": JobSettings.model_json_schema()["$defs"]["Retrieve"]["properties"]["mode"]["enum"],
-    "hits": [hit.text for hit in MODES["first"](once.task.settings.retrieve).make(None).search(["?"], None)[0]],
+    "hits": [hit.passage.text for hit in MODES["first"](once.task.settings.retrieve).make(None).search(["?"], None)[0]],
 }))
 """
 

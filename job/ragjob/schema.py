@@ -18,6 +18,9 @@ MAX_TEXT_CHARS = 100_000  # a longer prompt or line is a mistake in the data, no
 
 CHUNK_ID, DOCUMENT_ID, URI, CHUNK_INDEX, TEXT = "chunk_id", "document_id", "uri", "chunk_index", "text"
 EMBEDDING, ERROR, SEGMENT = "embedding", "error", "segment"
+# Of a document its title, its metadata (a JSON object) and its blocks; of a chunk its page, counted from 1, the path of
+# headings that it stands under, and what stands before its text where it is embedded.
+TITLE, METADATA, BLOCKS, PAGE, HEADING, CONTEXT = "title", "metadata", "blocks", "page", "heading", "context"
 SHORT_COUNT, UNKNOWN_SHARE = "short_count", "unknown_share"
 UNKNOWN_LIMIT = 0.5  # of a document's words: it is reported when the embedding model doesn't know more than that
 ROW_ID, MEMBERS = "row_id", "members"  # a distinct embedded text, and the chunks that have it
@@ -25,9 +28,11 @@ PROMPT_ID, PROMPT, ANSWER = "prompt_id", "prompt", "answer"
 RETRIEVED_IDS, RETRIEVED_DOCUMENT_IDS, RETRIEVED_URIS = "retrieved_ids", "retrieved_document_ids", "retrieved_uris"
 RETRIEVED_TEXTS, RETRIEVED_SCORES = "retrieved_texts", "retrieved_scores"
 RETRIEVED_SIMILARITIES, RETRIEVED_EQUALS = "retrieved_similarities", "retrieved_equals"
+RETRIEVED_TITLES, RETRIEVED_PAGES, RETRIEVED_METADATA = "retrieved_titles", "retrieved_pages", "retrieved_metadata"
+CITATIONS = "citations"  # positions, from 1, of the passages that an answer names
 FINISH_REASON, PROMPT_TOKENS, COMPLETION_TOKENS = "finish_reason", "prompt_tokens", "completion_tokens"
 # Columns of blocks on their way; never published.
-POSITION, AUGMENTED, CACHED_TOKENS = "_position", "_augmented", "_cached_tokens"
+POSITION, AUGMENTED, GIVEN, CACHED_TOKENS = "_position", "_augmented", "_given", "_cached_tokens"
 
 # What holds for a whole document stands in the row of its first chunk, and is 0 in the others.
 CHUNKS = pa.schema(
@@ -37,9 +42,32 @@ CHUNKS = pa.schema(
         (URI, pa.string()),
         (CHUNK_INDEX, pa.int32()),
         (TEXT, pa.string()),
+        (CONTEXT, pa.string()),
+        (TITLE, pa.string()),
+        (HEADING, pa.string()),
+        (PAGE, pa.int32()),
+        (METADATA, pa.string()),
         (ERROR, pa.string()),
         (SHORT_COUNT, pa.int32()),  # of the document: passages left out because they are short
         (UNKNOWN_SHARE, pa.float32()),  # of the document: words that the embedding model doesn't know, from 0 to 1
+    ]
+)
+
+# A document as it was read; the fields of a block are those of `documents.readers.base.Block`.
+READ = pa.schema(
+    [
+        (DOCUMENT_ID, pa.string()),
+        (URI, pa.string()),
+        (TEXT, pa.string()),
+        (TITLE, pa.string()),
+        (METADATA, pa.string()),
+        (
+            BLOCKS,
+            pa.list_(
+                pa.struct([("start", pa.int64()), ("kind", pa.string()), ("level", pa.int32()), ("page", pa.int32())])
+            ),
+        ),
+        (ERROR, pa.string()),
     ]
 )
 
@@ -47,6 +75,8 @@ DOCUMENTS = pa.schema(
     [
         (DOCUMENT_ID, pa.string()),
         (URI, pa.string()),
+        (TITLE, pa.string()),
+        (METADATA, pa.string()),
         ("digest", pa.string()),
         ("chunk_count", pa.int32()),
         ("failed_count", pa.int32()),
@@ -63,6 +93,9 @@ RETRIEVED = pa.schema(
         (RETRIEVED_IDS, pa.list_(pa.string())),
         (RETRIEVED_DOCUMENT_IDS, pa.list_(pa.string())),
         (RETRIEVED_URIS, pa.list_(pa.string())),
+        (RETRIEVED_TITLES, pa.list_(pa.string())),
+        (RETRIEVED_PAGES, pa.list_(pa.int32())),
+        (RETRIEVED_METADATA, pa.list_(pa.string())),
         (RETRIEVED_TEXTS, pa.list_(pa.string())),
         (RETRIEVED_SCORES, pa.list_(pa.float32())),
         (RETRIEVED_SIMILARITIES, pa.list_(pa.float32())),
@@ -78,6 +111,7 @@ GENERATED = pa.schema(
         (COMPLETION_TOKENS, pa.int32()),
     ]
 )
+CITED = pa.schema([(CITATIONS, pa.list_(pa.int32()))])
 
 PROVENANCE = pa.schema([(name, pa.string()) for name in ("embed_model", "generate_model", "index_version", "run_id")])
 
@@ -90,20 +124,21 @@ def embedded(dimension: int) -> pa.Schema:
 def answers(passed: pa.Schema) -> pa.Schema:
     """Schema of `answers.parquet` for prompts with the pass-through columns `passed`."""
     first = [pa.field(PROMPT_ID, pa.string()), pa.field(PROMPT, pa.string())]
-    return pa.schema([*first, *passed, *GENERATED, *RETRIEVED, pa.field(ERROR, pa.string()), *PROVENANCE])
+    return pa.schema([*first, *passed, *GENERATED, *RETRIEVED, *CITED, pa.field(ERROR, pa.string()), *PROVENANCE])
 
 
 _PASSING = pa.schema(
     [
         (POSITION, pa.int64()),
         (AUGMENTED, pa.string()),
+        (GIVEN, pa.int32()),
         (CACHED_TOKENS, pa.int32()),
         (EMBEDDING, pa.list_(pa.float32())),  # only a worker, which has the model, knows how long they are
     ]
 )
 # Names that a pass-through column can't have.
 RESERVED = frozenset([*answers(pa.schema([])).names, *_PASSING.names])
-_TYPES = {field.name: field.type for field in [*CHUNKS, *answers(pa.schema([])), *_PASSING]}
+_TYPES = {field.name: field.type for field in [*READ, *CHUNKS, *answers(pa.schema([])), *_PASSING]}
 
 
 def columns(*names: str) -> pa.Schema:
@@ -128,6 +163,15 @@ def digest(*parts: object) -> str:
 def digest_bytes(content: bytes) -> str:
     """Name `content` by 24 hex digits."""
     return hashlib.blake2b(content, digest_size=12).hexdigest()
+
+
+def embedded_text(context: str | None, text: str) -> str:
+    """What of a chunk is embedded, and makes it equal to another: its context, then its text.
+
+    >>> embedded_text("Trams", "Line 4 runs all night."), embedded_text(None, "Line 4")
+    ('Trams\\nLine 4 runs all night.', 'Line 4')
+    """
+    return f"{context}\n{text}" if context else text
 
 
 def chunk_ids(document_id: str, indices: Iterable[int], texts: Iterable[str]) -> list[str]:

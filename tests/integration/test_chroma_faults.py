@@ -116,7 +116,7 @@ class Version:
         """Ids of the chunks that a search finds."""
         settings = Retrieval(top_k=top_k, batch_size=64)
         retriever = DenseRetriever(open_collection(target, self.expected), self.passages, settings)
-        return [[hit.chunk_id for hit in hits] for hits in retriever.search(["?"] * len(questions), questions)]
+        return [[hit.passage.chunk_id for hit in hits] for hits in retriever.search(["?"] * len(questions), questions)]
 
     def assert_loaded(self, target: Target) -> None:
         """All is there, and each vector finds itself."""

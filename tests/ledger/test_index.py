@@ -31,18 +31,21 @@ def unit_vector(angle: float) -> list[float]:
 def chunks(documents: dict[str, list[str | None]]) -> pa.Table:
     """Chunks of these documents, embedded but for those with an error; most words of "c" are unknown."""
     rows = [(name, index, error) for name, errors in documents.items() for index, error in enumerate(errors)]
-    columns = [
-        [f"{name}{index}" for name, index, _ in rows],
-        [name for name, _, _ in rows],
-        [f"{name}.md" for name, _, _ in rows],
-        [index for _, index, _ in rows],
-        [f"text {index} of {name}" for name, index, _ in rows],
-        [error for _, _, error in rows],
-        [3 * (index == 0) for _, index, _ in rows],
-        [0.75 * ((name, index) == ("c", 0)) for name, index, _ in rows],
-        [None if error else unit_vector(7 * ord(name) + index) for name, index, error in rows],
+    fields = [
+        {
+            "chunk_id": f"{name}{index}",
+            "document_id": name,
+            "uri": f"{name}.md",
+            "chunk_index": index,
+            "text": f"text {index} of {name}",
+            "error": error,
+            "short_count": 3 * (index == 0),
+            "unknown_share": 0.75 * ((name, index) == ("c", 0)),
+            "embedding": None if error else unit_vector(7 * ord(name) + index),
+        }
+        for name, index, error in rows
     ]
-    return pa.table(columns, pa.schema([*schema.CHUNKS, *schema.embedded(2)]))
+    return pa.Table.from_pylist(fields, pa.schema([*schema.CHUNKS, *schema.embedded(2)]))
 
 
 @pytest.fixture

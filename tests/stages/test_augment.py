@@ -22,9 +22,18 @@ def bytewise() -> Tokenizer:
 
 
 def prompts(*passages: list[str], prompt: str = "why?") -> pa.Table:
-    count = len(passages)
-    columns = [[prompt] * count, pa.array(passages, pa.list_(pa.string())), pa.nulls(count, pa.string())]
-    return pa.table(dict(zip(["prompt", "retrieved_texts", "error"], columns, strict=True)))
+    """Prompts with the texts of their passages: page 3 of a report, then notes."""
+    rows = [
+        {
+            "prompt": prompt,
+            "retrieved_document_ids": ["report.pdf", "notes.txt", "notes.txt"][: len(texts)],
+            "retrieved_titles": ["Annual report", None, None][: len(texts)],
+            "retrieved_pages": [3, None, None][: len(texts)],
+            "retrieved_texts": texts,
+        }
+        for texts in passages
+    ]
+    return pa.Table.from_pylist(rows, AugmentStage.NEEDS)
 
 
 def context_of(passages: list[str], limit: int, tokenizer: Tokenizer) -> str:
@@ -36,6 +45,17 @@ def test_the_template_is_filled_with_numbered_passages_and_the_prompt(embedding_
     stage = augment.make(Augment(template="{context}\n--\n{prompt}"), embedding_model)
     filled = stage(prompts(["The depot.", "A tram."], ["A tram."]))
     assert filled["_augmented"].to_pylist() == ["[1] The depot.\n\n[2] A tram.\n--\nwhy?", "[1] A tram.\n--\nwhy?"]
+
+
+def test_each_passage_may_be_told_with_its_source(tokenizer: Tokenizer) -> None:
+    filled = AugmentStage(Augment(sources=True), tokenizer)(prompts(["The depot.", "A tram."]))
+    assert "[1] (Annual report, page 3) The depot.\n\n[2] (notes.txt) A tram." in filled["_augmented"][0].as_py()
+
+
+def test_the_passages_that_are_given_are_counted(tokenizer: Tokenizer) -> None:
+    stage = AugmentStage(Augment(template=BARE, max_context_tokens=16), tokenizer)
+    given = stage(prompts([], ["A tram."], ["A tram."] * 2, ["A tram.", "depot " * 20], ["depot " * 20]))["_given"]
+    assert given.to_pylist() == [0, 1, 2, 1, 1]
 
 
 def test_braces_in_passages_and_prompts_stand_for_themselves(tokenizer: Tokenizer) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from ragjob import schema
 from ragjob.documents.settings import Chunk
 from ragjob.models.files import Source
+from ragjob.models.settings import Embed
 from ragjob.models.source import resolve
 from ragjob.stages import chunk
 from ragjob.stages.chunk import ChunkStage
@@ -21,11 +22,11 @@ def by_line() -> ChunkStage:
 
 
 def documents(*texts: str | None, error: str | None = None) -> pa.Table:
-    fields = [schema.CHUNKS.field(name) for name in ("document_id", "uri", "text", "error")]
-    rows = [(f"document-{number}", f"uri-{number}", text, error) for number, text in enumerate(texts)]
-    return pa.Table.from_pylist(
-        [dict(zip(pa.schema(fields).names, row, strict=True)) for row in rows], pa.schema(fields)
-    )
+    rows = [
+        {"document_id": f"document-{number}", "uri": f"uri-{number}", "text": text, "error": error}
+        for number, text in enumerate(texts)
+    ]
+    return pa.Table.from_pylist(rows, schema.READ)
 
 
 @pytest.mark.parametrize("strategy", ["line", "tokens"])
@@ -33,20 +34,22 @@ def test_the_words_that_the_model_doesnt_know_are_told_with_the_first_chunk(
     embedding_model: Source, strategy: str
 ) -> None:
     text = "ที่สถานีทุกสิบนาทีและออกเดินทาง\n\n" * 40
-    chunks = chunk.make(Chunk(strategy=strategy), embedding_model)(documents("The depot holds forty cars.", text))
+    chunks = chunk.make(Chunk(strategy=strategy), Embed(), embedding_model)(
+        documents("The depot holds forty cars.", text)
+    )
     assert chunks["unknown_share"].to_pylist() == [0, 1] + [0] * (chunks.num_rows - 2)
 
 
 def test_lines_are_cut_for_a_model_without_a_tokenizer_file(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
     (tmp_path / "config.json").write_text("{}")
-    stage = chunk.make(LINES, resolve(str(tmp_path), None, "embed.model", ""))
+    stage = chunk.make(LINES, Embed(), resolve(str(tmp_path), None, "embed.model", ""))
     assert texts_of(stage, "a line long enough") == ["a line long enough"]
 
 
 @pytest.mark.parametrize("strategy", ["line", "tokens"])
 def test_short_passages_are_counted_with_the_first_chunk(embedding_model: Source, strategy: str) -> None:
-    stage = chunk.make(Chunk(strategy=strategy, size=8, overlap=0), embedding_model)
+    stage = chunk.make(Chunk(strategy=strategy, size=8, overlap=0), Embed(), embedding_model)
     chunks = stage(
         documents("Page 1\n\nThe depot holds forty green cars.\n\n\n\nPage 2\n\nThe green trams go every ten minutes.")
     )
@@ -103,7 +106,9 @@ def test_a_line_that_is_too_long_is_an_error_while_its_neighbours_stay(by_line: 
 def test_a_document_without_a_passage_is_one_row_that_says_so(
     embedding_model: Source, strategy: str, text: str
 ) -> None:
-    chunks = chunk.make(Chunk(strategy=strategy, min_chars=12), embedding_model)(documents(text, "a line long enough"))
+    chunks = chunk.make(Chunk(strategy=strategy, min_chars=12), Embed(), embedding_model)(
+        documents(text, "a line long enough")
+    )
     assert chunks["document_id"].to_pylist() == ["document-0", "document-1"]
     assert chunks["error"].to_pylist() == ["no passage of more than 12 characters", None]
     assert chunks["text"].to_pylist() == ["", "a line long enough"]
@@ -133,10 +138,12 @@ def test_no_documents_are_no_chunks(by_line: ChunkStage) -> None:
 
 def test_chunks_end_at_paragraphs_where_they_can(embedding_model: Source) -> None:
     paragraphs = ["The harbour line opened.", "Its first tram was green.", "It closed again in 1931."]
-    assert texts_of(chunk.make(Chunk(size=8, overlap=0), embedding_model), "\n\n".join(paragraphs)) == paragraphs
+    assert (
+        texts_of(chunk.make(Chunk(size=8, overlap=0), Embed(), embedding_model), "\n\n".join(paragraphs)) == paragraphs
+    )
 
 
 def test_the_same_document_gives_the_same_chunks(embedding_model: Source) -> None:
-    stages = [chunk.make(Chunk(size=16, overlap=4), embedding_model) for _ in range(2)]
+    stages = [chunk.make(Chunk(size=16, overlap=4), Embed(), embedding_model) for _ in range(2)]
     first, second = [stage(documents(" ".join(f"word{number}." for number in range(80)))) for stage in stages]
     assert first == second

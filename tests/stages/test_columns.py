@@ -31,7 +31,7 @@ def test_the_stages_of_each_flow_fit_together(flow: list[type[Stage]]) -> None:
     [
         (
             [*ANSWER[:2], *ANSWER[3:]],
-            "stage augment needs column 'retrieved_texts' (list<item: string>), which no stage",
+            "stage augment needs column 'retrieved_document_ids' (list<item: string>), which no stage",
         ),
         ([*ANSWER[:3], RetrieveStage], "stage retrieve needs column 'embedding' (list<item: float>), which no stage"),
         ([*ANSWER[:3], CountPassages], "stage count needs column 'retrieved_texts' (large_string), which is list<item"),

@@ -9,7 +9,7 @@ import pytest
 
 from ragjob import schema
 from ragjob.documents.readers import text
-from ragjob.documents.readers.base import Decoded
+from ragjob.documents.readers.base import Document
 from ragjob.documents.settings import Chunk, Corpus, Prompts
 from ragjob.documents.units import plan_slices, scan_corpus, scan_prompts
 from ragjob.engines.base import Completion, Failure, Request
@@ -29,6 +29,7 @@ from ragjob.stages.settings import Augment
 from ragjob.stages.write import WriteAnswers, WriteChunks
 from ragjob.storage.settings import S3
 from tests.conftest import WriteFiles
+from tests.passages import make_passage
 
 ODD = "odd"
 ERRORS = [TypeError(ODD), KeyError(ODD), RuntimeError(ODD)]
@@ -47,7 +48,7 @@ class Library:
 
     def search(self, questions: list[str], vectors: Vectors) -> list[list[Hit]]:
         self._refuse(questions)
-        return [[Hit("chunk", "document", "uri", "text", 0.5, 0.5, 1)] for _ in questions]
+        return [[Hit(make_passage("chunk"), 0.5, 0.5)] for _ in questions]
 
     def encode(self, passage: str, add_special_tokens: bool) -> list[str]:
         self._refuse([passage])
@@ -61,9 +62,9 @@ class Library:
         self._refuse([document])
         return [document]
 
-    def read(self, content: bytes) -> Decoded:
+    def read(self, content: bytes) -> Document:
         self._refuse([content.decode()])
-        return Decoded(content.decode())
+        return Document(content.decode())
 
     def _refuse(self, texts: list[str]) -> None:
         if any(ODD in part for part in texts):
@@ -87,6 +88,8 @@ def block(stage: type[Stage], *texts: str) -> pa.Table:
 
 
 def _value(kind: pa.DataType, text: str) -> object:
+    if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
+        return None
     if pa.types.is_list(kind):
         return [_value(kind.value_type, text)] * 2
     return text if pa.types.is_string(kind) else 1

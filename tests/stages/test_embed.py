@@ -14,13 +14,18 @@ ERRORS = pa.field("error", pa.string())
 
 
 def embed(texts: list[str | None], errors: list[str | None]) -> pa.Table:
-    rows = pa.table({"text": texts, "error": pa.array(errors, pa.string())})
-    return EmbedChunks(embed_lengths, 2)(rows)
+    columns = {"context": pa.nulls(len(texts), pa.string()), "text": texts, "error": pa.array(errors, pa.string())}
+    return EmbedChunks(embed_lengths, 2)(pa.table(columns))
+
+
+def test_a_chunk_is_embedded_behind_its_context() -> None:
+    rows = pa.table({"context": ["Trams"], "text": ["Line 4"], "error": pa.nulls(1, pa.string())})
+    assert EmbedChunks(embed_lengths, 2)(rows)["embedding"].to_pylist() == [[len("Trams\nLine 4"), 1]]
 
 
 def test_each_row_gets_the_embedding_of_its_text() -> None:
     rows = embed(["a", "bcd"], [None, None])
-    assert rows.schema == pa.schema([("text", pa.string()), ERRORS, *schema.embedded(2)])
+    assert rows.schema == pa.schema([("context", pa.string()), ("text", pa.string()), ERRORS, *schema.embedded(2)])
     assert rows["embedding"].to_pylist() == [[1, 1], [3, 1]]
 
 

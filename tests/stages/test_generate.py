@@ -1,7 +1,8 @@
 import pyarrow as pa
+import pytest
 
 from ragjob import schema
-from ragjob.stages.generate import GenerateStage
+from ragjob.stages.generate import GenerateStage, cited
 from tests.fakes import POISON, REFUSED, EchoGenerator
 
 
@@ -11,6 +12,7 @@ def generate(*questions: str, errors: list[str | None] | None = None) -> pa.Tabl
         "error": pa.array(errors or [None] * len(questions), pa.string()),
         "retrieved_texts": [[f"about {question}"] for question in questions],
         "_augmented": [f"asked: {question}" for question in questions],
+        "_given": pa.array([1] * len(questions), pa.int32()),
     }
     return GenerateStage(EchoGenerator(), "system")(pa.table(columns))
 
@@ -22,7 +24,14 @@ def test_each_prompt_gets_the_answer_to_its_message_question_and_passages() -> N
 
 def test_a_completions_columns_are_added_and_the_message_dropped() -> None:
     rows = generate("a")
-    assert rows.schema.names == ["prompt", "error", "retrieved_texts", *schema.GENERATED.names, "_cached_tokens"]
+    assert rows.schema.names == [
+        "prompt",
+        "error",
+        "retrieved_texts",
+        *schema.GENERATED.names,
+        "citations",
+        "_cached_tokens",
+    ]
     assert rows.select(schema.GENERATED.names).schema == schema.GENERATED
     assert rows.select(["finish_reason", "prompt_tokens", "completion_tokens"]).to_pylist() == [
         {"finish_reason": "stop", "prompt_tokens": 8, "completion_tokens": 1}
@@ -39,3 +48,24 @@ def test_a_prompt_that_the_engine_refuses_is_an_error_and_computed_once() -> Non
     rows = generate("a", REFUSED, "c")
     assert rows["error"].to_pylist() == [None, "not that", None]
     assert rows["answer"].to_pylist() == ["system|asked: a|a|['about a']", None, "system|asked: c|c|['about c']"]
+
+
+def test_only_the_passages_that_are_in_the_prompt_are_given_to_the_engine() -> None:
+    rows = {"prompt": ["a"], "error": pa.nulls(1, pa.string()), "retrieved_texts": [["first", "second"]]}
+    rows |= {"_augmented": ["asked: a"], "_given": pa.array([1], pa.int32())}
+    answers = GenerateStage(EchoGenerator(), "system")(pa.table(rows))
+    assert answers["answer"].to_pylist() == ["system|asked: a|a|['first']"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "citations"),
+    [
+        ("", []),
+        ("In 1931 [2]. Then [1], [2].", [2, 1]),
+        ("See [1, 2;3].", [1, 2, 3]),
+        ("See [0], [4], [12345678], [a1], [1-2] and [].", []),
+        ("[" + "1 " * 50_000, []),
+    ],
+)
+def test_an_answer_cites_the_passages_whose_numbers_it_names(answer: str, citations: list[int]) -> None:
+    assert cited(answer, 3) == citations

@@ -30,6 +30,7 @@ def test_answers_are_staged_with_what_they_came_from(tmp_path: Path) -> None:
         "error",
         *schema.RETRIEVED.names,
         *schema.GENERATED.names,
+        *schema.CITED.names,
         "topic",
     ]
     known = pa.schema([(schema.POSITION, pa.int64()), *columns])

@@ -24,7 +24,7 @@ def index_steps(index: PendingIndex, size: Resources) -> list[Step]:
     corpus, chunks, embedding, done = settings.corpus, settings.chunk, settings.embed, ledger.done()
     count, turn = threads(embedding.pool, size), _turns(settings, "index", size)
     return [
-        Step([ReadDocuments, ChunkStage], lambda: [ReadDocuments(corpus, done), chunk.make(chunks, model)]),
+        Step([ReadDocuments, ChunkStage], lambda: [ReadDocuments(corpus, done), chunk.make(chunks, embedding, model)]),
         Step(
             [EmbedChunks],
             lambda: [embed.make_for_chunks(embedding, model, ledger.settle_dtype, count)],

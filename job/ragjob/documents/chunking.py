@@ -63,6 +63,14 @@ class WordCounter:
         counts = np.bincount(np.array(encoding.word_ids, np.int64), minlength=len(words))
         self._known.update(zip(words, counts.tolist(), strict=True))
 
+    def estimate(self, text: str) -> int:
+        """Tokens of its words together: those of the text where they add up."""
+        return sum(self.count_words(WORD.findall(text)))
+
+    def count(self, text: str) -> int:
+        """Tokens of a text, of words if that is the same."""
+        return self.estimate(text) if self.adds_up else self.count_text(text)
+
     def count_text(self, text: str) -> int:
         """Tokens of a text."""
         return count_tokens(self._tokenizer, [text])[0]
@@ -116,7 +124,7 @@ class Splitter:
     def _is_chunk(self, text: str) -> bool:
         if not 0 < len(text) <= self._chars:
             return False
-        estimate = sum(self._counter.count_words(WORD.findall(text)))
+        estimate = self._counter.estimate(text)
         return estimate <= self._size and (self._counter.adds_up or self._counter.count_text(text) <= self._size)
 
     def _next(self, outline: "Outline", position: int) -> tuple[int, int]:

@@ -40,6 +40,12 @@ class Corpus(Section):
     id_column: str | None = setting(
         None, decides=Decides.INDEX, description="column that names the document, in tabular formats"
     )
+    title_column: str | None = setting(
+        None, decides=Decides.INDEX, description="column that holds the document's title, in tabular formats"
+    )
+    metadata_columns: Annotated[list[str], FromText] = setting(
+        [], decides=Decides.INDEX, description="columns kept as the document's metadata, in tabular formats"
+    )
 
 
 class Prompts(Section):
@@ -66,6 +72,12 @@ class Chunk(Section):
     )
     overlap: int = setting(
         20, decides=Decides.INDEX, description="tokens that neighbouring chunks share, at most", ge=0
+    )
+    context: Literal["heading", "title", "none"] = setting(
+        "heading",
+        decides=Decides.INDEX,
+        description="what is embedded before a chunk's text: its document's title and the headings above it, "
+        "the title alone, or nothing",
     )
     min_chars: int = setting(
         10,

@@ -1,6 +1,8 @@
 """What the columns of tables hold: text, ids and plain values."""
 
 import json
+from datetime import date, time
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,6 +38,21 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     else:
         return _written(column)
     return pa.chunked_array([values], pa.string())
+
+
+def json_values(column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column as JSON has them: dates and times in ISO 8601, decimals as text, NaN as null.
+
+    Raises `ValueError` or an Arrow exception for values that JSON doesn't tell exactly.
+
+    >>> json_values(pa.chunked_array([[date(2026, 3, 1), None]])), json_values(pa.chunked_array([[0.5, float("nan")]]))
+    (['2026-03-01', None], [0.5, None])
+    """
+    column = _plain(column)
+    if is_text(column.type):
+        return list(as_text(column).to_pylist())
+    values = json.loads(json.dumps(column.to_pylist(), default=_json_value))
+    return [None if value != value else value for value in values]
 
 
 def ids_of(table: pa.Table, column: str | None) -> list[str | None]:
@@ -115,6 +132,14 @@ def is_plain(kind: pa.DataType) -> bool:
     return not (isinstance(kind, pa.BaseExtensionType) or pa.types.is_fixed_size_binary(kind))
 
 
+def is_storable(kind: pa.DataType) -> bool:
+    """Tell whether `json_values` takes values of this type."""
+    odd = (pa.types.is_duration, pa.types.is_interval, pa.types.is_fixed_size_binary, pa.types.is_union)
+    return not any(
+        isinstance(leaf, pa.BaseExtensionType) or any(is_odd(leaf) for is_odd in odd) for leaf in leaves(kind)
+    )
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Tell whether values of this type are text, or bytes that may be text."""
     if pa.types.is_dictionary(kind):
@@ -137,6 +162,13 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 def _expanded_bytes(chunk: pa.DictionaryArray) -> int:
     lengths = pc.binary_length(chunk.dictionary.cast(pa.large_binary()))
     return pc.sum(lengths.take(chunk.indices)).as_py() or 0
+
+
+def _json_value(value: object) -> str:
+    """A value of a type that JSON hasn't got."""
+    if isinstance(value, date | time):
+        return value.isoformat()
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _valid(column: pa.ChunkedArray) -> pa.ChunkedArray:

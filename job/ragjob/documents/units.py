@@ -14,7 +14,7 @@ from ragjob.documents.passing import common_columns, passing
 from ragjob.documents.readers import document_reader, prompt_reader
 from ragjob.documents.readers.base import FAULT, DocumentReader, Segment, TableReader, segment_rows
 from ragjob.documents.settings import Chunk, Corpus, Prompts
-from ragjob.documents.tables import ids_of, is_plain, is_text
+from ragjob.documents.tables import ids_of, is_plain, is_storable, is_text
 from ragjob.errors import DataError
 from ragjob.storage.names import Entry
 
@@ -192,6 +192,10 @@ def _check_columns(entry: Entry, reader: TableReader, corpus: Corpus) -> None:
     _check_column(entry, columns, "corpus.text_column", corpus.text_column, _may_be_text, "text")
     if corpus.id_column:
         _check_column(entry, columns, "corpus.id_column", corpus.id_column, is_plain, "plain values")
+    if corpus.title_column:
+        _check_column(entry, columns, "corpus.title_column", corpus.title_column, _may_be_text, "text")
+    for name in corpus.metadata_columns:
+        _check_column(entry, columns, "corpus.metadata_columns", name, is_storable, "values that JSON has")
 
 
 def _passed(entry: Entry, reader: TableReader, prompts: Prompts) -> pa.Schema:

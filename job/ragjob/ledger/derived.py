@@ -18,7 +18,6 @@ from typing import BinaryIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock
 
 from ragjob import schema, storage
 from ragjob.errors import DataError, DependencyError
@@ -64,6 +63,8 @@ class SegmentFiles:
 
     def _fetch_missing(self, folder: str, there: Path) -> None:
         """Fetch from S3 what this node hasn't got yet; what is missing there or damaged is built anew."""
+        from filelock import FileLock  # which a finished job does without
+
         try:
             there.mkdir(parents=True, exist_ok=True)
             with FileLock(there.with_name(f"{there.name}.lock")):
@@ -118,7 +119,7 @@ def _build(parts: Iterable[pa.Table], settled: SegmentManifest, folder: Path) ->
             if end > settled.chunks:
                 break
             vectors[start:end] = _vectors(part, settled.dimension)
-            row_ids[start:end] = [schema.digest_bytes(text.encode()) for text in chunks[schema.TEXT].to_pylist()]
+            row_ids[start:end] = _row_ids(chunks)
             chunk_ids[start:end] = chunks[schema.CHUNK_ID].to_pylist()
             writer = writer or pa.ipc.new_file(file, chunks.schema)
             writer.write_table(chunks)
@@ -139,6 +140,12 @@ def _build(parts: Iterable[pa.Table], settled: SegmentManifest, folder: Path) ->
         rows=_named(folder, "rows", "parquet"),
     )
     return files, rows.num_rows
+
+
+def _row_ids(chunks: pa.Table) -> list[str]:
+    """The digest of what was embedded of each chunk."""
+    embedded = map(schema.embedded_text, chunks[schema.CONTEXT].to_pylist(), chunks[schema.TEXT].to_pylist())
+    return [schema.digest_bytes(text.encode()) for text in embedded]
 
 
 def _vectors(part: pa.Table, dimension: int) -> np.ndarray:

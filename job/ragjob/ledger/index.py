@@ -1,5 +1,6 @@
 """Index versions: the manifest that makes segments a version, and which version is the current one."""
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +32,7 @@ class IndexManifest:
     `chunks` are its passages, `rows` its distinct embedded texts. Manifests of format 1 have no segments: what they
     list can't be answered from any more.
     `short_passages` were left out, being too short; of `unknown_documents`, most words are unknown to the model.
+    `metadata` has the names of what documents have as metadata, in order.
     """
 
     version: Name
@@ -47,6 +49,7 @@ class IndexManifest:
     rows: int = 0
     short_passages: int = 0
     unknown_documents: int = 0
+    metadata: list[str] = field(default_factory=list)
     segments: list[ListedSegment] = field(default_factory=list)
     format: int = INDEX_MANIFEST_FORMAT
 
@@ -166,6 +169,7 @@ class IndexLedger:
             rows=rows,
             short_passages=pc.sum(documents[schema.SHORT_COUNT]).as_py() or 0,
             unknown_documents=_mostly_unknown(documents).num_rows,
+            metadata=_metadata_names(documents),
             segments=[ListedSegment(settled.segment, files)],
             created=datetime.now(UTC).isoformat(),
         )
@@ -190,3 +194,8 @@ def set_current(uri: str, version: str) -> None:
 
 def _mostly_unknown(documents: pa.Table) -> pa.Table:
     return documents.filter(pc.greater(documents[schema.UNKNOWN_SHARE], schema.UNKNOWN_LIMIT))
+
+
+def _metadata_names(documents: pa.Table) -> list[str]:
+    metadata = set(documents[schema.METADATA].drop_null().to_pylist())
+    return sorted({name for text in metadata for name in json.loads(text)})

@@ -17,13 +17,21 @@ Vectors = npt.NDArray[np.float32]
 
 
 class Passage(NamedTuple):
-    """The first chunk, in the order of ids, of those with one embedded text; `equals` is how many these are."""
+    """The first chunk, in the order of ids, of those with one embedded text; `equals` is how many these are.
+
+    `title` is that of its document, `heading` the path of headings that it stands under, `page` is counted from 1, and
+    `metadata` is a JSON object; each is None where there is none.
+    """
 
     chunk_id: str
     document_id: str
     uri: str
     text: str
-    equals: int
+    title: str | None = None
+    heading: str | None = None
+    page: int | None = None
+    metadata: str | None = None
+    equals: int = 1
 
 
 class Passages:

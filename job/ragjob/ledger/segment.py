@@ -16,7 +16,8 @@ from ragjob.settings import FileName, Name
 # Staged parts: whole documents; documents with a failed chunk; what a settlement keeps of either.
 _CLEAN, _FAILED, _SETTLED = "part-", "_failed-", "part-settled-"
 _DOCUMENTS = "_documents-"
-_LISTED = [schema.CHUNK_ID, schema.DOCUMENT_ID, schema.URI, schema.SHORT_COUNT, schema.UNKNOWN_SHARE]
+_OF_DOCUMENT = [schema.DOCUMENT_ID, schema.URI, schema.TITLE, schema.METADATA]  # alike in all of its chunks
+_LISTED = [*_OF_DOCUMENT, schema.CHUNK_ID, schema.CONTEXT, schema.SHORT_COUNT, schema.UNKNOWN_SHARE]
 
 
 @dataclass(frozen=True)
@@ -206,18 +207,25 @@ def _by_document(part: pa.Table) -> pa.Table:
     """Rows of `documents.parquet` for the documents of one part."""
     if schema.ERROR not in part.column_names:
         part = part.append_column(schema.ERROR, pa.nulls(part.num_rows, pa.string()))
-    keys = [schema.DOCUMENT_ID, schema.URI]
     facts = [schema.SHORT_COUNT, schema.UNKNOWN_SHARE]
-    gathered = [(schema.CHUNK_ID, "list"), (schema.ERROR, "list"), *((name, "sum") for name in facts)]
-    grouped = part.group_by(keys, use_threads=False).aggregate(gathered)
+    lists = [schema.CHUNK_ID, schema.CONTEXT, schema.ERROR]
+    gathered = [*((name, "list") for name in lists), *((name, "sum") for name in facts)]
+    grouped = part.group_by(_OF_DOCUMENT, use_threads=False).aggregate(gathered)
     rows = []
     for document in grouped.to_pylist():
         errors = [error for error in document["error_list"] if error]
         count = len(document["error_list"])
         rows.append(
-            {name: document[name] for name in keys}
+            {name: document[name] for name in _OF_DOCUMENT}
             | {name: document[f"{name}_sum"] for name in facts}
-            | {"digest": schema.digest(document["chunk_id_list"]), "chunk_count": count - len(errors)}
+            | {"digest": _digest(document), "chunk_count": count - len(errors)}
             | {"failed_count": len(errors), schema.ERROR: errors[0] if errors else None}
         )
     return pa.Table.from_pylist(rows, schema.DOCUMENTS)
+
+
+def _digest(document: dict[str, list[str]]) -> str:
+    """Digest of what a document gave: its chunks' ids and contexts, and its metadata."""
+    contexts = document[f"{schema.CONTEXT}_list"]
+    about = [document[schema.METADATA], *(contexts if any(contexts) else [])]
+    return schema.digest(document[f"{schema.CHUNK_ID}_list"], about)

@@ -9,8 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
-
 from ragjob import storage
 from ragjob.errors import DataError, DependencyError
 from ragjob.models.files import Source, check_model, check_paths, content_revision, inside, used
@@ -45,6 +43,8 @@ class BucketFiles:
         return content
 
     def fetch(self) -> str:
+        from filelock import FileLock  # which a finished job does without
+
         kept = self._folder
         try:
             kept.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,9 @@ from functools import lru_cache
 from tokenizers import Tokenizer
 
 from ragjob.errors import DataError
+from ragjob.models import sizes
 from ragjob.models.files import Source, read_json, static_folder
+from ragjob.models.settings import Embed
 
 TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 
@@ -53,6 +55,23 @@ def special_tokens(source: Source) -> dict[str, str]:
 def tokens_around(tokenizer: Tokenizer, prefix: str) -> int:
     """Number of tokens that a model reads beside a text's own: those of `prefix`, and special tokens."""
     return int(tokenizer.num_special_tokens_to_add(is_pair=False)) + count_tokens(tokenizer, [prefix])[0]
+
+
+def text_tokens(embed: Embed, source: Source, task: str) -> int | None:
+    """Tokens of a text that an embedding model reads beside prefix and special tokens; None if it doesn't say.
+
+    `task` is `query` or `document`. The number is below 1 where prefix and special tokens leave nothing.
+    """
+    limits = [limit for limit in (sizes.max_tokens(source), embed.max_length) if limit]
+    if not limits or TOKENIZER not in source.files.sizes:
+        return min(limits, default=None)
+    return min(limits) - tokens_around(open_tokenizer(source), prefix(embed, source, task))
+
+
+def prefix(embed: Embed, source: Source, task: str) -> str:
+    """What stands before texts where they are embedded: what the settings say, else what the model does."""
+    given: str | None = getattr(embed, f"{task}_prefix")
+    return sizes.prefix(source, task) if given is None else given
 
 
 def count_tokens(tokenizer: Tokenizer, texts: list[str]) -> list[int]:

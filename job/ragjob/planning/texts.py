@@ -7,10 +7,9 @@ from ragjob.config import JobSettings
 from ragjob.documents.units import sample
 from ragjob.documents.vocabulary import Vocabulary
 from ragjob.errors import SettingsError
-from ragjob.models import sizes
 from ragjob.models.files import Source
 from ragjob.models.settings import Embed
-from ragjob.models.tokenizer import TOKENIZER, open_tokenizer, tokens_around
+from ragjob.models.tokenizer import TOKENIZER, open_tokenizer, text_tokens
 from ragjob.planning.identity import PendingIndex
 from ragjob.stages.read import ReadDocuments
 
@@ -75,15 +74,10 @@ def check_words(index: PendingIndex) -> SampledWords:
 
 def _room(embed: Embed, embedder: Source, task: str) -> int | None:
     """Tokens of a text that the model reads beside prefix and special tokens; None if it doesn't say."""
-    limits = [limit for limit in (sizes.max_tokens(embedder), embed.max_length) if limit]
-    if not limits or TOKENIZER not in embedder.files.sizes:
-        return min(limits, default=None)
-    given: str | None = getattr(embed, f"{task}_prefix")
-    prefix = sizes.prefix(embedder, task) if given is None else given
-    room = min(limits) - tokens_around(open_tokenizer(embedder), prefix)
-    if room < MIN_TOKENS:
+    room = text_tokens(embed, embedder, task)
+    if room is not None and room < MIN_TOKENS:
         raise SettingsError(
-            f"embed.{task}_prefix: the model reads {min(limits)} tokens of a text, of which the prefix and special "
-            f"tokens leave {max(room, 0)}; shorten the prefix, or raise embed.max_length if that is set"
+            f"embed.{task}_prefix: the prefix and special tokens leave {max(room, 0)} of the tokens that the model "
+            "reads of a text; shorten the prefix, or raise embed.max_length if that is set"
         )
     return room

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ragjob.ledger.derived import SegmentFiles
+    from ragjob.ledger.passages import Passage
 
 Vectors: TypeAlias = "npt.NDArray[np.float32]"
 
@@ -20,17 +21,12 @@ Vectors: TypeAlias = "npt.NDArray[np.float32]"
 class Hit(NamedTuple):
     """A passage for a question; `score` is what it was ranked by, best first.
 
-    `similarity` is the cosine similarity of its embedding and the question's, in [-1, 1]; `equals` is how many chunks
-    of the index have this text, of which this one is named.
+    `similarity` is the cosine similarity of its embedding and the question's, in [-1, 1].
     """
 
-    chunk_id: str
-    document_id: str
-    uri: str
-    text: str
+    passage: "Passage"
     score: float
     similarity: float
-    equals: int
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,31 @@ import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from ragjob import schema
 from ragjob.documents.chunking import Splitter, WordCounter
+from ragjob.documents.contexts import Contexts
 from ragjob.documents.settings import Chunk
 from ragjob.documents.vocabulary import Vocabulary
 from ragjob.models.files import Source
-from ragjob.models.tokenizer import TOKENIZER, open_tokenizer
+from ragjob.models.settings import Embed
+from ragjob.models.tokenizer import TOKENIZER, open_tokenizer, text_tokens
 from ragjob.schema import MAX_TEXT_CHARS
 from ragjob.stages.columns import Stage
 from ragjob.stages.rows import attempt, foreign, row_error
 
-# (text, error) of one chunk: one of the two is set, or the text is "" beside the error.
-Piece = tuple[str | None, str | None]
+
+class Piece(NamedTuple):
+    """One chunk, by columns of `schema.CHUNKS`: `text` or `error` is set, or the text is "" beside the error."""
+
+    text: str | None
+    error: str | None = None
+    context: str | None = None
+    heading: str | None = None
+    page: int | None = None
 
 
 @dataclass(frozen=True)
@@ -30,12 +40,12 @@ class Pieces:
     unknown_share: float = 0.0
 
 
-def make(settings: Chunk, model: Source) -> "ChunkStage":
+def make(settings: Chunk, embed: Embed, model: Source) -> "ChunkStage":
     """A stage that measures with the tokenizer of `model`; to cut lines, the model may lack one."""
     if settings.strategy == "line" and TOKENIZER not in model.files.sizes:
         return ChunkStage(settings, None, None)
     counter, vocabulary = _measures(model)
-    return ChunkStage(settings, counter if settings.strategy == "tokens" else None, vocabulary)
+    return ChunkStage(settings, counter, vocabulary, text_tokens(embed, model, "document"))
 
 
 @lru_cache(maxsize=1)  # a worker makes its stages anew for each block
@@ -48,25 +58,34 @@ class ChunkStage(Stage):
     """Cut by `line`, or by `tokens`: at paragraph, sentence or word boundaries within `size` tokens.
 
     Takes one row a document, gives one a chunk, and one with an error for what can't be embedded; the text of that is
-    "" when the document holds nothing, else null. Without a `vocabulary` no word counts as unknown.
+    "" when the document holds nothing, else null. Without a `vocabulary` no word counts as unknown. The model reads
+    `room` tokens of a chunk with its context, or any number for None.
     """
 
     NAME = "chunk"
-    NEEDS = schema.columns(schema.DOCUMENT_ID, schema.URI, schema.TEXT, schema.ERROR)
-    ADDS = schema.columns(schema.CHUNK_ID, schema.CHUNK_INDEX, schema.SHORT_COUNT, schema.UNKNOWN_SHARE)
+    NEEDS = schema.READ
+    ADDS = schema.columns(*(name for name in schema.CHUNKS.names if name not in schema.READ.names))
+    DROPS = frozenset({schema.BLOCKS})
 
-    def __init__(self, settings: Chunk, counter: WordCounter | None, vocabulary: Vocabulary | None) -> None:
+    def __init__(
+        self,
+        settings: Chunk,
+        counter: WordCounter | None,
+        vocabulary: Vocabulary | None,
+        room: int | None = None,
+    ) -> None:
         self._min_chars = settings.min_chars
         self._split: Callable[[str], Iterable[str]] = _lines
-        if counter:
+        if counter and settings.strategy == "tokens":
             self._split = Splitter(counter, settings.size, settings.overlap).split
         self._vocabulary = vocabulary
+        self._contexts = Contexts(settings.context, counter, room)
 
     def __call__(self, documents: pa.Table) -> pa.Table:
         columns: dict[str, list[object]] = {name: [] for name in schema.CHUNKS.names}
         for document in documents.to_pylist():
             pieces, name = self._pieces(document), document[schema.DOCUMENT_ID]
-            texts, errors = zip(*pieces.chunks, strict=True)
+            texts, errors, contexts, headings, pages = zip(*pieces.chunks, strict=True)
             count = len(texts)
             chunks = {
                 schema.CHUNK_ID: schema.chunk_ids(name, range(count), [text or "" for text in texts]),
@@ -74,6 +93,11 @@ class ChunkStage(Stage):
                 schema.URI: [document[schema.URI]] * count,
                 schema.CHUNK_INDEX: range(count),
                 schema.TEXT: texts,
+                schema.CONTEXT: contexts,
+                schema.TITLE: [document[schema.TITLE]] * count,
+                schema.HEADING: headings,
+                schema.PAGE: pages,
+                schema.METADATA: [document[schema.METADATA]] * count,
                 schema.ERROR: errors,
                 schema.SHORT_COUNT: [pieces.short_count] + [0] * (count - 1),
                 schema.UNKNOWN_SHARE: [pieces.unknown_share] + [0] * (count - 1),
@@ -82,34 +106,33 @@ class ChunkStage(Stage):
                 values.extend(chunks[column])
         return pa.table(columns, schema.CHUNKS)
 
-    def _pieces(self, document: dict[str, str]) -> Pieces:
+    def _pieces(self, document: dict[str, Any]) -> Pieces:
         text, error = document[schema.TEXT], document[schema.ERROR]
         if error:
-            return Pieces([("" if text == "" else None, error)])
-        pieces = attempt(lambda: self._cut(text))
+            return Pieces([Piece("" if text == "" else None, error)])
+        pieces = attempt(lambda: self._cut(text, document[schema.TITLE]))
         if isinstance(pieces, Exception):
-            return Pieces([(None, row_error(pieces, document[schema.DOCUMENT_ID]))])
+            return Pieces([Piece(None, row_error(pieces, document[schema.DOCUMENT_ID]))])
         return pieces
 
-    def _cut(self, text: str) -> Pieces:
+    def _cut(self, text: str, title: str | None) -> Pieces:
         with foreign():
             passages = [passage for passage in self._split(text) if passage]
             unknown_share = self._vocabulary.unknown_share(text) if self._vocabulary else 0.0
-        chunks = [_piece(passage) for passage in passages if self._is_long_enough(passage)]
-        nothing: list[Piece] = [("", f"no passage of more than {self._min_chars} characters")]
+            chunks = [self._piece(passage, title) for passage in passages if self._is_long_enough(passage)]
+        nothing = [Piece("", f"no passage of more than {self._min_chars} characters")]
         return Pieces(chunks or nothing, len(passages) - len(chunks), unknown_share)
+
+    def _piece(self, text: str, title: str | None) -> Piece:
+        if len(text) > MAX_TEXT_CHARS:
+            return Piece(None, f"passage has {len(text):,} characters, more than {MAX_TEXT_CHARS:,}")
+        return Piece(text, context=self._contexts.context(title, [], text))
 
     def _is_long_enough(self, passage: str) -> bool:
         """Whether it has more than `min_chars` characters, a full-width one counted as two."""
         if len(passage) > self._min_chars:
             return True
         return len(passage) + sum(unicodedata.east_asian_width(char) in "FW" for char in passage) > self._min_chars
-
-
-def _piece(text: str) -> Piece:
-    if len(text) <= MAX_TEXT_CHARS:
-        return text, None
-    return None, f"passage has {len(text):,} characters, more than {MAX_TEXT_CHARS:,}"
 
 
 def _lines(text: str) -> list[str]:

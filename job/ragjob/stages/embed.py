@@ -57,8 +57,12 @@ class _EmbedColumn(Stage):
     def __call__(self, rows: pa.Table) -> pa.Table:
         return add_columns(rows, schema.embedded(self._dimension), self._compute)
 
+    def _texts(self, rows: pa.Table) -> list[str]:
+        """What is embedded of each row."""
+        return list(rows[self.COLUMN].to_pylist())
+
     def _compute(self, rows: pa.Table) -> Columns:
-        texts = rows[self.COLUMN].to_pylist()
+        texts = self._texts(rows)
         with foreign():
             vectors = self._embed(texts)
         if not np.isfinite(vectors).all():
@@ -67,10 +71,14 @@ class _EmbedColumn(Stage):
 
 
 class EmbedChunks(_EmbedColumn):
-    """Add the embedding of each chunk."""
+    """Add the embedding of each chunk: of its context and its text."""
 
-    NEEDS = schema.columns(schema.TEXT, schema.ERROR)
+    NEEDS = schema.columns(schema.CONTEXT, schema.TEXT, schema.ERROR)
     COLUMN = schema.TEXT
+
+    def _texts(self, rows: pa.Table) -> list[str]:
+        contexts = rows[schema.CONTEXT].to_pylist()
+        return list(map(schema.embedded_text, contexts, super()._texts(rows)))
 
 
 class EmbedPrompts(_EmbedColumn):

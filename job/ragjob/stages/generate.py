@@ -1,5 +1,6 @@
 """Answer each augmented prompt."""
 
+import re
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -11,6 +12,9 @@ from ragjob.stages.columns import Stage
 from ragjob.stages.rows import Columns, add_columns, arrays, foreign
 from ragjob.stages.settings import Augment
 
+_NUMBER = re.compile(r"\d{1,6}")
+_CITATION = re.compile(r"\[(\d{1,6}+(?:\s*+[,;]\s*+\d{1,6}+)*+)\s*+\]")
+
 
 def make(engine: Engine[Generation], augment: Augment, dtype: str, threads: int) -> "GenerateStage":
     """A stage that answers with `engine`; `dtype` is that of the index's vectors."""
@@ -21,9 +25,9 @@ class GenerateStage(Stage):
     """Answer a block of prompts with one engine. Several blocks may be at it, where the engine takes several."""
 
     NAME = "generate"
-    NEEDS = schema.columns(schema.PROMPT, schema.AUGMENTED, schema.RETRIEVED_TEXTS, schema.ERROR)
-    ADDS = schema.columns(*schema.GENERATED.names, schema.CACHED_TOKENS)
-    DROPS = frozenset({schema.AUGMENTED})
+    NEEDS = schema.columns(schema.PROMPT, schema.AUGMENTED, schema.GIVEN, schema.RETRIEVED_TEXTS, schema.ERROR)
+    ADDS = schema.columns(*schema.GENERATED.names, schema.CITATIONS, schema.CACHED_TOKENS)
+    DROPS = frozenset({schema.AUGMENTED, schema.GIVEN})
 
     def __init__(self, generator: Generator, system: str, bare: str = "") -> None:
         self._generator = generator
@@ -36,21 +40,39 @@ class GenerateStage(Stage):
     def _compute(self, prompts: pa.Table) -> Columns:
         rows = prompts.select(self.NEEDS.names).to_pylist()
         requests = [
-            Request(self._system, row[schema.AUGMENTED], row[schema.PROMPT], row[schema.RETRIEVED_TEXTS], self._bare)
+            Request(
+                self._system,
+                row[schema.AUGMENTED],
+                row[schema.PROMPT],
+                row[schema.RETRIEVED_TEXTS][: row[schema.GIVEN]],
+                self._bare,
+            )
             for row in rows
         ]
         with foreign():
             answers = self._generator.generate(requests)
-        return _columns(answers)
+        return _columns(answers, [len(request.passages) for request in requests])
 
 
-def _columns(answers: list[Completion | Failure]) -> Columns:
+def cited(answer: str, passages: int) -> list[int]:
+    """The numbers that an answer names in brackets, each once, in their order; those of no passage are left out.
+
+    >>> cited("Line 4 runs all night [2], as in May [1, 2] [7].", 3)
+    [2, 1]
+    """
+    numbers = (int(number) for group in _CITATION.findall(answer) for number in _NUMBER.findall(group))
+    return list(dict.fromkeys(number for number in numbers if 1 <= number <= passages))
+
+
+def _columns(answers: list[Completion | Failure], passages: list[int]) -> Columns:
     completions = [answer if isinstance(answer, Completion) else None for answer in answers]
+    given = zip(completions, passages, strict=True)
     values: dict[str, Sequence[object]] = {
         schema.ANSWER: [answer and answer.text for answer in completions],
         schema.FINISH_REASON: [answer and answer.finish_reason for answer in completions],
         schema.PROMPT_TOKENS: [answer and answer.prompt_tokens for answer in completions],
         schema.COMPLETION_TOKENS: [answer and answer.completion_tokens for answer in completions],
+        schema.CITATIONS: [answer and cited(answer.text, count) for answer, count in given],
         schema.CACHED_TOKENS: [answer and answer.cached_tokens for answer in completions],
         schema.ERROR: [None if isinstance(answer, Completion) else answer.error for answer in answers],
     }

@@ -1,6 +1,9 @@
 """Read documents and prompts from files."""
 
+import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 
@@ -10,6 +13,7 @@ from ragjob.documents.readers.base import (
     FAULT,
     ROW,
     Decoded,
+    Document,
     DocumentReader,
     TableReader,
     Unreadable,
@@ -17,14 +21,14 @@ from ragjob.documents.readers.base import (
 )
 from ragjob.documents.readers.content import decode_utf8
 from ragjob.documents.settings import Corpus, Prompts
-from ragjob.documents.tables import as_binary, convert, expanded, ids_of
+from ragjob.documents.tables import as_binary, convert, expanded, ids_of, json_values
 from ragjob.documents.units import SLICES, Slice, slices
 from ragjob.errors import DataError
 from ragjob.schema import MAX_TEXT_CHARS
 from ragjob.stages.columns import Stage
 from ragjob.stages.rows import attempt, foreign, row_error
 
-Row = dict[str, str | None]
+Row = dict[str, object]
 
 
 class ReadDocuments(Stage):
@@ -36,7 +40,7 @@ class ReadDocuments(Stage):
 
     NAME = "read"
     NEEDS = SLICES
-    ADDS = schema.columns(schema.DOCUMENT_ID, schema.TEXT, schema.ERROR)
+    ADDS = schema.columns(*(name for name in schema.READ.names if name != schema.URI))
     DROPS = frozenset(SLICES.names) - {schema.URI}
 
     def __init__(self, corpus: Corpus, done: frozenset[str]) -> None:
@@ -45,21 +49,27 @@ class ReadDocuments(Stage):
 
     def __call__(self, unit: pa.Table) -> pa.Table:
         documents = [document for part in slices(unit) for document in self._read(part)]
-        fields = [schema.CHUNKS.field(name) for name in (schema.DOCUMENT_ID, schema.URI, schema.TEXT, schema.ERROR)]
         fresh = [document for document in documents if document[schema.DOCUMENT_ID] not in self._done]
-        return pa.Table.from_pylist(fresh, pa.schema(fields))
+        return pa.Table.from_pylist(fresh, schema.READ)
 
     def _read(self, part: Slice) -> Iterator[Row]:
         reader = document_reader(part.path)
         if isinstance(reader, DocumentReader):
             yield _document(part.path, part.listed_uri, _read_file(reader, part))
             return
-        column = reader.text_column or self._corpus.text_column
-        rows = _rows(reader, part, (column, self._corpus.id_column))
+        corpus = self._corpus
+        column = reader.text_column or corpus.text_column
+        rows = _rows(reader, part, (column, corpus.id_column, corpus.title_column, *corpus.metadata_columns))
         texts = _texts(rows, column, _document_text)
-        ids = ids_of(rows, self._corpus.id_column)
-        for text, number, given in zip(texts, rows[ROW].to_pylist(), ids, strict=True):
-            yield _document(given or f"{part.path}#{number}", part.listed_uri, text)
+        ids = ids_of(rows, corpus.id_column)
+        titles = _column(rows, corpus.title_column)
+        metadata = [_column(rows, name) for name in corpus.metadata_columns]
+        for text, number, given, title, *values in zip(
+            texts, rows[ROW].to_pylist(), ids, titles, *metadata, strict=True
+        ):
+            about = dict(zip(corpus.metadata_columns, values, strict=True))
+            document = Document(text.text, text.error, title, metadata=about)
+            yield _document(given or f"{part.path}#{number}", part.listed_uri, document)
 
 
 class ReadPrompts(Stage):
@@ -108,19 +118,36 @@ def _rows(reader: TableReader, part: Slice, columns: tuple[str | None, ...] | No
         raise DataError(f"{part.uri}: {error}") from error
 
 
-def _read_file(reader: DocumentReader, part: Slice) -> Decoded:
+def _read_file(reader: DocumentReader, part: Slice) -> Document:
     content = storage.read_bytes(part.uri, part.tag)
     document = attempt(lambda: _decode(reader, content))
-    return Decoded(None, row_error(document, part.path)) if isinstance(document, Exception) else document
+    if isinstance(document, Exception):
+        document = Document(None, row_error(document, part.path))
+    return replace(document, metadata={"path": part.path, "size": len(content)} | dict(document.metadata))
 
 
-def _decode(reader: DocumentReader, content: bytes) -> Decoded:
+def _decode(reader: DocumentReader, content: bytes) -> Document:
     with foreign():
         return reader.read(content)
 
 
-def _document(name: str, uri: str, document: Decoded) -> Row:
-    return {schema.DOCUMENT_ID: name, schema.URI: uri, schema.TEXT: document.text, schema.ERROR: document.error}
+def _document(name: str, uri: str, document: Document) -> Row:
+    return {
+        schema.DOCUMENT_ID: name,
+        schema.URI: uri,
+        schema.TEXT: document.text,
+        schema.TITLE: " ".join((document.title or "").split()) or None,
+        schema.METADATA: json.dumps(document.metadata, ensure_ascii=False) if document.metadata else None,
+        schema.BLOCKS: [block._asdict() for block in document.blocks] or None,
+        schema.ERROR: document.error,
+    }
+
+
+def _column(rows: pa.Table, name: str | None) -> list[Any]:
+    """The values of a column as JSON has them; null where there is none, or no such column."""
+    if not name or name not in rows.column_names:
+        return [None] * rows.num_rows
+    return json_values(rows[name])
 
 
 def _texts(rows: pa.Table, column: str, decode: Callable[[bytes | None], Decoded]) -> list[Decoded]:

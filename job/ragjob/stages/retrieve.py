@@ -12,6 +12,17 @@ from ragjob.stages.rows import Columns, add_columns, arrays, foreign
 
 # For one actor. Chroma computes a request on one core, so that as many of them are busy.
 BLOCKS_AT_ONCE = 4
+# What columns say of the passages: the fields of `Passage`.
+OF_PASSAGES = {
+    schema.RETRIEVED_IDS: "chunk_id",
+    schema.RETRIEVED_DOCUMENT_IDS: "document_id",
+    schema.RETRIEVED_URIS: "uri",
+    schema.RETRIEVED_TITLES: "title",
+    schema.RETRIEVED_PAGES: "page",
+    schema.RETRIEVED_METADATA: "metadata",
+    schema.RETRIEVED_TEXTS: "text",
+    schema.RETRIEVED_EQUALS: "equals",
+}
 
 
 def make(mode: Mode[Retrieval], served: Served) -> "RetrieveStage":
@@ -40,12 +51,9 @@ class RetrieveStage(Stage):
         with foreign():
             hits = self._retriever.search(questions, vectors)
         values: dict[str, Sequence[object]] = {
-            schema.RETRIEVED_IDS: [[hit.chunk_id for hit in passages] for passages in hits],
-            schema.RETRIEVED_DOCUMENT_IDS: [[hit.document_id for hit in passages] for passages in hits],
-            schema.RETRIEVED_URIS: [[hit.uri for hit in passages] for passages in hits],
-            schema.RETRIEVED_TEXTS: [[hit.text for hit in passages] for passages in hits],
-            schema.RETRIEVED_SCORES: [[hit.score for hit in passages] for passages in hits],
-            schema.RETRIEVED_SIMILARITIES: [[hit.similarity for hit in passages] for passages in hits],
-            schema.RETRIEVED_EQUALS: [[hit.equals for hit in passages] for passages in hits],
+            column: [[getattr(hit.passage, field) for hit in found] for found in hits]
+            for column, field in OF_PASSAGES.items()
         }
+        values[schema.RETRIEVED_SCORES] = [[hit.score for hit in found] for found in hits]
+        values[schema.RETRIEVED_SIMILARITIES] = [[hit.similarity for hit in found] for found in hits]
         return arrays(values, self.ADDS)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragjob.documents.readers.base import Decoded
+from ragjob.documents.readers.base import Document
 from ragjob.documents.readers.text import TextFile
 from ragjob.errors import DataError
 from tests.documents.readers.conftest import Decode
@@ -25,7 +25,7 @@ TABLES = {
 
 @pytest.mark.parametrize("content", [*(TEXT.encode(name) for name in MARKED), *BIG_ENDIAN])
 def test_a_document_with_a_byte_order_mark_is_its_text(content: bytes) -> None:
-    assert TextFile().read(content) == Decoded(TEXT)
+    assert TextFile().read(content) == Document(TEXT)
 
 
 @pytest.mark.parametrize("encoding", MARKED)
@@ -54,7 +54,7 @@ def test_words_between_nuls_are_no_text() -> None:
 
 @pytest.mark.parametrize("text", ["a stray NUL \0 in a long line of text", "\x1b[31mred\x1b[0m", "N\bNA\bAM\bME\bE"])
 def test_a_few_control_characters_are_text(text: str) -> None:
-    assert TextFile().read(text.encode()) == Decoded(text)
+    assert TextFile().read(text.encode()) == Document(text)
 
 
 @pytest.mark.parametrize(

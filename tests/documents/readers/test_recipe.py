@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from ragjob.documents.readers import FILES, TABLES
-from ragjob.documents.readers.base import Decoded, DocumentReader, TableReader, numbered
+from ragjob.documents.readers.base import Document, DocumentReader, TableReader, numbered
 from ragjob.documents.settings import Corpus, Prompts
 from ragjob.documents.units import plan_slices, scan_corpus, scan_prompts
 from ragjob.errors import DataError
@@ -19,12 +19,12 @@ ALL = 10**9
 class Loud(DocumentReader):
     """Text in capitals that ends with an exclamation mark."""
 
-    def read(self, content: bytes) -> Decoded:
+    def read(self, content: bytes) -> Document:
         if not content:
             raise ValueError("nothing there")
         if not content.endswith(b"!"):
-            return Decoded(None, "file isn't loud: its end is cut off")
-        return Decoded(content.decode().lower())
+            return Document(None, "file isn't loud: its end is cut off")
+        return Document(content.decode().lower())
 
 
 class Tabs(TableReader):

@@ -1,6 +1,6 @@
 import pytest
 
-from ragjob.documents.readers.base import ROW
+from ragjob.documents.readers.base import ROW, Document
 from ragjob.documents.readers.text import TextFile
 from tests.documents.readers.conftest import Decode
 
@@ -20,7 +20,7 @@ def test_each_line_of_a_text_file_is_a_prompt_unless_blank(decode: Decode) -> No
     ],
 )
 def test_a_text_file_is_read_as_it_stands(content: bytes, text: str, error: str | None) -> None:
-    assert TextFile().read(content) == (text, error)
+    assert TextFile().read(content) == Document(text, error)
 
 
 def test_an_empty_text_file_has_no_lines(decode: Decode) -> None:

@@ -83,7 +83,7 @@ def loaded(target: Target, expected: Expected, passages: Passages = PASSAGES) ->
 
 
 def ids(hits: list[Hit]) -> list[str]:
-    return [hit.chunk_id for hit in hits]
+    return [hit.passage.chunk_id for hit in hits]
 
 
 def chroma(target: Target, expected: Expected) -> Any:
@@ -107,7 +107,7 @@ def test_a_search_gives_the_exact_neighbours_best_first(target: Target, expected
     assert [ids(row) for row in hits] == [[f"id-{n:04}" for n in row] for row in nearest]
     found = [[hit.score for hit in row] for row in hits]
     np.testing.assert_allclose(found, np.take_along_axis(scores, nearest, axis=1), atol=2e-4)
-    assert (hits[0][0].uri, hits[0][0].text) == (f"uri-{nearest[0, 0]}", f"passage {nearest[0, 0]}")
+    assert hits[0][0].passage[2:4] == (f"uri-{nearest[0, 0]}", f"passage {nearest[0, 0]}")
 
 
 TWINS = make_passages(np.concatenate([VECTORS[:1]] * 5 + [VECTORS[5:]]))
@@ -141,7 +141,7 @@ def test_rows_that_the_index_hasnt_got_are_left_out_of_answers(target: Target, e
 
     nearest = np.argsort(-(VECTORS[0] @ VECTORS.T))[1:4]
     assert ids(hits) == [f"id-{number:04}" for number in nearest]
-    assert [hit.text for hit in hits] == [f"passage {number}" for number in nearest]
+    assert [hit.passage.text for hit in hits] == [f"passage {number}" for number in nearest]
 
 
 def test_what_a_collection_says_of_its_rows_changes_no_hit(target: Target, expected: Expected) -> None:
@@ -157,7 +157,7 @@ def test_what_a_collection_says_of_its_rows_changes_no_hit(target: Target, expec
 def test_hits_below_min_score_are_left_out(target: Target, expected: Expected) -> None:
     [hits] = loaded(target, expected).search(VECTORS[:1], top_k=5, min_score=0.99)
 
-    assert [hit.chunk_id for hit in hits] == ["id-0000"]
+    assert [hit.passage.chunk_id for hit in hits] == ["id-0000"]
 
 
 def test_progress_counts_the_rows_that_are_in(target: Target, expected: Expected) -> None:
@@ -207,7 +207,7 @@ def test_a_collection_that_lost_rows_is_refused_until_a_load_repairs_it(target: 
     with pytest.raises(DataError, match=r"index\.collection"):
         search.open_collection(target, expected)
     [hits] = loaded(target, expected).search(VECTORS[3:4], top_k=1)
-    assert hits[0].chunk_id == "id-0003"
+    assert hits[0].passage.chunk_id == "id-0003"
 
 
 def test_a_collection_with_rows_too_many_is_built_anew(target: Target, expected: Expected) -> None:
@@ -224,7 +224,7 @@ def test_a_collection_with_other_vectors_is_refused_and_built_anew(target: Targe
 
     assert not loading.is_loaded(target, expected, PASSAGES)
     [hits] = loaded(target, expected).search(VECTORS[:1], top_k=1)
-    assert hits[0].chunk_id == "id-0000"
+    assert hits[0].passage.chunk_id == "id-0000"
 
 
 def test_a_collection_whose_search_misses_rows_is_refused(target: Target, expected: Expected) -> None:
@@ -348,7 +348,7 @@ def test_a_search_outlives_the_server_being_killed(expected: Expected) -> None:
             assert not searching.done()
             hits = searching.result()
 
-    assert [row[0].chunk_id for row in hits] == [f"id-{number:04}" for number in range(2000)]
+    assert [row[0].passage.chunk_id for row in hits] == [f"id-{number:04}" for number in range(2000)]
 
 
 def test_a_server_that_never_answers_ends_a_call_at_its_deadline(expected: Expected) -> None:
@@ -393,6 +393,6 @@ def test_many_equal_chunks_hide_no_other_passage(target: Target, tmp_path: Path)
     hits = loaded(target, Expected("footers-1", "1", "f", 2_000, DIMENSION, INDEX), passages).search(questions, top_k=5)
 
     nearest = np.argsort(-(questions @ VECTORS.T), axis=1)[:, :5]
-    texts = np.array([[hit.text for hit in row] for row in hits])
+    texts = np.array([[hit.passage.text for hit in row] for row in hits])
     assert np.mean(texts == np.char.add("passage ", nearest.astype(str))) >= 0.995
-    assert {hit.equals for row in hits for hit in row if hit.text == "passage 7"} == {1_501}
+    assert {hit.passage.equals for row in hits for hit in row if hit.passage.text == "passage 7"} == {1_501}

@@ -2,8 +2,9 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
 from functools import lru_cache
 from typing import BinaryIO, ClassVar, NamedTuple
 
@@ -24,10 +25,47 @@ ROW, FAULT = "_ragjob_row", "_ragjob_fault"
 
 
 class Decoded(NamedTuple):
-    """A document's or a prompt's text, and why it can't be used: a text may have an error, too."""
+    """A text, and why it can't be used: a text may have an error, too."""
 
     text: str | None
     error: str | None = None
+
+
+class Kind(StrEnum):
+    """What a block is: prose, a heading's own line, a table with a row on each line, or code."""
+
+    PROSE = "prose"
+    HEADING = "heading"
+    TABLE = "table"
+    CODE = "code"
+
+
+class Block(NamedTuple):
+    """A run of a document's text: from the character `start` up to the next block's, or to the end of the text.
+
+    `level` is that of a heading, from 1; 0 for other blocks. `page` counts pages, slides or sheets from 1, where there
+    are any.
+    """
+
+    start: int
+    kind: Kind = Kind.PROSE
+    level: int = 0
+    page: int | None = None
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a file holds that is one document.
+
+    `error` says why the text can't be used. `blocks` are in the order of the text, and the first begins with it; a text
+    without any is prose. `title` is one that the file states, never its name. `metadata` has values of JSON, by name.
+    """
+
+    text: str | None
+    error: str | None = None
+    title: str | None = None
+    blocks: Sequence[Block] = ()
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
 
 class Unreadable(ValueError):  # noqa: N818 - reads as what the file is
@@ -52,8 +90,8 @@ class DocumentReader(ABC):
         return [Segment(entry, WHOLE_FILE, 1, content_size(entry))]
 
     @abstractmethod
-    def read(self, content: bytes) -> Decoded:
-        """The text of a file. An exception that isn't a `RagjobError` becomes this document's error."""
+    def read(self, content: bytes) -> Document:
+        """What a file holds. An exception that isn't a `RagjobError` becomes this document's error."""
 
 
 class TableReader(ABC):

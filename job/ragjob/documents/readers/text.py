@@ -6,7 +6,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from ragjob import schema
-from ragjob.documents.readers.base import Decoded, DocumentReader, TableReader, Unreadable, marked
+from ragjob.documents.readers.base import Document, DocumentReader, TableReader, Unreadable, marked
 from ragjob.documents.readers.content import as_utf8, decode_utf8, split_lines, table_bytes
 
 _LONE_CR = re.compile(rb"\r(?!\n)")
@@ -15,14 +15,14 @@ _LONE_CR = re.compile(rb"\r(?!\n)")
 class TextFile(DocumentReader):
     """Text in UTF-8, or in UTF-16 or UTF-32 with a byte order mark, read as it stands. CR alone becomes LF."""
 
-    def read(self, content: bytes) -> Decoded:
+    def read(self, content: bytes) -> Document:
         try:
             content = as_utf8(content)
         except Unreadable as error:
-            return Decoded(None, str(error))
+            return Document(None, str(error))
         if b"\r" in content:
             content = _LONE_CR.sub(b"\n", content)
-        return decode_utf8(content, "file")
+        return Document(*decode_utf8(content, "file"))
 
 
 class Lines(TableReader):

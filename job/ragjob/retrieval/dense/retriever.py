@@ -43,8 +43,4 @@ class DenseRetriever:
     def _hits(self, rows: list[int], near: list[float]) -> list[Hit]:
         least = self._settings.min_score
         kept = [(row, score) for row, score in zip(rows, near, strict=True) if least is None or score >= least]
-        return [self._hit(row, score) for row, score in kept]
-
-    def _hit(self, row: int, score: float) -> Hit:
-        chunk_id, document_id, uri, text, equals = self._passages.passage(row)
-        return Hit(chunk_id, document_id, uri, text, score, score, equals)
+        return [Hit(self._passages.passage(row), score, score) for row, score in kept]
