@@ -40,7 +40,7 @@ print(json.dumps({
     "table": settings_table(),
     "schema": JobSettings.model_json_schema()["$defs"]["Generate"]["properties"],
     "chart": json.loads(schema())["$defs"]["Generate"]["properties"],
-    "text": document_reader("a.shout").read(b"THE DEPOT")[0],
+    "text": document_reader("a.shout").read(b"THE DEPOT").text,
     "modes": JobSettings.model_json_schema()["$defs"]["Retrieve"]["properties"]["mode"]["enum"],
     "hits": [hit.passage.text for hit in MODES["first"](once.task.settings.retrieve).make(None).search(["?"], None)[0]],
 }))

@@ -52,7 +52,7 @@ def answering(blocks: list[pa.Table], steps: list[Step], *_: object) -> list[Cos
     count = failed = 0
     for unit in blocks:
         rows = read(unit)
-        for field in [*schema.RETRIEVED, *schema.GENERATED]:
+        for field in [*schema.RETRIEVED, *schema.GENERATED, *schema.CITED]:
             rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
         count, failed = count + rows.num_rows, failed + count_errors(write(rows))
     return [Cost("write", count, failed, 0.5)]

@@ -121,7 +121,8 @@ def test_a_version_is_committed_with_what_it_holds(index: IndexLedger) -> None:
 def test_committed_parts_have_the_designs_columns(index: IndexLedger) -> None:
     index.segment.write(chunks({"a": HALF, "b": FINE}))
     index.commit(index.segment.survey(), ABOUT)
-    names = ["chunk_id", "document_id", "uri", "chunk_index", "text", "short_count", "unknown_share", "embedding"]
+    of_text = ["text", "context", "title", "heading", "page", "metadata"]
+    names = ["chunk_id", "document_id", "uri", "chunk_index", *of_text, "short_count", "unknown_share", "embedding"]
     parts = list(index.segment.batches(settled(index)))
     assert [part.column_names for part in parts] == [names] * 2
     assert [part.schema.field("embedding").type for part in parts] == [pa.list_(pa.float32(), 2)] * 2
@@ -133,7 +134,8 @@ def test_documents_are_listed_with_their_chunks_and_first_error(index: IndexLedg
     index.commit(index.segment.survey(), ABOUT)
     documents = pq.read_table(version / "documents.parquet")
     assert documents.schema == schema.VERSION_DOCUMENTS
-    assert documents.drop_columns(["digest", "short_count", "unknown_share"]).to_pylist() == [
+    left_out = ["digest", "title", "metadata", "short_count", "unknown_share"]
+    assert documents.drop_columns(left_out).to_pylist() == [
         {"document_id": "a", "uri": "a.md", "chunk_count": 2, "failed_count": 0, "error": None, "segment": "v1"},
         {"document_id": "b", "uri": "b.md", "chunk_count": 1, "failed_count": 1, "error": "too long", "segment": "v1"},
     ]
@@ -399,3 +401,27 @@ def test_a_current_version_that_leads_elsewhere_is_a_data_error(tmp_path: Path) 
     set_current(str(tmp_path), "../v1")
     with pytest.raises(DataError, match=r"^index.uri: .*current.json names no version: run `ragjob index` again$"):
         current_version(str(tmp_path))
+
+
+def test_a_version_knows_its_documents_titles_and_the_names_of_their_metadata(
+    index: IndexLedger, version: Path
+) -> None:
+    rows = chunks({"a": FINE, "b": FINE}).to_pylist()
+    about = {"a": {"title": "Trams", "metadata": '{"year": 1931, "line": 4}'}, "b": {"metadata": '{"depot": null}'}}
+    titled = [row | about[row["document_id"]] for row in rows]
+    index.segment.write(pa.Table.from_pylist(titled, chunks({"a": FINE}).schema))
+    manifest = index.commit(index.segment.survey(), ABOUT)
+    documents = pq.read_table(version / "documents.parquet").select(["title", "metadata"])
+    assert documents.to_pylist() == [{"title": None} | about["a"], {"title": None} | about["b"]]
+    assert manifest.metadata == ["depot", "line", "year"]
+
+
+@pytest.mark.parametrize("change", [{"context": "Trams"}, {"metadata": '{"year": 1931}'}])
+def test_a_documents_digest_covers_contexts_and_metadata(tmp_path: Path, change: dict[str, str]) -> None:
+    digests = set()
+    for number, changed in enumerate([{}, change]):
+        segment = IndexLedger(str(tmp_path), f"v{number}").segment
+        rows = [row | changed for row in chunks({"a": FINE}).to_pylist()]
+        segment.write(pa.Table.from_pylist(rows, chunks({"a": FINE}).schema))
+        digests.update(segment.survey()[0].documents["digest"].to_pylist())
+    assert len(digests) == 2

@@ -64,6 +64,9 @@ IN_THE_INDEX = {
     "embed.max_length": "64",
     "corpus.include": '["**"]',
     "corpus.exclude": '["drafts/**"]',
+    "corpus.title_column": "title",
+    "corpus.metadata_columns": '["year"]',
+    "chunk.context": "title",
 }
 IN_THE_RUN = {
     "prompts.prompt_column": "asked",
@@ -73,6 +76,7 @@ IN_THE_RUN = {
     "augment.system": "Be brief.",
     "augment.template": "{prompt} {context}",
     "augment.max_context_tokens": "100",
+    "augment.sources": "true",
 }
 IN_THE_RUN_OF_A_MODEL = {"generate.max_new_tokens": "100", "generate.temperature": "0.5"}
 IN_NEITHER = {
@@ -494,15 +498,15 @@ PASSAGE = "passage: "  # two of MiniLM's tokens; two more stand around every tex
         ),
         (
             {"embed.document_prefix": PASSAGE * 252, "chunk.size": 8, "chunk.overlap": 0},
-            "embed.document_prefix: the model reads 512 tokens of a text, .* leave 6; shorten",
+            "embed.document_prefix: the prefix and special tokens leave 6 of the tokens .*; shorten the prefix",
         ),
         (
             {"embed.query_prefix": PASSAGE, "embed.max_length": 11, "chunk.size": 8, "chunk.overlap": 0},
-            "embed.query_prefix: the model reads 11 tokens of a text, .* leave 7; shorten the prefix, or raise embed",
+            "embed.query_prefix: the prefix and special tokens leave 7 of the tokens",
         ),
         (
             {"embed.document_prefix": PASSAGE, "embed.max_length": 8, "chunk.strategy": "line"},
-            "embed.document_prefix: the model reads 8 tokens",
+            "embed.document_prefix: the prefix and special tokens leave 4 of the tokens",
         ),
     ],
     ids=["chunks", "document prefix", "query prefix", "lines"],
