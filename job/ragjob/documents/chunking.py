@@ -2,8 +2,9 @@
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, pairwise
+from operator import attrgetter
 
 import numpy as np
 import regex
@@ -12,6 +13,8 @@ from tokenizers import Tokenizer
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
+from ragjob.documents.levels import levels_of_blocks, levels_of_prose
+from ragjob.documents.readers.base import Block
 from ragjob.models.tokenizer import count_tokens
 
 KNOWN_WORDS = 200_000  # have their tokens kept
@@ -91,10 +94,11 @@ class Splitter:
 
     Both are limits of characters, too: `CHARS_PER_TOKEN` for each token.
 
-    A chunk is filled with whole paragraphs. One that no longer fits begins the next chunk or, if it is longer than a
-    chunk, is taken apart: into lines that end with a sentence, else sentences, lines, words. A word longer than a
-    chunk is cut at its punctuation, else between characters as a reader sees them. Sentences are what sentencex takes
-    for such in English. Chunks share whole sentences, or lines or words where the first of two ends within a sentence.
+    A chunk is filled with whole sections, and one that no longer fits begins the next. A section longer than a chunk
+    is taken apart into paragraphs, tables and code, and these alike: into rows, lines that end with a sentence, else
+    sentences, lines, words. A word longer than a chunk is cut at its punctuation, else between characters as a reader
+    sees them. Sentences are what sentencex takes for such in English. Chunks share whole sentences, or lines or words
+    where the first of two ends within a sentence, and nothing from before a heading.
     """
 
     def __init__(self, counter: WordCounter, size: int, overlap: int) -> None:
@@ -105,12 +109,17 @@ class Splitter:
 
     def split(self, text: str) -> Iterator[str]:
         """The chunks of `text`, without the space around them. Those of two windows share nothing."""
+        return (text[start:end] for start, end in self.spans(text, ()))
+
+    def spans(self, text: str, blocks: Sequence[Block]) -> Iterator[tuple[int, int]]:
+        """Where the chunks begin and end in a text of such blocks, which is prose if it has none."""
         if self._is_chunk(text.strip()):
-            yield text.strip()
+            yield _inked(text, 0, len(text))
             return
         begin = 0
         while begin < len(text):
-            outline = Outline(text[begin : begin + WINDOW_CHARS].rstrip(), self._counter, self._size)
+            window = text[begin : begin + WINDOW_CHARS].rstrip()
+            outline = Outline(window, self._counter, self._size, _within(blocks, begin, len(window)))
             last = len(outline.sums) - 1
             if begin + WINDOW_CHARS < len(text):
                 # What lies up to three chunks ahead decides where a chunk ends, and is cut off by the window.
@@ -118,7 +127,7 @@ class Splitter:
             position = 0
             while position < last:
                 start, position = self._next(outline, position)
-                yield outline.text(start, position)
+                yield _inked(text, begin + outline.borders[start], begin + outline.borders[position])
             begin += WINDOW_CHARS if position == len(outline.sums) - 1 else outline.borders[position]
 
     def _is_chunk(self, text: str) -> bool:
@@ -147,6 +156,8 @@ class Splitter:
         for level in outline.levels:
             place = bisect_right(level, limit)
             first, end = level[place - 1], level[place]
+            if first > position and level is outline.sections:
+                break
             if first >= position and (level is outline.levels[-1] or self._fits(outline, first, end, room)):
                 break
         if first > position:
@@ -178,16 +189,15 @@ class Outline:
     """The words of a text, their tokens, and where larger units begin.
 
     Word n stands from `borders[n]` to `borders[n + 1]` of the text, with the space before it, and has
-    `sums[n + 1] - sums[n]` tokens. `levels` are the first words of paragraphs, of lines that begin with a sentence,
-    of sentences, of lines, and all words; each begins with 0, holds those of the level before, and ends with the
-    number of words.
+    `sums[n + 1] - sums[n]` tokens. `levels` and `sections` are those of `Levels`.
     """
 
-    def __init__(self, text: str, counter: WordCounter, size: int) -> None:
+    def __init__(self, text: str, counter: WordCounter, size: int, blocks: Sequence[Block] = ()) -> None:
         self._text = text
         self._counter = counter
         chars = CHARS_PER_TOKEN * size
-        sentences = _sentences(text, max(SENTENCE_CHARS, chars))
+        block_borders = [_behind_ink(text, block.start) for block in blocks]
+        sentences = _sentences(text, max(SENTENCE_CHARS, chars), block_borders)
         words = list(chain.from_iterable(sentences))
         lengths = list(map(len, words))
         too_long = max(lengths, default=0) > chars
@@ -199,7 +209,12 @@ class Outline:
         self._joints = [number for number, word in enumerate(words) if word[0] not in SPACES]
         self.borders = [0, *accumulate(lengths)]
         self.sums = [0, *accumulate(counts)]
-        self.levels = _levels(words, sentences)
+        if blocks:
+            firsts = [bisect_left(self.borders, border) for border in block_borders]
+            levels = levels_of_blocks(words, sentences, zip(firsts, (block.kind for block in blocks), strict=True))
+        else:
+            levels = levels_of_prose(words, sentences)
+        self.levels, self._shared, self.sections = levels
 
     def text(self, first: int, end: int) -> str:
         """Words `first` to `end` - 1, without the space around them."""
@@ -228,29 +243,42 @@ class Outline:
     def starts(self, position: int, overlap: int) -> list[int]:
         """Where the chunk behind `position` may begin so that it shares at most `overlap` tokens; last, there."""
         earliest = self.back(position, overlap) if overlap else position
-        level = next(level for level in self.levels[2:] if level[bisect_left(level, position)] == position)
+        earliest = max(earliest, self.sections[bisect_right(self.sections, position) - 1])
+        level = next(level for level in self._shared if level[bisect_left(level, position)] == position)
         starts = list(level[bisect_left(level, earliest) : bisect_right(level, position)])
         while len(starts) > 1 and self.count(starts[0], position) > overlap:
             del starts[0]
         return starts
 
 
-def _levels(words: list[str], sentences: list[list[str]]) -> list[Sequence[int]]:
-    lines = [number for number, word in enumerate(words) if "\n" in word]
-    paragraphs = {number for number in lines if words[number].count("\n") > 1}
-    ends = {0, len(words)}
-    starts = {*accumulate(map(len, sentences)), *paragraphs, *ends}
-    nested = (paragraphs | ends, starts.intersection(lines) | ends, starts, starts.union(lines))
-    return [*map(sorted, nested), range(len(words) + 1)]
+def _inked(text: str, start: int, end: int) -> tuple[int, int]:
+    """Where the text from `start` to `end` begins and ends without the space around it."""
+    part = text[start:end]
+    return start + len(part) - len(part.lstrip()), start + len(part.rstrip())
 
 
-def _sentences(text: str, most: int) -> list[list[str]]:
-    """The words of each sentence, each with the space before it; `text` ends with none."""
+def _within(blocks: Sequence[Block], begin: int, length: int) -> list[Block]:
+    """The blocks of a window, counted from its beginning."""
+    first = max(bisect_right(blocks, begin, key=attrgetter("start")) - 1, 0)
+    end = bisect_left(blocks, begin + length, key=attrgetter("start"))
+    return [block._replace(start=max(block.start - begin, 0)) for block in blocks[first:end]]
+
+
+def _behind_ink(text: str, position: int) -> int:
+    """Where the space before `position` begins."""
+    while position and text[position - 1] in SPACES:
+        position -= 1
+    return position
+
+
+def _sentences(text: str, most: int, borders: Iterable[int]) -> list[list[str]]:
+    """The words of each sentence, each with the space before it. `text` ends with none, and sentences at `borders`."""
     # sentencex knows Burmese's mark, but neither Khmer's nor Tibetan's.
     marked = WIDE_SPACE.sub(" ", text).replace("។", "။").replace("།", "။")
     ends = (end for end in _sentence_ends(marked, most) if end < len(text))
     starts = {end if marked[end] in SPACES else _behind_mark(marked, end) for end in ends}
-    return [WORD.findall(text, *borders) for borders in pairwise(sorted({0, *starts, len(text)}))]
+    all_borders = sorted({0, *starts, *borders, len(text)})
+    return [WORD.findall(text, *pair) for pair in pairwise(all_borders)]
 
 
 def _behind_mark(text: str, end: int) -> int:

@@ -2,22 +2,27 @@
 
 from collections.abc import Sequence
 
-from ragjob.documents.chunking import CHARS_PER_TOKEN, WordCounter
+from ragjob.documents.chunking import CHARS_PER_TOKEN, Splitter, WordCounter
 
 BETWEEN = " > "
 MIN_TOKENS = 4  # a context shorter than that says too little
+MAX_TOKENS = 100  # a longer one would drown the text
 
 
 class Contexts:
     """Makes contexts of a `kind`, as `chunk.context` has it, which fit with their chunks into `room` tokens.
 
-    Without a `counter` a context may be of any length, and so for None as the room.
+    Without a `counter`, or for None as the room, they fit with any chunk. In any case, a context has at most
+    `MAX_TOKENS`, and `CHARS_PER_TOKEN` characters for each token that it may have. `size` is the most tokens that a
+    chunk has, if that is known.
     """
 
-    def __init__(self, kind: str, counter: WordCounter | None, room: int | None) -> None:
+    def __init__(self, kind: str, counter: WordCounter | None, room: int | None, size: int | None = None) -> None:
         self._kind = kind
         self._counter = counter
-        self._room = room
+        # The model reads the line break behind the context, too.
+        self._room = None if counter is None or room is None else room - counter.count("\n")
+        self._sure = self._left(size or self._room or 0)
 
     def context(self, title: str | None, headings: Sequence[str], text: str) -> str | None:
         """What stands before `text`; None for nothing.
@@ -29,26 +34,31 @@ class Contexts:
         parts = [title, *inner] if title else inner
         if self._kind == "none" or not parts:
             return None
-        left = self._left(text)
-        while self._tokens(BETWEEN.join(parts)) > left:
+        if self._fits(parts, self._sure):
+            return BETWEEN.join(parts)
+        left = self._left(self._tokens(text))
+        while not self._fits(parts, left):
             if len(parts) == 1:
-                return self._cut(parts[0], left)
+                return self._beginning(parts[0], left)
             del parts[1 if title else 0]
         return BETWEEN.join(parts)
 
-    def _left(self, text: str) -> float:
-        if self._counter is None or self._room is None:
-            return float("inf")
-        return self._room - self._tokens(text)
+    def _left(self, tokens: int) -> int:
+        """Tokens of a context for a text of so many."""
+        return MAX_TOKENS if self._room is None else min(MAX_TOKENS, self._room - tokens)
+
+    def _fits(self, parts: list[str], left: int) -> bool:
+        joined = BETWEEN.join(parts)
+        return len(joined) <= CHARS_PER_TOKEN * left and self._tokens(joined) <= left
 
     def _tokens(self, text: str) -> int:
         return self._counter.count(text) if self._counter else 0
 
-    def _cut(self, text: str, left: float) -> str | None:
-        """The beginning of `text` that has `left` tokens."""
+    def _beginning(self, text: str, left: int) -> str | None:
+        """As much of `text` as has `left` tokens, up to the end of a word or sentence."""
         if left < MIN_TOKENS:
             return None
-        kept = text[: int(CHARS_PER_TOKEN * left)]
-        while kept and self._tokens(kept) > left:
-            kept = kept.rpartition(" ")[0].rstrip()
-        return kept or None
+        if self._counter is None:
+            return text[: CHARS_PER_TOKEN * left]
+        # Twice as much as may stay: the splitter sees where the last word ends.
+        return next(Splitter(self._counter, left, 0).split(text[: 2 * CHARS_PER_TOKEN * left]), None)

@@ -1,7 +1,7 @@
 """Cut documents into chunks."""
 
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -10,8 +10,10 @@ import pyarrow as pa
 
 from ragjob import schema
 from ragjob.documents.chunking import Splitter, WordCounter
-from ragjob.documents.contexts import Contexts
+from ragjob.documents.contexts import BETWEEN, Contexts
+from ragjob.documents.readers.base import Block
 from ragjob.documents.settings import Chunk
+from ragjob.documents.structure import Heading, Structure
 from ragjob.documents.vocabulary import Vocabulary
 from ragjob.models.files import Source
 from ragjob.models.settings import Embed
@@ -29,6 +31,14 @@ class Piece(NamedTuple):
     context: str | None = None
     heading: str | None = None
     page: int | None = None
+
+
+class Passage(NamedTuple):
+    """A passage of a document: where its text begins there, and its page."""
+
+    start: int
+    text: str
+    page: int | None
 
 
 @dataclass(frozen=True)
@@ -55,11 +65,12 @@ def _measures(model: Source) -> tuple[WordCounter, Vocabulary]:
 
 
 class ChunkStage(Stage):
-    """Cut by `line`, or by `tokens`: at paragraph, sentence or word boundaries within `size` tokens.
+    """Cut by `line`, or by `tokens`: at heading, paragraph, sentence or word boundaries within `size` tokens.
 
-    Takes one row a document, gives one a chunk, and one with an error for what can't be embedded; the text of that is
-    "" when the document holds nothing, else null. Without a `vocabulary` no word counts as unknown. The model reads
-    `room` tokens of a chunk with its context, or any number for None.
+    No chunk goes over the end of a page. The stage takes one row a document, gives one a chunk, and one with an error
+    for what can't be embedded; the text of that is "" when the document holds nothing, else null. Without a
+    `vocabulary` no word counts as unknown. The model reads `room` tokens of a chunk with its context, or any number for
+    None.
     """
 
     NAME = "chunk"
@@ -75,11 +86,12 @@ class ChunkStage(Stage):
         room: int | None = None,
     ) -> None:
         self._min_chars = settings.min_chars
-        self._split: Callable[[str], Iterable[str]] = _lines
+        self._spans: Callable[[str, Sequence[Block]], Iterable[tuple[int, int]]] = _lines
         if counter and settings.strategy == "tokens":
-            self._split = Splitter(counter, settings.size, settings.overlap).split
+            self._spans = Splitter(counter, settings.size, settings.overlap).spans
         self._vocabulary = vocabulary
-        self._contexts = Contexts(settings.context, counter, room)
+        size = None if settings.strategy == "line" else settings.size
+        self._contexts = Contexts(settings.context, counter, room, size)
 
     def __call__(self, documents: pa.Table) -> pa.Table:
         columns: dict[str, list[object]] = {name: [] for name in schema.CHUNKS.names}
@@ -110,23 +122,37 @@ class ChunkStage(Stage):
         text, error = document[schema.TEXT], document[schema.ERROR]
         if error:
             return Pieces([Piece("" if text == "" else None, error)])
-        pieces = attempt(lambda: self._cut(text, document[schema.TITLE]))
+        pieces = attempt(lambda: self._cut(text, document[schema.BLOCKS], document[schema.TITLE]))
         if isinstance(pieces, Exception):
             return Pieces([Piece(None, row_error(pieces, document[schema.DOCUMENT_ID]))])
         return pieces
 
-    def _cut(self, text: str, title: str | None) -> Pieces:
+    def _cut(self, text: str, blocks: list[dict[str, Any]] | None, title: str | None) -> Pieces:
         with foreign():
-            passages = [passage for passage in self._split(text) if passage]
+            structure = Structure(text, [Block(**block) for block in blocks or ()])
+            passages = list(self._passages(structure))
             unknown_share = self._vocabulary.unknown_share(text) if self._vocabulary else 0.0
-            chunks = [self._piece(passage, title) for passage in passages if self._is_long_enough(passage)]
+            chunks = [
+                self._piece(passage, structure.headings(passage.start, passage.start + len(passage.text)), title)
+                for passage in passages
+                if self._is_long_enough(passage.text)
+            ]
         nothing = [Piece("", f"no passage of more than {self._min_chars} characters")]
         return Pieces(chunks or nothing, len(passages) - len(chunks), unknown_share)
 
-    def _piece(self, text: str, title: str | None) -> Piece:
+    def _passages(self, structure: Structure) -> Iterator[Passage]:
+        for page in structure.pages():
+            for start, end in self._spans(page.text, page.blocks):
+                if start < end:
+                    yield Passage(page.start + start, page.text[start:end], page.number)
+
+    def _piece(self, passage: Passage, headings: list[Heading], title: str | None) -> Piece:
+        start, text, page = passage
         if len(text) > MAX_TEXT_CHARS:
             return Piece(None, f"passage has {len(text):,} characters, more than {MAX_TEXT_CHARS:,}")
-        return Piece(text, context=self._contexts.context(title, [], text))
+        above = [heading.text for heading in headings if not start <= heading.start < start + len(text)]
+        path = BETWEEN.join(heading.text for heading in headings)
+        return Piece(text, context=self._contexts.context(title, above, text), heading=path or None, page=page)
 
     def _is_long_enough(self, passage: str) -> bool:
         """Whether it has more than `min_chars` characters, a full-width one counted as two."""
@@ -135,5 +161,10 @@ class ChunkStage(Stage):
         return len(passage) + sum(unicodedata.east_asian_width(char) in "FW" for char in passage) > self._min_chars
 
 
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.split("\n")]
+def _lines(text: str, _: Sequence[Block]) -> Iterator[tuple[int, int]]:
+    """Where each line begins and ends without its margins."""
+    begin = 0
+    for line in text.split("\n"):
+        start = begin + len(line) - len(line.lstrip())
+        yield start, max(start, begin + len(line.rstrip()))
+        begin += len(line) + 1
