@@ -38,6 +38,7 @@ ONLY_IMPORTERS = {
     "vllm": {"engines"},
     "tokenizers": {"models", "engines", "stages", "documents"},
     "regex": {"documents"},
+    "markdown_it": {"documents"},
     "chromadb": {"retrieval"},
     "ray": {"runtime"},
     "boto3": {"storage"},

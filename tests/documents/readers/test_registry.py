@@ -47,7 +47,7 @@ def test_all_json_has_one_reader(name: str) -> None:
 
 def test_formats_of_text_may_be_packed_and_others_may_not() -> None:
     packed = {suffix.removesuffix(".gz") for suffix in suffixes(DOCUMENTS) if suffix.endswith(".gz")}
-    assert packed == {".txt", ".md", ".csv", ".jsonl", ".ndjson", ".json"}
+    assert packed == {".txt", ".md", ".markdown", ".csv", ".jsonl", ".ndjson", ".json"}
     assert set(DOCUMENTS) - packed == {".parquet"}
 
 

@@ -25,12 +25,13 @@ TABLES = {
 # Each file is a document.
 FILES = {
     ".txt": "ragjob.documents.readers.text:TextFile",
-    ".md": "ragjob.documents.readers.text:TextFile",
+    ".md": "ragjob.documents.readers.markdown:Markdown",
+    ".markdown": "ragjob.documents.readers.markdown:Markdown",
 }
 # Each line is a prompt.
 LINES = {".txt": "ragjob.documents.readers.text:Lines"}
 GZIP = ".gz"
-GZIPPED = frozenset({".csv", ".json", ".jsonl", ".md", ".ndjson", ".txt"})
+GZIPPED = frozenset({".csv", ".json", ".jsonl", ".markdown", ".md", ".ndjson", ".txt"})
 # Views of the above: the last map comes first.
 DOCUMENTS = ChainMap(TABLES, FILES)
 PROMPTS = ChainMap(TABLES, LINES)

@@ -1,0 +1,116 @@
+"""Markdown files: a document each, with its headings, tables and code."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import date
+from itertools import accumulate
+from typing import NamedTuple
+
+import yaml
+from markdown_it import MarkdownIt
+
+from ragjob.documents.readers.base import Block, Document, Kind
+from ragjob.documents.readers.text import TextFile
+from ragjob.documents.structure import heading_text
+
+FRONT_MATTER_CHARS = 64 * 1024  # what is longer is text
+MAX_INTEGER = 2**63  # programs that read metadata may not know a larger one as a number
+_FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(.*?^)(?:---|\.\.\.)[ \t]*\r?(?:\n|\Z)", re.DOTALL | re.MULTILINE)
+_KINDS = {"heading_open": Kind.HEADING, "table_open": Kind.TABLE, "fence": Kind.CODE, "code_block": Kind.CODE}
+# What stands in a line, as links, is of no concern, and takes most of the time.
+_parser = MarkdownIt("commonmark").enable("table")
+_parser.core.ruler.enableOnly(["normalize", "block"])
+
+
+class Markdown(TextFile):
+    """Markdown, read as it stands, as text is; only front matter, YAML between two lines of ---, isn't in the text.
+
+    The title is the front matter's, else a heading of level 1 with which the text begins, if no other has that level.
+    """
+
+    def read(self, content: bytes) -> Document:
+        document = super().read(content)
+        if document.error or not document.text:
+            return document
+        text, about = _without_front_matter(document.text)
+        blocks = _blocks(text)
+        title = about.pop("title", None)
+        stated = str(title) if isinstance(title, str | int | float) else _first_heading(text, blocks)
+        return replace(document, text=text, title=stated, blocks=blocks, metadata=about)
+
+
+class _Span(NamedTuple):
+    """Lines that are one block, the last one not included."""
+
+    first: int
+    end: int
+    kind: Kind
+    level: int
+
+
+def _without_front_matter(text: str) -> tuple[str, dict[str, object]]:
+    """The text behind its front matter and the plain values in that, lists of such included."""
+    matter = _FRONT_MATTER.match(text, 0, FRONT_MATTER_CHARS)
+    if not matter:
+        return text, {}
+    try:
+        # An alias may stand for itself or, together with others, for more than fits into memory.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(matter[1], yaml.SafeLoader)):
+            return text, {}
+        values = yaml.safe_load(matter[1])
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return text, {}
+    if not isinstance(values, Mapping):
+        return text, {}
+    plain = {name: _plain(value) for name, value in values.items() if isinstance(name, str)}
+    return text[matter.end() :], {name: value for name, value in plain.items() if value is not None}
+
+
+def _plain(value: object) -> object:
+    """A value as JSON has it; None for a mapping, for a list of anything but plain values, and for what isn't one."""
+    match value:
+        case bool() | str():
+            return value
+        case int():
+            return value if -MAX_INTEGER <= value < MAX_INTEGER else str(value)
+        case float():
+            return value if math.isfinite(value) else None
+        case date():
+            return value.isoformat()
+        case list():
+            items = [None if isinstance(item, list) else _plain(item) for item in value]
+            return None if None in items else items
+    return None
+
+
+def _blocks(text: str) -> list[Block]:
+    borders = [0, *accumulate(len(line) + 1 for line in text.split("\n"))]
+    blocks, line = [], 0
+    for span in _spans(text):
+        if span.first > line:
+            blocks.append(Block(borders[line]))
+        blocks.append(Block(borders[span.first], span.kind, span.level))
+        line = span.end
+    if blocks and borders[line] < len(text):
+        blocks.append(Block(borders[line]))
+    return blocks
+
+
+def _spans(text: str) -> Iterator[_Span]:
+    """The blocks that aren't prose. Headings inside quotations and lists begin no section."""
+    for token in _parser.parse(text):
+        kind = _KINDS.get(token.type)
+        if kind and token.map and not (kind is Kind.HEADING and token.level):
+            first, end = token.map
+            yield _Span(first, end, kind, int(token.tag[1:]) if kind is Kind.HEADING else 0)
+
+
+def _first_heading(text: str, blocks: list[Block]) -> str | None:
+    """The heading of level 1 that the text begins with, if there is no other."""
+    first = [number for number, block in enumerate(blocks) if block.level == 1]
+    if len(first) != 1 or text[: blocks[first[0]].start].strip():
+        return None
+    end = blocks[first[0] + 1].start if first[0] + 1 < len(blocks) else None
+    return heading_text(text[blocks[first[0]].start : end]) or None
