@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, model_validator
 
 from ragjob.documents.readers import DOCUMENTS, PROMPTS, listed
+from ragjob.documents.readers.document import DEFAULT_LIMITS
 from ragjob.settings import Decides, FromText, Section, Uri, setting
 from ragjob.storage.names import has_stray_stars
 
@@ -45,6 +46,18 @@ class Corpus(Section):
     )
     metadata_columns: Annotated[list[str], FromText] = setting(
         [], decides=Decides.INDEX, description="columns kept as the document's metadata, in tabular formats"
+    )
+    max_pages: int = setting(
+        DEFAULT_LIMITS.pages,
+        decides=Decides.INDEX,
+        description="pages, slides or sheets of a document, at most; one with more is an error",
+        ge=1,
+    )
+    max_chars: int = setting(
+        DEFAULT_LIMITS.chars,
+        decides=Decides.INDEX,
+        description="characters of a document, at most; one with more is an error",
+        ge=1,
     )
 
 

@@ -15,6 +15,7 @@ from ragjob.documents.readers.base import (
     Decoded,
     Document,
     DocumentReader,
+    Limits,
     TableReader,
     Unreadable,
     segment_rows,
@@ -45,6 +46,7 @@ class ReadDocuments(Stage):
 
     def __init__(self, corpus: Corpus, done: frozenset[str]) -> None:
         self._corpus = corpus
+        self._limits = Limits(corpus.max_pages, corpus.max_chars)
         self._done = done
 
     def __call__(self, unit: pa.Table) -> pa.Table:
@@ -55,7 +57,7 @@ class ReadDocuments(Stage):
     def _read(self, part: Slice) -> Iterator[Row]:
         reader = document_reader(part.path)
         if isinstance(reader, DocumentReader):
-            yield _document(part.path, part.listed_uri, _read_file(reader, part))
+            yield _document(part.path, part.listed_uri, _read_file(reader, part, self._limits))
             return
         corpus = self._corpus
         column = reader.text_column or corpus.text_column
@@ -68,7 +70,7 @@ class ReadDocuments(Stage):
             texts, rows[ROW].to_pylist(), ids, titles, *metadata, strict=True
         ):
             about = dict(zip(corpus.metadata_columns, values, strict=True))
-            document = Document(text.text, text.error, title, metadata=about)
+            document = self._limits.checked(Document(text.text, text.error, title, metadata=about))
             yield _document(given or f"{part.path}#{number}", part.listed_uri, document)
 
 
@@ -118,17 +120,17 @@ def _rows(reader: TableReader, part: Slice, columns: tuple[str | None, ...] | No
         raise DataError(f"{part.uri}: {error}") from error
 
 
-def _read_file(reader: DocumentReader, part: Slice) -> Document:
+def _read_file(reader: DocumentReader, part: Slice, limits: Limits) -> Document:
     content = storage.read_bytes(part.uri, part.tag)
-    document = attempt(lambda: _decode(reader, content))
+    document = attempt(lambda: _decode(reader, content, limits))
     if isinstance(document, Exception):
         document = Document(None, row_error(document, part.path))
     return replace(document, metadata={"path": part.path, "size": len(content)} | dict(document.metadata))
 
 
-def _decode(reader: DocumentReader, content: bytes) -> Document:
+def _decode(reader: DocumentReader, content: bytes, limits: Limits) -> Document:
     with foreign():
-        return reader.read(content)
+        return reader.read_within(content, limits)
 
 
 def _document(name: str, uri: str, document: Document) -> Row:

@@ -27,11 +27,18 @@ FILES = {
     ".txt": "ragjob.documents.readers.text:TextFile",
     ".md": "ragjob.documents.readers.markdown:Markdown",
     ".markdown": "ragjob.documents.readers.markdown:Markdown",
+    ".pdf": "ragjob.documents.readers.pdf:PDF",
+    ".html": "ragjob.documents.readers.html:HTML",
+    ".htm": "ragjob.documents.readers.html:HTML",
+    ".docx": "ragjob.documents.readers.docx:DOCX",
+    ".pptx": "ragjob.documents.readers.pptx:PPTX",
+    ".xlsx": "ragjob.documents.readers.xlsx:XLSX",
+    ".epub": "ragjob.documents.readers.epub:EPUB",
 }
 # Each line is a prompt.
 LINES = {".txt": "ragjob.documents.readers.text:Lines"}
 GZIP = ".gz"
-GZIPPED = frozenset({".csv", ".json", ".jsonl", ".markdown", ".md", ".ndjson", ".txt"})
+GZIPPED = frozenset({".csv", ".htm", ".html", ".json", ".jsonl", ".markdown", ".md", ".ndjson", ".txt"})
 # Views of the above: the last map comes first.
 DOCUMENTS = ChainMap(TABLES, FILES)
 PROMPTS = ChainMap(TABLES, LINES)

@@ -2,96 +2,31 @@
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import BinaryIO, ClassVar, NamedTuple
+from typing import BinaryIO, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from ragjob import storage
-from ragjob.documents.readers import GZIP
+from ragjob.documents.readers.document import WHOLE_FILE as WHOLE_FILE
+from ragjob.documents.readers.document import Block as Block
+from ragjob.documents.readers.document import Decoded as Decoded
+from ragjob.documents.readers.document import Document as Document
+from ragjob.documents.readers.document import DocumentReader as DocumentReader
+from ragjob.documents.readers.document import Kind as Kind
+from ragjob.documents.readers.document import Limits as Limits
+from ragjob.documents.readers.document import Segment as Segment
+from ragjob.documents.readers.document import Unreadable as Unreadable
+from ragjob.documents.readers.document import content_size as content_size
 from ragjob.errors import DataError
 from ragjob.storage.names import Entry
 
-WHOLE_FILE = -1  # the group of a segment that is its whole file
 MAX_COLUMNS = 1000  # of a table: more of them are no questions and documents, and fill the memory
-GZIP_RATIO = 4  # of text, about
 # Columns beside the file's own: the row's number in its file, and why the row can't be read, or null.
 ROW, FAULT = "_ragjob_row", "_ragjob_fault"
-
-
-class Decoded(NamedTuple):
-    """A text, and why it can't be used: a text may have an error, too."""
-
-    text: str | None
-    error: str | None = None
-
-
-class Kind(StrEnum):
-    """What a block is: prose, a heading's own line, a table with a row on each line, or code."""
-
-    PROSE = "prose"
-    HEADING = "heading"
-    TABLE = "table"
-    CODE = "code"
-
-
-class Block(NamedTuple):
-    """A run of a document's text: from the character `start` up to the next block's, or to the end of the text.
-
-    `level` is that of a heading, from 1; 0 for other blocks. `page` counts pages, slides or sheets from 1, where there
-    are any.
-    """
-
-    start: int
-    kind: Kind = Kind.PROSE
-    level: int = 0
-    page: int | None = None
-
-
-@dataclass(frozen=True)
-class Document:
-    """What a file holds that is one document.
-
-    `error` says why the text can't be used. `blocks` are in the order of the text, and the first begins with it; a text
-    without any is prose. `title` is one that the file states, never its name. `metadata` has values of JSON, by name.
-    """
-
-    text: str | None
-    error: str | None = None
-    title: str | None = None
-    blocks: Sequence[Block] = ()
-    metadata: Mapping[str, object] = field(default_factory=dict)
-
-
-class Unreadable(ValueError):  # noqa: N818 - reads as what the file is
-    """Why a file can't be read. The message says what to do about it."""
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Rows that are decoded at once: one group of a file's rows, by its number, or WHOLE_FILE. `size` is in bytes."""
-
-    entry: Entry
-    group: int
-    rows: int
-    size: int
-
-
-class DocumentReader(ABC):
-    """A format whose file is one document."""
-
-    def segments(self, entry: Entry) -> list[Segment]:
-        """The file as a segment of one row. It isn't opened."""
-        return [Segment(entry, WHOLE_FILE, 1, content_size(entry))]
-
-    @abstractmethod
-    def read(self, content: bytes) -> Document:
-        """What a file holds. An exception that isn't a `RagjobError` becomes this document's error."""
 
 
 class TableReader(ABC):
@@ -137,11 +72,6 @@ def segment_rows(reader: TableReader, uri: str, tag: str, group: int, columns: t
     except (pa.ArrowException, OSError, ValueError) as error:
         raise DataError(f"{uri}: can't be read: {' '.join(str(error).split())[:200]}; mend the file") from error
     return rows
-
-
-def content_size(entry: Entry) -> int:
-    """Bytes of a file's content: of a compressed file, about."""
-    return entry.size * (GZIP_RATIO if entry.path.lower().endswith(GZIP) else 1)
 
 
 def check_names(uri: str, names: list[str]) -> None:

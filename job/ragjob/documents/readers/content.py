@@ -7,7 +7,7 @@ import re
 import zlib
 from collections.abc import Iterable
 
-from ragjob.documents.readers.base import Decoded, Unreadable
+from ragjob.documents.readers.document import Decoded, Unreadable
 
 GZIP_MAGIC = b"\x1f\x8b"
 # What a file may unpack to: so many bytes, whatever its size, and above that so many times its size, up to a limit.

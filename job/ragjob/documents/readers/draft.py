@@ -1,0 +1,92 @@
+"""Puts a document's text together, block by block."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+from ragjob.documents.readers.document import Block, Document, Kind, Limits
+
+MAX_VALUE_CHARS = 1000  # of a title, or of a value of the metadata
+# What is no text: control characters, halves of surrogate pairs, and what Unicode says is no character.
+_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+_LINE_END = re.compile("\r\n?|[\u2028\u2029\x85]")
+
+
+class Draft:
+    """The text so far, with its blocks: an empty line stands between two of them, and between two paragraphs.
+
+    `limits` are checked as it grows. Paragraphs that follow one another on a page are one block.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._parts: list[str] = []
+        self._blocks: list[Block] = []
+        self._chars = 0
+        self._page: int | None = None
+
+    def turn_page(self) -> int:
+        """Begin the next page, slide or sheet, whose number it gives. Raises `Unreadable` for one too many."""
+        page = (self._page or 0) + 1
+        self._limits.check_pages(page)
+        self._page = page
+        return page
+
+    def add(self, text: str, kind: Kind = Kind.PROSE, level: int = 0, gap: str = "\n\n") -> None:
+        """Append a text, unless it is blank, with `gap` before it in its block. Raises `Unreadable` at the limit.
+
+        Prose goes on with the block before it, and so does what has no gap but a line's end.
+        """
+        text = tidy(text).strip("\n") if kind is Kind.CODE else tidy(text).strip()
+        if not text or text.isspace():
+            return
+        block = Block(0, kind, level, self._page)
+        last = self._blocks[-1]._replace(start=0) if self._blocks else None
+        joins = block == last and (kind is Kind.PROSE or gap == "\n")
+        if self._parts:
+            text = (gap if joins else "\n\n") + text
+        if not joins:
+            start = self._chars + (2 if self._parts else 0)
+            self._blocks.append(block._replace(start=start if self._blocks else 0))
+        self._parts.append(text)
+        self._chars += len(text)
+        self._limits.check_chars(self._chars)
+
+    def add_heading(self, text: str, level: int) -> None:
+        """Append a heading, on one line."""
+        self.add(" ".join(text.split()), Kind.HEADING, level)
+
+    def add_items(self, items: Iterable[str]) -> None:
+        """Append a list, with an item on each line."""
+        self.add("\n".join(f"- {' '.join(item.split())}" for item in items if item.strip()))
+
+    def add_rows(self, rows: Iterable[Iterable[str]]) -> None:
+        """Append a table: each row a line, with bars between its cells."""
+        self.add("\n".join(filter(None, map(table_line, rows))), Kind.TABLE)
+
+    def document(self, title: str | None = None, metadata: Mapping[str, object] | None = None) -> Document:
+        """The whole. Of what is said about it, only what has a value is kept."""
+        known = {name: _value(value) for name, value in (metadata or {}).items()}
+        about = {name: value for name, value in known.items() if value not in ("", None)}
+        name = str(_value(title or "")) or None
+        if not self._parts:
+            return Document("", "no text in it; leave it out", name, (), about)
+        return Document("".join(self._parts), None, name, tuple(self._blocks), about)
+
+
+def table_line(cells: Iterable[str]) -> str:
+    """A row of a table on one line; nothing for one that is blank.
+
+    >>> table_line(["Nordhavn", "", " 42\\n cars", ""])
+    'Nordhavn |  | 42 cars'
+    """
+    texts = [" ".join(cell.split()) for cell in cells]
+    return " | ".join(texts).rstrip(" |") if any(texts) else ""
+
+
+def tidy(text: str) -> str:
+    """A text without what is none, whose lines end with LF."""
+    return _NO_TEXT.sub("", _LINE_END.sub("\n", text))
+
+
+def _value(value: object) -> object:
+    return " ".join(tidy(value).split())[:MAX_VALUE_CHARS] if isinstance(value, str) else value
