@@ -49,13 +49,14 @@ venv-vllm: $(VENV_VLLM)/.ready  ## Make a virtual environment with vLLM's build 
 test-vllm: $(VENV_VLLM)/.ready  ## Run the tests of the vllm engine, on processors
 	$(VENV_VLLM)/bin/pytest -n 2 --dist loadgroup -m "vllm and not soak"
 
-lint: $(VENV)/.ready  ## Check style and types
+lint: $(VENV)/.ready  ## Check style, types and docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mkdocs build --strict --quiet
 
-docs: $(VENV)/.ready  ## Write README's help and settings, and docs/api.md, anew from the code
-	PYTHONPATH=. $(BIN)/python docs/make_readme.py
+docs: $(VENV)/.ready  ## Write docs/settings.md and docs/api.md anew from the code
+	PYTHONPATH=. $(BIN)/python docs/make_settings.py
 	PYTHONPATH=. $(BIN)/python docs/make_api.py
 
 bench: $(VENV)/.ready  ## Measure each stage against a baseline: a table, and bench.json

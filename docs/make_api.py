@@ -40,7 +40,7 @@ def page() -> str:
         *(part for function in functions for part in _function(function)),
         "## Settings",
         *_class(settings),
-        "The table is in the [README](../README.md#settings).",
+        "The table is on the page [Settings](settings.md#settings).",
         "## Results",
         *(part for record in records for part in _class(record)),
         "## Errors",

@@ -1,28 +1,51 @@
-"""The README says what the program does: its help, its settings, its commands."""
+"""The docs say what the program does: its help, its settings, its commands."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer.main
 
-from docs import make_api, make_readme
+from docs import make_api, make_settings
+from ragjob.cli.commands import app
+from ragjob.config import load_settings
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# A backslash continues a line. Commands stand in indented lines, or in fenced blocks.
+TEXT = "\n".join(page.read_text("utf-8").replace("\\\n", " ") for page in PAGES)
+CODE = "\n".join([*re.findall(r"^```\w*\n(.*?)^```", TEXT, re.M | re.S), *re.findall(r"^    (.*)", TEXT, re.M)])
+RAGJOB = sorted({line.partition(" #")[0] for line in re.findall(r"^ragjob .*", CODE, re.M)})
+MAKE = sorted(set(re.findall(r"(?:^|`) *make ([a-z0-9-]+)", TEXT, re.M)))
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
-
-
-def test_the_readme_has_the_help_and_the_settings_as_they_are() -> None:
-    assert make_readme.PAGE.read_text("utf-8") == make_readme.page(), "run `make docs`"
+def test_the_settings_page_has_the_help_and_the_settings_as_they_are() -> None:
+    assert make_settings.PAGE.read_text("utf-8") == make_settings.page(), "run `make docs`"
 
 
 def test_the_api_page_is_made_of_the_docstrings_as_they_are() -> None:
     assert make_api.PAGE.read_text("utf-8") == make_api.page(), "run `make docs`"
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    assert len(PAGES[0].read_text("utf-8").splitlines()) < 150
+
+
+@pytest.mark.parametrize("line", RAGJOB)
+def test_every_ragjob_command_of_the_docs_has_arguments_and_settings_that_exist(line: str) -> None:
+    _, name, *arguments = shlex.split(line)
+    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    given = command.make_context(name, arguments).params
+    assert load_settings(None, given.get("assign") or [])
+
+
+@pytest.mark.parametrize("target", MAKE)
+def test_every_make_target_of_the_docs_exists(target: str) -> None:
+    assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text("utf-8"), re.M)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ class Cluster(Section):
 
 
 class JobSettings(BaseSettings):
-    """All settings of a job, in sections: the keys, defaults and meanings are those of the README's settings table.
+    """All settings of a job, in sections: docs/settings.md has the table of keys, defaults and meanings.
 
     A key that isn't given is taken from its environment variable, as `RAGJOB__CHUNK__SIZE`, or has its default.
     Unknown keys and bad values raise pydantic's `ValidationError`. Once made, settings can't be changed.

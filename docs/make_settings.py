@@ -1,4 +1,4 @@
-"""Write the parts of README.md that follow from the program: its help, and the table of settings.
+"""Write the parts of docs/settings.md that follow from the program: its help, and the table of settings.
 
 `make docs` runs it; tests/test_docs.py compares.
 """
@@ -15,11 +15,11 @@ from pydantic import BaseModel
 
 from ragjob.config import JobSettings
 
-PAGE = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).with_name("settings.md")
 
 
 def page() -> str:
-    """README.md as it should be."""
+    """docs/settings.md as it should be."""
     text = PAGE.read_text("utf-8")
     text = _between("help", f"```\n{help_text()}\n```\n", text)
     return _between("settings", f"\n{settings_table()}\n", text)
