@@ -1,14 +1,21 @@
-PYTHON ?= python3
+# Any Python from 3.11 to 3.14: the first that can make a virtual environment.
+USABLE := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python3.14; do \
+  if $$python -c '$(USABLE)' 2>/dev/null; then echo $$python; break; fi; done)
+NO_PYTHON = needs Python 3.11 to 3.14 with its venv module (Debian: apt install python3-venv); \
+  name one as in `make demo PYTHON=python3.12`
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 VENV := .venv
 BIN := $(VENV)/bin
 VENV_VLLM := .venv-vllm
 VENV_PEERS := .venv-peers
 BUILD ?= docker build
 TARGET ?= cpu
-IMAGE ?= localhost/ragjob:0.1.0-$(TARGET)
+IMAGE ?= localhost/ragjob:$(VERSION)-$(TARGET)
 
-# Which build of torch: cpu, or cuda, PyPI's.
-TORCH ?= cpu
+# Which build of torch: cpu, or cuda, PyPI's, which takes several GB. vLLM's build for processors needs the former.
+DRIVER := $(wildcard /proc/driver/nvidia/version)$(shell command -v nvidia-smi)
+TORCH ?= $(if $(filter soak %-vllm,$(MAKECMDGOALS)),cpu,$(if $(DRIVER),cuda,cpu))
 
 # lock.txt has the hashes of PyPI's files, lock-torch-cpu.txt those of torch's CPU build. uv reads no settings of pip's: it
 # gets the folder of wheels, and, like pip, trusts what the machine trusts.
@@ -92,13 +99,17 @@ clean:  ## Remove the virtual environments and what the demo wrote
 	rm -rf $(VENV) $(VENV_VLLM) $(VENV_PEERS) ragjob-demo
 
 $(BIN)/uv: lock.txt
-	$(PYTHON) -m venv $(VENV)
-	sed -n '/^uv==/,/[^\\]$$/p' lock.txt | $(BIN)/pip install --quiet --require-hashes --requirement /dev/stdin
+	$(if $(shell $(or $(PYTHON),false) -c '$(USABLE)' 2>/dev/null && echo yes),,$(error $(NO_PYTHON)))
+	@echo "Setting up $(VENV): $$($(PYTHON) --version), torch for $(if $(filter cpu,$(TORCH)),processors (TORCH=cuda" \
+	  "takes the build for GPUs),NVIDIA GPUs). Usually 2 to 10 minutes, for downloads."
+	@$(PYTHON) -m venv $(VENV)
+	@sed -n '/^uv==/,/[^\\]$$/p' lock.txt | $(BIN)/pip install --quiet --require-hashes --requirement /dev/stdin
 	@touch $@
 
 $(VENV)/.ready: pyproject.toml lock.txt lock-torch-cpu.txt $(BIN)/uv
-	$(INSTALL) --python $(VENV)
-	$(EDITABLE) --python $(VENV)
+	@echo "Installing the packages of lock.txt into $(VENV)"
+	@$(INSTALL) --python $(VENV)
+	@$(EDITABLE) --python $(VENV)
 	@touch $@
 
 # PyPI's torchaudio, torchcodec and torchvision don't fit the CPU build of torch, and vLLM runs without them.
