@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -51,7 +52,7 @@ def index(config: Config = None, assign: Assignments = None, quiet: Quiet = Fals
 
     Example: `ragjob index --set corpus.uri=books/ --set index.uri=index`
     """
-    _execute("index", _settings(config, assign), quiet=quiet)
+    _execute("index", lambda: _settings(config, assign), quiet=quiet)
 
 
 @app.command()
@@ -60,7 +61,7 @@ def load(config: Config = None, assign: Assignments = None, quiet: Quiet = False
 
     Example: `ragjob load --set index.uri=index --set chroma.url=http://localhost:8000`
     """
-    _execute("load", _settings(config, assign), quiet=quiet)
+    _execute("load", lambda: _settings(config, assign), quiet=quiet)
 
 
 @app.command()
@@ -69,7 +70,7 @@ def answer(config: Config = None, assign: Assignments = None, quiet: Quiet = Fal
 
     Example: `ragjob answer --config job.yaml --set prompts.uri=questions.csv`
     """
-    _execute("answer", _settings(config, assign), quiet=quiet)
+    _execute("answer", lambda: _settings(config, assign), quiet=quiet)
 
 
 @app.command()
@@ -78,7 +79,7 @@ def run(config: Config = None, assign: Assignments = None, quiet: Quiet = False)
 
     Example: `ragjob run --config job.yaml`
     """
-    _execute("run", _settings(config, assign), quiet=quiet)
+    _execute("run", lambda: _settings(config, assign), quiet=quiet)
 
 
 @app.command()
@@ -138,9 +139,16 @@ def demo(
 
     Example: `ragjob demo --folder /tmp/demo`
     """
-    from ragjob.cli.demo import demo_settings, show_answers
 
-    show_answers(_execute("run", demo_settings(folder), quiet=quiet).answers)
+    def settings() -> "JobSettings":
+        from ragjob.cli.demo import demo_settings
+
+        return demo_settings(folder)
+
+    answers = _execute("run", settings, quiet=quiet).answers
+    from ragjob.cli.demo import show_answers
+
+    show_answers(answers)
 
 
 @app.command()
@@ -198,14 +206,16 @@ def _settings(config: Path | None, assign: list[str] | None) -> "JobSettings":
     return load_settings(config or (here if here.is_file() else None), assign or [])
 
 
-def _execute(command: CommandName, settings: "JobSettings", *, quiet: bool) -> "Report":
+def _execute(command: CommandName, settings: Callable[[], "JobSettings"], *, quiet: bool) -> "Report":
     from ragjob.cli.progress import progress
-    from ragjob.cli.report import show_summary
-    from ragjob.commands.registry import COMMANDS
 
     start = time.monotonic()
-    with progress(quiet=quiet) as observe:
-        report = COMMANDS[command].of(settings).execute(observe)
+    with progress(command, quiet=quiet) as observe:
+        from ragjob.commands.registry import COMMANDS  # takes a while, during which the progress is on screen
+
+        report = COMMANDS[command].of(settings()).execute(observe)
     if not quiet:
+        from ragjob.cli.report import show_summary
+
         show_summary(report, time.monotonic() - start)
     return report

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ragjob import schema
 from ragjob.commands.flows import answer_steps
-from ragjob.commands.indexing import make
+from ragjob.commands.indexing import connecting, make
 from ragjob.commands.report import Report, log_start, logged, report_of_run, with_corpus
 from ragjob.commands.serving import load_missing, served, serving
 from ragjob.documents.units import plan_slices, without
@@ -22,7 +22,7 @@ from ragjob.planning.packing import free_tasks
 from ragjob.retrieval.base import Served
 from ragjob.runtime import cluster
 from ragjob.runtime.flow import execute
-from ragjob.runtime.progress import Observe
+from ragjob.runtime.progress import Observe, of_flow, tell
 from ragjob.stages.cost import Cost
 
 NO_LIMIT = 2**62
@@ -41,27 +41,30 @@ def answer(
 
     `make_current` says whether it becomes the current one.
     """
-    with _attempt(command, task, plan) as size:
+    with _attempt(command, task, plan, observe) as size:
         if isinstance(index, CommittedIndex):
             index.require()
-        with serving(index.settings.chroma) as server, cluster.running(size):
+        tell(observe, connecting())
+        with serving(index.settings.chroma, observe) as server, cluster.running(size):
             made, costs = make(index, size, observe)
             loaded = served(made, server())
             costs += load_missing(loaded, observe)
             if make_current:
                 set_current(made.ledger.uri, made.ledger.version)
             report = _answer(command, made, task, size, loaded, costs, observe)
+            tell(observe, "stopping Ray")
         return logged(report if made is index else with_corpus(report, made))
 
 
 @contextmanager
-def _attempt(command: str, task: AnswerTask, plan: Callable[[], Plan]) -> Iterator[Resources]:
+def _attempt(command: str, task: AnswerTask, plan: Callable[[], Plan], observe: Observe) -> Iterator[Resources]:
     """Keep the log of an attempt at a run, which begins once all checks of `plan` pass. Gives the cluster's size.
 
     Raises what the plan finds, and `DataError` when another run is under way under the run's name.
     """
     with task.ledger.log():
         log_start(command, task.version, task.ledger.run_id)
+        tell(observe, "checking the plan")
         checked = plan()
         checked.require()
         task.ledger.claim(task.version)
@@ -92,7 +95,7 @@ def _answer(
         if not staged.all() or _too_many(task, answered):
             steps = answer_steps(index, task, size, loaded)
             tasks = free_tasks(task.settings, "answer", size)
-            costs = costs + execute(_left(task, answered), steps, tasks, task.settings.s3, observe)
+            costs = costs + execute(_left(task, answered), steps, tasks, task.settings.s3, of_flow("answer", observe))
             answered = task.ledger.progress(total)[0]
         if problem := _too_many(task, answered):
             raise problem
@@ -102,6 +105,7 @@ def _answer(
         # Another attempt may have been faster, and have swept what this one still needed.
         if task.ledger.published() is None:
             raise
+    tell(observe, "publishing the answers")
     published = task.ledger.publish(total, schema.answers(task.inputs.passed))
     return report_of_run(command, index, task, published, costs, kept=kept)
 

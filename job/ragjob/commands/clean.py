@@ -21,6 +21,7 @@ from ragjob.ledger.run import claimed_versions, is_published, remove_staging, st
 from ragjob.ledger.segment import segments
 from ragjob.retrieval.chroma.expected import Target
 from ragjob.retrieval.chroma.settings import lasts
+from ragjob.runtime.progress import silent
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def _chroma(settings: JobSettings) -> Iterator[Target | None]:
     if not settings.index.uri or not lasts(settings.chroma) or (path and not Path(path).is_dir()):
         yield None
         return
-    with serving(settings.chroma) as server:
+    with serving(settings.chroma, silent) as server:
         yield server()
 
 

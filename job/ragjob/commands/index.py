@@ -11,7 +11,7 @@ from ragjob.config import JobSettings
 from ragjob.ledger.index import current_version
 from ragjob.planning.identity import CommittedIndex, PendingIndex, identify_index
 from ragjob.retrieval.chroma.settings import lasts
-from ragjob.runtime.progress import Observe, silent
+from ragjob.runtime.progress import Observe, silent, tell
 
 if TYPE_CHECKING:
     from ragjob.planning.checks import Plan
@@ -45,6 +45,7 @@ class Index:
         from ragjob.commands.indexing import make_and_load
 
         log_start(self.name, index.ledger.version)
+        tell(observe, "checking the plan")
         plan = self.plan()
         plan.require()
         if isinstance(index, CommittedIndex):

@@ -18,7 +18,7 @@ from ragjob.planning.packing import free_tasks
 from ragjob.retrieval.chroma.settings import lasts
 from ragjob.runtime import cluster
 from ragjob.runtime.flow import execute
-from ragjob.runtime.progress import Observe
+from ragjob.runtime.progress import Observe, of_flow, tell
 from ragjob.stages.cost import Cost
 
 CHUNK_BYTES = 800  # text of a chunk, about: sizes the units of the corpus
@@ -30,19 +30,31 @@ def make_and_load(
     """The committed version, made and loaded where need be, and what that took; it becomes the current one."""
     chroma = index.settings.chroma
     with ExitStack() as started:
-        servers = [started.enter_context(serving(chroma))] if lasts(chroma) else []
-        stop_ray = started.enter_context(_ray_to_make(index, size))
+        servers = [started.enter_context(serving(chroma, observe))] if lasts(chroma) else []
+        stop_ray = started.enter_context(_ray_to_make(index, size, observe))
         made, costs = make(index, size, observe)
         stop_ray()
         for server in servers:
             costs += load_missing(served(made, server()), observe)
+        if isinstance(index, PendingIndex):
+            tell(observe, "stopping Ray")
     set_current(made.ledger.uri, made.ledger.version)
     return made, costs
 
 
-def _ray_to_make(index: PendingIndex | CommittedIndex, size: Resources) -> AbstractContextManager[Callable[[], object]]:
+def connecting() -> str:
+    """What a command does when it enters `cluster.running`."""
+    return "connecting to Ray" if cluster.is_remote() else "starting Ray"
+
+
+def _ray_to_make(
+    index: PendingIndex | CommittedIndex, size: Resources, observe: Observe
+) -> AbstractContextManager[Callable[[], object]]:
     """Ray for the time of the block, if there is an index to make. Gives a function that ends it early."""
-    return cluster.running(size) if isinstance(index, PendingIndex) else nullcontext(lambda: None)
+    if isinstance(index, CommittedIndex):
+        return nullcontext(lambda: None)
+    tell(observe, connecting())
+    return cluster.running(size)
 
 
 def make(index: PendingIndex | CommittedIndex, size: Resources, observe: Observe) -> tuple[CommittedIndex, list[Cost]]:
@@ -50,11 +62,13 @@ def make(index: PendingIndex | CommittedIndex, size: Resources, observe: Observe
     if isinstance(index, CommittedIndex):
         return index, []
     index.ledger.segment.take_up()
+    tell(observe, "listing what is left to index")
     limit = index.settings.commit_rows
     slices = list(plan_slices(index.segments, limit, limit * CHUNK_BYTES))
     tasks = free_tasks(index.settings, "index", size)
     try:
-        costs = execute(slices, index_steps(index, size), tasks, index.settings.s3, observe)
+        costs = execute(slices, index_steps(index, size), tasks, index.settings.s3, of_flow("index", observe))
+        tell(observe, "committing the index version")
         manifest = _commit(index)
     except Defect:
         raise

@@ -7,7 +7,7 @@ from ragjob.commands.report import Report, log_start, logged
 from ragjob.config import JobSettings
 from ragjob.ledger.index import set_current
 from ragjob.planning.identity import CommittedIndex, find_index
-from ragjob.runtime.progress import Observe, silent
+from ragjob.runtime.progress import Observe, silent, tell
 
 if TYPE_CHECKING:
     from ragjob.planning.checks import Plan
@@ -38,9 +38,10 @@ class Load:
         index = self.index
         index.ledger.sweep()
         log_start(self.name, index.ledger.version)
+        tell(observe, "checking the plan")
         self.plan().require()
         index.require()
-        with serving(index.settings.chroma) as server:
+        with serving(index.settings.chroma, observe) as server:
             cost = load_all(served(index, server()), observe)
         set_current(index.ledger.uri, index.ledger.version)
         return logged(Report(self.name, index.ledger.version, rows=index.chunks, errors=0, costs=[cost]))

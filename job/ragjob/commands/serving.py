@@ -11,14 +11,14 @@ from ragjob.planning.identity import CommittedIndex
 from ragjob.retrieval.base import Served
 from ragjob.retrieval.chroma.expected import Expected, Target, collection_name
 from ragjob.retrieval.chroma.settings import Chroma, lasts
-from ragjob.runtime.progress import Observe, Progress
+from ragjob.runtime.progress import Observe, Progress, tell
 from ragjob.stages.cost import Cost
 
 Server = Callable[[], Target]  # gives a server once it is ready
 
 
 @contextmanager
-def serving(settings: Chroma) -> Iterator[Server]:
+def serving(settings: Chroma, observe: Observe) -> Iterator[Server]:
     """The server to use: the one at `chroma.url`, or one of the job's own for the time of the block."""
     if settings.url:
         target = Target(settings.url, settings.timeout_s)
@@ -27,7 +27,12 @@ def serving(settings: Chroma) -> Iterator[Server]:
     from ragjob.retrieval.chroma.server import LocalChroma
 
     with LocalChroma(settings.path) as server:
-        yield lambda: Target(server.url(), settings.timeout_s)
+
+        def ready() -> Target:
+            tell(observe, "starting Chroma")
+            return Target(server.url(), settings.timeout_s)
+
+        yield ready
 
 
 def served(index: CommittedIndex, target: Target) -> Served:
@@ -47,7 +52,9 @@ def load_missing(index: Served, observe: Observe) -> list[Cost]:
     """Load the version unless the server has it; what that took, if it had to be."""
     from ragjob.retrieval.chroma.loading import is_loaded  # imports chromadb, which isn't for the start
 
+    tell(observe, "opening the index")
     passages = index.files.open()
+    tell(observe, "checking the collection in Chroma")
     return [] if is_loaded(index.target, index.expected, passages) else [_load(index, passages, observe)]
 
 
@@ -61,5 +68,12 @@ def _load(index: Served, passages: Passages, observe: Observe) -> Cost:
 
     rows = len(passages)
     start = time.perf_counter()
-    load(index.target, index.expected, passages, lambda loaded: observe(Progress("load", loaded, loaded / rows)))
+
+    def report(loaded: int) -> None:
+        observe(Progress("vectors", loaded, loaded / rows, "load"))
+        if loaded >= rows:
+            tell(observe, "verifying the collection in Chroma")
+
+    report(0)
+    load(index.target, index.expected, passages, report)
     return Cost("load", rows, 0, time.perf_counter() - start)

@@ -1,22 +1,25 @@
-"""What a running flow tells of itself."""
+"""What a running command tells of itself."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one stage of a running command is.
+    """How far one stage of a running command is, or what the command does before and after its stages.
 
     Attributes:
-        stage: its name; stages that run in one worker come together, as `retrieve + augment`.
-        rows: rows that it gave so far.
-        share: part of the command's blocks of rows that it has finished, from 0 to 1.
+        stage: its name; stages that run in one worker come together, as `retrieve + augment`. Outside a flow, what the
+            command is doing, as `starting Ray`.
+        rows: rows that it has finished.
+        share: part of the flow's blocks of rows that it has finished, from 0 to 1.
+        flow: `index`, `load` or `answer`; empty before, between and after these.
     """
 
     stage: str
     rows: int
     share: float
+    flow: str = ""
 
 
 Observe = Callable[[Progress], None]
@@ -24,3 +27,13 @@ Observe = Callable[[Progress], None]
 
 def silent(_: Progress) -> None:
     """Observe nothing."""
+
+
+def of_flow(flow: str, observe: Observe) -> Observe:
+    """`observe`, for the stages of a flow."""
+    return lambda progress: observe(replace(progress, flow=flow))
+
+
+def tell(observe: Observe, what: str) -> None:
+    """Say what the command does from now on."""
+    observe(Progress(what, 0, 0.0))
