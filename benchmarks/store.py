@@ -84,7 +84,7 @@ def loading(rows: Rows) -> Figure:
 def searching(target: Target, rows: Rows, questions: np.ndarray) -> Figure:
     """Ours, as a stage of a run, against the batch size and threads of the bare client that are best."""
     retriever = DenseRetriever(open_collection(target, expected(rows)), rows.passages, Retrieve(top_k=TOP_K))
-    stage = retrieve.RetrieveStage(retriever)
+    stage = retrieve.RetrieveStage(retriever, {})
     blocks = [block(questions[start : start + BLOCK_ROWS]) for start in range(0, len(questions), BLOCK_ROWS)]
     collection = client(target).get_collection(NAME, embedding_function=None)
     ask = partial(ask_bare, collection, questions[:TRIAL_QUERIES])

@@ -18,6 +18,7 @@ from ragjob.engines.base import Completion, Failure, Request
 from ragjob.models.device import silence_libraries
 from ragjob.models.embedder import Vectors
 from ragjob.retrieval.base import Hit
+from ragjob.retrieval.where import Condition
 from tests.passages import make_passage
 
 CORPUS = Path(__file__).parent.parent / "job" / "ragjob" / "cli" / "sample" / "corpus"
@@ -117,7 +118,7 @@ class LengthRetriever:
     def __init__(self, top_k: int) -> None:
         self._top_k = top_k
 
-    def search(self, questions: list[str], vectors: Vectors) -> list[list[Hit]]:
+    def search(self, questions: list[str], vectors: Vectors, conditions: list[Condition | None]) -> list[list[Hit]]:
         if 13 in vectors[:, 0]:
             raise RuntimeError("no such vector")
         scores = [0.9, 0.6, 0.3][: self._top_k]

@@ -1,5 +1,6 @@
 """Chunks and passages in memory, for tests that embed nothing."""
 
+import json
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,20 +20,24 @@ def make_passage(chunk_id: str, text: str = "text", equals: int = 1) -> Passage:
     return Passage(chunk_id, "document", "uri", text, equals=equals)
 
 
-def make_passages(vectors: np.ndarray) -> Passages:
-    """One row for each of `vectors` (float32 [n, dimension]); row n is chunk `id-<n>`, `passage <n>`."""
+def make_passages(vectors: np.ndarray, metadata: Sequence[object] | None = None, share: int = 1) -> Passages:
+    """Chunk n is `id-<n>`, `passage <n>`, and has one of `vectors` (float32 [n, dimension]) and of `metadata`.
+
+    Each row has `share` chunks.
+    """
     numbers = range(len(vectors))
     columns = {
         schema.CHUNK_ID: [f"id-{number:04}" for number in numbers],
         schema.DOCUMENT_ID: ["document"] * len(vectors),
         schema.URI: [f"uri-{number}" for number in numbers],
         schema.TEXT: [f"passage {number}" for number in numbers],
+        schema.METADATA: [value if value is None else json.dumps(value) for value in metadata or [None] * len(vectors)],
     }
     chunks = pa.Table.from_pydict(
         {name: columns.get(name, [None] * len(vectors)) for name in schema.CHUNKS.names}, schema.CHUNKS
     )
-    members = pa.array([[number] for number in numbers], pa.list_(pa.int32()))
-    rows = pa.table({schema.ROW_ID: pa.array(map(row_id, numbers), pa.string()), schema.MEMBERS: members})
+    members = pa.array([list(numbers[first : first + share]) for first in numbers[::share]], pa.list_(pa.int32()))
+    rows = pa.table({schema.ROW_ID: pa.array(map(row_id, range(len(members))), pa.string()), schema.MEMBERS: members})
     return Passages(chunks.to_batches(), vectors.astype(np.float16), rows)
 
 

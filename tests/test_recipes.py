@@ -32,6 +32,7 @@ given = [f"{section}.uri={uri}" for section, uri in uris.items()] + ["cluster.cp
 given += [f"generate.engine={engine}", "cluster.gpus=0"]
 once, thrice = (Run.of(load_settings(None, [*given, f"generate.shout_marks={marks}"])) for marks in (1, 3))
 request = Request("", "asked", "asked", [])
+first = MODES["first"](once.task.settings.retrieve).make(None)
 print(json.dumps({
     "plan": {check.name: check.line for check in once.plan().checks},
     "runs": [run.task.ledger.run_id for run in (once, thrice)],
@@ -42,7 +43,7 @@ print(json.dumps({
     "chart": json.loads(schema())["$defs"]["Generate"]["properties"],
     "text": document_reader("a.shout").read(b"THE DEPOT").text,
     "modes": JobSettings.model_json_schema()["$defs"]["Retrieve"]["properties"]["mode"]["enum"],
-    "hits": [hit.passage.text for hit in MODES["first"](once.task.settings.retrieve).make(None).search(["?"], None)[0]],
+    "hits": [hit.passage.text for hit in first.search(["?"], None, [None])[0]],
 }))
 """
 

@@ -142,9 +142,9 @@ def strip_variables(prefix: str) -> None:
             os.environ[name] = value.strip()
 
 
-def _listed(given: object) -> object:
-    """What a variable or an assignment gives as the text of a list, as that list."""
-    if not (isinstance(given, str) and given.startswith("[")):
+def _parsed(given: object) -> object:
+    """What a variable or an assignment gives as the text of a list or a mapping, as that."""
+    if not (isinstance(given, str) and given.startswith(("[", "{"))):
         return given
     try:
         return parse_yaml(given)
@@ -154,7 +154,7 @@ def _listed(given: object) -> object:
         return given  # the field's type refuses it
 
 
-FromText = BeforeValidator(_listed)  # marks a field that is, or may be, a list
+FromText = BeforeValidator(_parsed)  # marks a field that is, or may be, a list or a mapping
 # White space at its ends is from a Secret or a variable, and no part of it.
 Uri = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_is_line)]
 Address = Annotated[str, AfterValidator(_is_address)]

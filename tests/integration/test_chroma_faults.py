@@ -116,7 +116,8 @@ class Version:
         """Ids of the chunks that a search finds."""
         settings = Retrieval(top_k=top_k, batch_size=64)
         retriever = DenseRetriever(open_collection(target, self.expected), self.passages, settings)
-        return [[hit.passage.chunk_id for hit in hits] for hits in retriever.search(["?"] * len(questions), questions)]
+        found = retriever.search(["?"] * len(questions), questions, [None] * len(questions))
+        return [[hit.passage.chunk_id for hit in hits] for hits in found]
 
     def assert_loaded(self, target: Target) -> None:
         """All is there, and each vector finds itself."""

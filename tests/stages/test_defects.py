@@ -16,6 +16,7 @@ from ragjob.engines.base import Completion, Failure, Request
 from ragjob.errors import Defect
 from ragjob.models.embedder import Vectors
 from ragjob.retrieval.base import Hit
+from ragjob.retrieval.where import Condition
 from ragjob.runtime.flow import Step, execute
 from ragjob.runtime.progress import silent
 from ragjob.stages.augment import AugmentStage
@@ -46,7 +47,7 @@ class Library:
         self._refuse(texts)
         return np.ones((len(texts), 2), np.float32)
 
-    def search(self, questions: list[str], vectors: Vectors) -> list[list[Hit]]:
+    def search(self, questions: list[str], vectors: Vectors, conditions: list[Condition | None]) -> list[list[Hit]]:
         self._refuse(questions)
         return [[Hit(make_passage("chunk"), 0.5, 0.5)] for _ in questions]
 
@@ -74,8 +75,8 @@ class Library:
 class Forgetful(Library):
     """Answers all but the last of what it is asked."""
 
-    def search(self, questions: list[str], vectors: Vectors) -> list[list[Hit]]:
-        return super().search(questions, vectors)[:-1]
+    def search(self, questions: list[str], vectors: Vectors, conditions: list[Condition | None]) -> list[list[Hit]]:
+        return super().search(questions, vectors, conditions)[:-1]
 
     def generate(self, requests: list[Request]) -> list[Completion | Failure]:
         return super().generate(requests)[:-1]
@@ -116,7 +117,7 @@ def failed(rows: pa.Table) -> list[bool]:
         (ChunkStage, chunk_with),
         (EmbedChunks, lambda library: EmbedChunks(library.embed, 2)),
         (EmbedPrompts, lambda library: EmbedPrompts(library.embed, 2)),
-        (RetrieveStage, RetrieveStage),
+        (RetrieveStage, lambda library: RetrieveStage(library, {})),
         (AugmentStage, augment_with),
         (GenerateStage, lambda library: GenerateStage(library, "system")),
     ],
@@ -163,7 +164,7 @@ NOTHING: Any = None
         ),
         (EmbedChunks, lambda: EmbedChunks(FORGETFUL.embed, 3), "TypeError: computed columns"),
         (EmbedPrompts, lambda: EmbedPrompts(FORGETFUL.embed, 3), "TypeError: computed columns"),
-        (RetrieveStage, lambda: RetrieveStage(FORGETFUL), "TypeError: computed columns"),
+        (RetrieveStage, lambda: RetrieveStage(FORGETFUL, {}), "TypeError: computed columns"),
         (AugmentStage, lambda: AugmentStage(NOTHING, NOTHING), "AttributeError: 'NoneType'"),
         (GenerateStage, lambda: GenerateStage(FORGETFUL, "system"), "TypeError: computed columns"),
         (WriteChunks, lambda: WriteChunks(NOTHING), "AttributeError: 'NoneType'"),

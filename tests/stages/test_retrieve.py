@@ -14,7 +14,7 @@ def retrieve(lengths: list[int], errors: list[str | None] | None = None, top_k: 
         "error": pa.array(errors or [None] * len(lengths), pa.string()),
         "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 2),
     }
-    return RetrieveStage(LengthRetriever(top_k))(pa.table(columns))
+    return RetrieveStage(LengthRetriever(top_k), {})(pa.table(columns))
 
 
 def test_each_prompt_gets_its_own_passages_best_first() -> None:

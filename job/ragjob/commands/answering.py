@@ -18,6 +18,7 @@ from ragjob.ledger.run import Mask
 from ragjob.models.capacity import Resources
 from ragjob.planning.checks import Plan
 from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
+from ragjob.planning.metadata import check_names
 from ragjob.planning.packing import free_tasks
 from ragjob.retrieval.base import Served
 from ragjob.runtime import cluster
@@ -47,6 +48,7 @@ def answer(
         tell(observe, connecting())
         with serving(index.settings.chroma, observe) as server, cluster.running(size):
             made, costs = make(index, size, observe)
+            check_names(made)  # a plan can't know what the documents of an index that isn't made have
             loaded = served(made, server())
             costs += load_missing(loaded, observe)
             if make_current:

@@ -1,5 +1,6 @@
 """A segment's passages as retrieval reads them: rows by id, their vectors and texts mapped into memory."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,8 +44,10 @@ class Passages:
         self._vectors = vectors
         self.row_ids = np.asarray(rows[schema.ROW_ID].to_numpy(), f"S{schema.ID_CHARS}")
         members = rows[schema.MEMBERS].combine_chunks()
-        self._equals = np.diff(members.offsets.to_numpy())
-        self._first = members.values.to_numpy()[members.offsets.to_numpy()[:-1]]
+        self.offsets: Numbers = members.offsets.to_numpy()  # where the members of each row begin, and the last ones end
+        self.members: Numbers = members.values.to_numpy()  # places of chunks, row by row, in the order of their ids
+        self._equals = np.diff(self.offsets)
+        self._first = self.members[self.offsets[:-1]]
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -66,14 +69,26 @@ class Passages:
 
     def chunk_id(self, row: int) -> str:
         """Id of the row's first chunk."""
-        batch, place = self._place(row)
-        return str(batch[schema.CHUNK_ID][place].as_py())
+        return self.chunk_id_at(int(self._first[row]))
 
     def passage(self, row: int) -> Passage:
         """The row's first chunk."""
-        batch, place = self._place(row)
-        fields = {name: batch[name][place].as_py() for name in Passage._fields if name != "equals"}
-        return Passage(**fields, equals=int(self._equals[row]))
+        return self.passage_at(int(self._first[row]), int(self._equals[row]))
+
+    def chunk_id_at(self, place: int) -> str:
+        """Id of the chunk at `place`."""
+        batch, number = self._find(place)
+        return str(batch[schema.CHUNK_ID][number].as_py())
+
+    def passage_at(self, place: int, equals: int) -> Passage:
+        """The chunk at `place`, as the first of `equals` with one embedded text."""
+        batch, number = self._find(place)
+        fields = {name: batch[name][number].as_py() for name in Passage._fields if name != "equals"}
+        return Passage(**fields, equals=equals)
+
+    def metadata(self) -> Iterator[pa.StringArray]:
+        """The metadata of all chunks, in the order of their places."""
+        return (batch[schema.METADATA] for batch in self._chunks)
 
     def nearest(self, queries: Vectors, count: int) -> Vectors:
         """Similarities of the nearest rows of each query by comparison with all, best first: float32 [n, count].
@@ -86,10 +101,9 @@ class Passages:
             best = -np.sort(-np.concatenate([best, block], axis=1), axis=1)[:, :count]
         return best
 
-    def _place(self, row: int) -> tuple[pa.RecordBatch, int]:
-        position = int(self._first[row])
-        batch = int(np.searchsorted(self._starts, position, side="right")) - 1
-        return self._chunks[batch], position - int(self._starts[batch])
+    def _find(self, place: int) -> tuple[pa.RecordBatch, int]:
+        batch = int(np.searchsorted(self._starts, place, side="right")) - 1
+        return self._chunks[batch], place - int(self._starts[batch])
 
 
 def open_passages(passages: Path, vectors: Path, rows: Path) -> Passages:

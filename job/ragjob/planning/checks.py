@@ -14,6 +14,7 @@ from ragjob.models import sizes
 from ragjob.models.capacity import Resources, Work, facts
 from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
 from ragjob.planning.memory import actor_bytes, check_memory
+from ragjob.planning.metadata import check_filter
 from ragjob.planning.packing import check_pools
 from ragjob.planning.proposals import Answering, Flow, Indexing, propose
 from ragjob.planning.texts import check_chunks, check_questions, check_words
@@ -99,6 +100,8 @@ def plan_answer(index: PendingIndex | CommittedIndex, task: AnswerTask) -> Plan:
     plan.look("prompts", lambda: task.inputs, _prompts_line)
     _add_passed_over(plan, task.prompts.passed_over)
     plan.look("output", lambda: _check_output(task))
+    if index.settings.retrieve.where:
+        plan.look("filter", lambda: check_filter(index, task))
     plan.look("searches", lambda: check_questions(index.settings, index.embedder))
     plan.look("prompt", task.engine.check_prompt)
     plan.look("engine", task.engine.check)

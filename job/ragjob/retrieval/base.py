@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, Protocol, TypeA
 
 from ragjob.retrieval.chroma.expected import Expected, Target
 from ragjob.retrieval.settings import Retrieval
+from ragjob.retrieval.where import Condition
 from ragjob.settings import Decides
 
 if TYPE_CHECKING:
@@ -45,8 +46,11 @@ class Served:
 class Retriever(Protocol):
     """What a mode runs in its workers. Any number of threads may search at once."""
 
-    def search(self, questions: list[str], vectors: Vectors) -> list[list[Hit]]:
+    def search(self, questions: list[str], vectors: Vectors, conditions: list[Condition | None]) -> list[list[Hit]]:
         """Passages for each question, whose embeddings are `vectors` (float32 [n, dimension]), best first.
+
+        All of them pass the question's condition, where it has one. The names of metadata in conditions are those of
+        the setting `where`.
 
         Raises `DependencyError` when a server that is searched doesn't answer within its deadline.
         """

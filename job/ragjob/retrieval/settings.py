@@ -1,5 +1,6 @@
 """Settings that all retrieval modes share. Those of one mode stand in its own module."""
 
+from ragjob.retrieval.where import Where
 from ragjob.settings import Decides, Pool, Section, setting
 
 
@@ -16,6 +17,12 @@ class Retrieval(Section):
     top_k: int = setting(3, decides=Decides.RUN, description="passages for a prompt, at most", ge=1, le=1000)
     min_score: float | None = setting(
         None, decides=Decides.RUN, description="passages below this similarity are left", ge=-1, le=1
+    )
+    where: Where = setting(
+        {},
+        decides=Decides.RUN,
+        description="names of metadata and what passages must have there: a value, a list of values of which one will "
+        "do, or `{column}` of the prompt; all must hold",
     )
     batch_size: int = setting(256, decides=Decides.NEITHER, description="prompts in one request, at most", ge=1)
     pool: RetrievePool = RetrievePool()

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ragjob import schema
+from ragjob.documents.tables import json_values
 from ragjob.retrieval.base import Mode, Retriever, Served
 from ragjob.retrieval.settings import Retrieval
+from ragjob.retrieval.where import Condition, Where, columns_of, condition_of, is_missing
 from ragjob.stages.columns import Stage
 from ragjob.stages.rows import Columns, add_columns, arrays, foreign
 
@@ -27,29 +30,37 @@ OF_PASSAGES = {
 
 def make(mode: Mode[Retrieval], served: Served) -> "RetrieveStage":
     """A stage that searches an index version, once its collection is known to be whole and the right one."""
-    return RetrieveStage(mode.make(served))
+    return RetrieveStage(mode.make(served), mode.settings.where)
 
 
 class RetrieveStage(Stage):
-    """Find passages for a block of prompts: lists, best first. Raises `DependencyError` as the retriever does."""
+    """Find passages for a block of prompts: lists, best first. Raises `DependencyError` as the retriever does.
+
+    A prompt without a value in a column that the filter `where` names has an error: it is never searched without.
+    """
 
     NAME = "retrieve"
     NEEDS = schema.columns(schema.PROMPT, schema.EMBEDDING, schema.ERROR)
     ADDS = schema.RETRIEVED
     DROPS = frozenset({schema.EMBEDDING})
 
-    def __init__(self, retriever: Retriever) -> None:
+    def __init__(self, retriever: Retriever, where: Where) -> None:
         self._retriever = retriever
+        self._where = where
 
     def __call__(self, prompts: pa.Table) -> pa.Table:
-        return add_columns(prompts, self.ADDS, self._compute).drop_columns(list(self.DROPS))
+        refused = prompts
+        for name in columns_of(self._where):
+            refused = _without_value(refused, name)
+        return add_columns(refused, self.ADDS, self._compute).drop_columns(list(self.DROPS))
 
     def _compute(self, prompts: pa.Table) -> Columns:
         questions = prompts[schema.PROMPT].to_pylist()
         flat = prompts[schema.EMBEDDING].combine_chunks().flatten().to_numpy()
         vectors = flat.reshape(prompts.num_rows, -1)
+        conditions = self._conditions(prompts)
         with foreign():
-            hits = self._retriever.search(questions, vectors)
+            hits = self._retriever.search(questions, vectors, conditions)
         values: dict[str, Sequence[object]] = {
             column: [[getattr(hit.passage, field) for hit in found] for found in hits]
             for column, field in OF_PASSAGES.items()
@@ -57,3 +68,18 @@ class RetrieveStage(Stage):
         values[schema.RETRIEVED_SCORES] = [[hit.score for hit in found] for found in hits]
         values[schema.RETRIEVED_SIMILARITIES] = [[hit.similarity for hit in found] for found in hits]
         return arrays(values, self.ADDS)
+
+    def _conditions(self, prompts: pa.Table) -> list[Condition | None]:
+        if not self._where:
+            return [None] * prompts.num_rows
+        values = {name: json_values(prompts[name]) for name in columns_of(self._where)}
+        rows = [{name: column[row] for name, column in values.items()} for row in range(prompts.num_rows)]
+        return [condition_of(self._where, row) for row in rows]
+
+
+def _without_value(prompts: pa.Table, name: str) -> pa.Table:
+    """The prompts, with an error where there is no value in a column that a filter names."""
+    missing = pa.array([is_missing(value) for value in json_values(prompts[name])], pa.bool_())
+    message = f"{name} is null, but retrieve.where takes a value from there: give the prompt one"
+    errors = pc.coalesce(prompts[schema.ERROR], pc.if_else(missing, message, None))
+    return prompts.set_column(prompts.schema.get_field_index(schema.ERROR), schema.ERROR, errors)

@@ -74,7 +74,7 @@ class Loaded:
 
     def search(self, vectors: np.ndarray, top_k: int, **settings: Any) -> list[list[Hit]]:
         retriever = DenseRetriever(self.collection, self.passages, Retrieval(top_k=top_k, **settings))
-        return retriever.search(["?"] * len(vectors), vectors)
+        return retriever.search(["?"] * len(vectors), vectors, [None] * len(vectors))
 
 
 def loaded(target: Target, expected: Expected, passages: Passages = PASSAGES) -> Loaded:
