@@ -3,12 +3,15 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import pyarrow as pa
 
 # Raised when the code's chunks or vectors (index) or its answers (run) would differ for equal settings.
 INDEX_FORMAT = 3
 ANSWER_FORMAT = 2
+# Raised when other sentences of a passage would be embedded.
+SENTENCE_FORMAT = 1
 
 _quote = json.JSONEncoder(ensure_ascii=False).encode  # of a text, as `digest` has it
 
@@ -33,6 +36,18 @@ CITATIONS = "citations"  # positions, from 1, of the passages that an answer nam
 FINISH_REASON, PROMPT_TOKENS, COMPLETION_TOKENS = "finish_reason", "prompt_tokens", "completion_tokens"
 # Columns of blocks on their way; never published.
 POSITION, AUGMENTED, GIVEN, CACHED_TOKENS = "_position", "_augmented", "_given", "_cached_tokens"
+SENTENCES = "_sentences"  # of each passage, as `Sentence` has them; null where they weren't embedded
+# Of a row whose sentences are to be embedded: its number, where the sentences stand in its text, and their vectors.
+FIRST_ROW, END_ROW, ROW, SPANS, SENTENCE_VECTORS = "first_row", "end_row", "row", "spans", "sentence_vectors"
+
+
+class Sentence(NamedTuple):
+    """Where a sentence stands in its passage, and the cosine similarity of its embedding to the question's."""
+
+    start: int
+    end: int
+    similarity: float
+
 
 # What holds for a whole document stands in the row of its first chunk, and is 0 in the others.
 CHUNKS = pa.schema(
@@ -103,6 +118,10 @@ RETRIEVED = pa.schema(
     ]
 )
 
+_BORDERS = [("start", pa.int32()), ("end", pa.int32())]
+ROWS = pa.schema([(ROW, pa.int64()), (TEXT, pa.string()), (ERROR, pa.string())])  # of a segment
+ROW_RANGES = pa.schema([(FIRST_ROW, pa.int64()), (END_ROW, pa.int64())])
+
 GENERATED = pa.schema(
     [
         (ANSWER, pa.string()),
@@ -121,6 +140,11 @@ def embedded(dimension: int) -> pa.Schema:
     return pa.schema([(EMBEDDING, pa.list_(pa.float32(), dimension))])
 
 
+def sentences_embedded(dimension: int) -> pa.Schema:
+    """Schema of the columns that embedding sentences adds: of each row a list of borders and one of vectors."""
+    return pa.schema([(SPANS, _TYPES[SPANS]), (SENTENCE_VECTORS, pa.list_(pa.list_(pa.float32(), dimension)))])
+
+
 def answers(passed: pa.Schema) -> pa.Schema:
     """Schema of `answers.parquet` for prompts with the pass-through columns `passed`."""
     first = [pa.field(PROMPT_ID, pa.string()), pa.field(PROMPT, pa.string())]
@@ -133,12 +157,14 @@ _PASSING = pa.schema(
         (AUGMENTED, pa.string()),
         (GIVEN, pa.int32()),
         (CACHED_TOKENS, pa.int32()),
+        (SENTENCES, pa.list_(pa.list_(pa.struct([*_BORDERS, ("similarity", pa.float32())])))),
         (EMBEDDING, pa.list_(pa.float32())),  # only a worker, which has the model, knows how long they are
     ]
 )
 # Names that a pass-through column can't have.
 RESERVED = frozenset([*answers(pa.schema([])).names, *_PASSING.names])
-_TYPES = {field.name: field.type for field in [*READ, *CHUNKS, *answers(pa.schema([])), *_PASSING]}
+_ON_THE_WAY = [pa.field(SPANS, pa.list_(pa.struct(_BORDERS))), *_PASSING]
+_TYPES = {field.name: field.type for field in [*READ, *CHUNKS, *ROWS, *answers(pa.schema([])), *_ON_THE_WAY]}
 
 
 def columns(*names: str) -> pa.Schema:

@@ -2,19 +2,21 @@
 
 from ragjob import schema
 from ragjob.config import JobSettings
+from ragjob.ledger.derived import SegmentFiles
 from ragjob.models.capacity import Resources, threads
 from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
 from ragjob.planning.packing import POOLS, pack
 from ragjob.retrieval import MODES
 from ragjob.retrieval.base import Served
 from ragjob.runtime.flow import Step
-from ragjob.stages import augment, chunk, embed, generate, retrieve
+from ragjob.stages import augment, chunk, embed, generate, retrieve, sentences
 from ragjob.stages.augment import AugmentStage
 from ragjob.stages.chunk import ChunkStage
 from ragjob.stages.embed import EmbedChunks, EmbedPrompts
 from ragjob.stages.generate import GenerateStage
 from ragjob.stages.read import ReadDocuments, ReadPrompts
 from ragjob.stages.retrieve import RetrieveStage
+from ragjob.stages.sentences import EmbedSentences, ReadRows, WriteSentences
 from ragjob.stages.write import WriteAnswers, WriteChunks
 
 
@@ -33,6 +35,23 @@ def index_steps(index: PendingIndex, size: Resources) -> list[Step]:
             turn=turn["embed"],
         ),
         Step([WriteChunks], lambda: [WriteChunks(ledger)]),
+    ]
+
+
+def sentence_steps(index: CommittedIndex, size: Resources) -> list[Step]:
+    """From ranges of an index's rows to parts with their sentences."""
+    embedding, model, manifest, ledger = index.settings.embed, index.embedder, index.manifest, index.sentences
+    (segment,), count = manifest.segments, threads(embedding.pool, size)
+    files = SegmentFiles(index.ledger.uri, segment.segment, segment.files, index.settings.index.cache)
+    return [
+        Step(
+            [ReadRows, EmbedSentences],
+            lambda: [ReadRows(files), sentences.make_for_sentences(embedding, model, manifest.dtype, count)],
+            embedding.pool,
+            at_once=embed.BLOCKS_AT_ONCE,
+            turn=_turns(index.settings, "index", size)["embed"],
+        ),
+        Step([WriteSentences], lambda: [WriteSentences(ledger)]),
     ]
 
 

@@ -40,7 +40,8 @@ class Index:
         index = self.index
         if isinstance(index, CommittedIndex):
             index.ledger.sweep()
-            if not lasts(index.settings.chroma) and current_version(index.ledger.uri) == index.ledger.version:
+            is_current = current_version(index.ledger.uri) == index.ledger.version
+            if is_current and not lasts(index.settings.chroma) and not index.lacks_sentences:
                 return replace(report_of_index(self.name, index, []), already_done=True)
         from ragjob.commands.indexing import make_and_load
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from ragjob import schema
 from ragjob.commands.flows import index_steps
+from ragjob.commands.sentences import embed_missing, have_sentences
 from ragjob.commands.serving import load_missing, served, serving
 from ragjob.documents.units import plan_slices
 from ragjob.errors import DataError, Defect, DependencyError, RagjobError, TooManyFailures
@@ -50,17 +51,20 @@ def connecting() -> str:
 def _ray_to_make(
     index: PendingIndex | CommittedIndex, size: Resources, observe: Observe
 ) -> AbstractContextManager[Callable[[], object]]:
-    """Ray for the time of the block, if there is an index to make. Gives a function that ends it early."""
-    if isinstance(index, CommittedIndex):
+    """Ray for the time of the block, if there is anything to embed. Gives a function that ends it early."""
+    if isinstance(index, CommittedIndex) and have_sentences(index):
         return nullcontext(lambda: None)
     tell(observe, connecting())
     return cluster.running(size)
 
 
 def make(index: PendingIndex | CommittedIndex, size: Resources, observe: Observe) -> tuple[CommittedIndex, list[Cost]]:
-    """The committed version, and what it took to make it, if it had to be made."""
-    if isinstance(index, CommittedIndex):
-        return index, []
+    """The committed version with all that retrieval is to use, and what it took to make what wasn't there."""
+    made, costs = (index, []) if isinstance(index, CommittedIndex) else _make_version(index, size, observe)
+    return made, costs + embed_missing(made, size, observe)
+
+
+def _make_version(index: PendingIndex, size: Resources, observe: Observe) -> tuple[CommittedIndex, list[Cost]]:
     index.ledger.segment.take_up()
     tell(observe, "listing what is left to index")
     limit = index.settings.commit_rows

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from secrets import token_hex
 
+from ragjob.commands.sentences import sentence_files
 from ragjob.ledger.derived import SegmentFiles
 from ragjob.ledger.passages import Passages
 from ragjob.planning.identity import CommittedIndex
@@ -45,7 +46,8 @@ def served(index: CommittedIndex, target: Target) -> Served:
         name = f"{name}-{token_hex(4)}"
     fingerprint, uri = manifest.fingerprint, index.ledger.uri
     expected = Expected(name, manifest.version, fingerprint, manifest.rows, manifest.dimension, uri)
-    return Served(target, expected, SegmentFiles(uri, segment.segment, segment.files, settings.index.cache))
+    files = SegmentFiles(uri, segment.segment, segment.files, settings.index.cache)
+    return Served(target, expected, files, sentence_files(index))
 
 
 def load_missing(index: Served, observe: Observe) -> list[Cost]:

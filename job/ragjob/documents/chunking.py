@@ -8,32 +8,22 @@ from operator import attrgetter
 
 import numpy as np
 import regex
-import sentencex
 from tokenizers import Tokenizer
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from ragjob.documents.levels import levels_of_blocks, levels_of_prose
 from ragjob.documents.readers.base import Block
+from ragjob.documents.sentences import INK, SENTENCE_CHARS, SPACE, SPACES, sentence_borders
 from ragjob.models.tokenizer import count_tokens
 
 KNOWN_WORDS = 200_000  # have their tokens kept
 WINDOW_CHARS = 1 << 20  # of a text are outlined at a time: memory stays flat
 # Of a chunk, on average: what a tokenizer doesn't know is one token, however long it is.
 CHARS_PER_TOKEN = 6
-# sentencex is given so many characters at a time, or a chunk's: its time may grow with their square.
-SENTENCE_CHARS = 2048
-# BERT's tokenizers drop \v \f \x1c to \x1f and \x85, which Python takes for spaces, and join what they part.
-SPACE, INK = r"[^\S\v\f\x1c-\x1f\x85]", r"[\S\v\f\x1c-\x1f\x85]"
 WORD = re.compile(f"{SPACE}*{INK}+")
 # Letters with the punctuation around them, made of whole characters as a reader sees them.
 PART = regex.compile(r"(?:(?=\W)\X)*(?:(?=\w)\X)+(?:(?=\W)\X)*|\X+")
-WIDE_SPACE = re.compile(r"[^\S\x00-\x7f]")  # between a letter and a stop makes sentencex panic
-SPACES = frozenset(char for char in map(chr, range(0x3001)) if re.match(SPACE, char))
-# Behind these marks and the quotes that close them, a sentence needs no space.
-CLOSE_ENDS = tuple("。！？｡．‼⁇⁈⁉︒﹒﹖﹗။።")
-WIDE_QUOTES = frozenset("」』）》〉】")
-QUOTES = "".join(WIDE_QUOTES) + "”’\"'"
 
 
 class WordCounter:
@@ -273,30 +263,8 @@ def _behind_ink(text: str, position: int) -> int:
 
 def _sentences(text: str, most: int, borders: Iterable[int]) -> list[list[str]]:
     """The words of each sentence, each with the space before it. `text` ends with none, and sentences at `borders`."""
-    # sentencex knows Burmese's mark, but neither Khmer's nor Tibetan's.
-    marked = WIDE_SPACE.sub(" ", text).replace("។", "။").replace("།", "။")
-    ends = (end for end in _sentence_ends(marked, most) if end < len(text))
-    starts = {end if marked[end] in SPACES else _behind_mark(marked, end) for end in ends}
-    all_borders = sorted({0, *starts, *borders, len(text)})
+    all_borders = sorted({*sentence_borders(text, most), *borders})
     return [WORD.findall(text, *pair) for pair in pairwise(all_borders)]
-
-
-def _behind_mark(text: str, end: int) -> int:
-    """Where the next sentence begins if the one up to `end` needs no space behind it, else 0."""
-    while text[end : end + 1] in WIDE_QUOTES:  # sentencex doesn't know all of them
-        end += 1
-    return end if text[max(0, end - 9) : end].rstrip(QUOTES).endswith(CLOSE_ENDS) else 0
-
-
-def _sentence_ends(text: str, most: int) -> Iterator[int]:
-    """Where sentences end, those longer than `most` characters perhaps left out."""
-    begin = 0
-    while begin < len(text):
-        found = sentencex.get_sentence_boundaries("en", text[begin : begin + most])
-        ends = [begin + one["start_index"] + len(kept) for one in found if (kept := one["text"].rstrip())]
-        is_last = begin + most >= len(text)
-        yield from ends if is_last else ends[:-1]  # the last one is cut off
-        begin = ends[-2] if len(ends) > 1 and not is_last else begin + most
 
 
 def _fitting(word: str, counter: WordCounter, size: int) -> Iterator[str]:

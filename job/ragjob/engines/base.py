@@ -2,13 +2,16 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, Self, TypeVar
 
 from ragjob.engines.settings import Generation
 from ragjob.models.capacity import Place, Proposal, Resources, Work, spread
 from ragjob.models.files import Source
 from ragjob.models.settings import Embed
 from ragjob.settings import Decides
+
+if TYPE_CHECKING:
+    from ragjob.schema import Sentence
 
 QUESTION_TOKENS = 200  # of a question and what stands around it, about
 
@@ -18,6 +21,8 @@ class Request:
     """One prompt: `user` is it with its passages filled in, `question` and `passages` are its parts.
 
     `bare` is `user` without them, as the settings have it: what they alone may hold of a model's control tokens.
+    `scores` are what ranked the passages, if they are known. `sentences` are those of each passage, none for a passage
+    of one, and None where the index has no vectors of them.
     """
 
     system: str
@@ -25,6 +30,8 @@ class Request:
     question: str
     passages: list[str]
     bare: str = ""
+    scores: list[float] | None = None
+    sentences: "list[list[Sentence]] | None" = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,7 @@ class Surroundings:
 
     `embed` and `embedder` are the embedding model of the index, `passage_tokens` the most that stand in a prompt,
     `gpu_gb` the memory of the smallest GPU in GB where it is known, `cache` the folder for models from `s3://`.
+    `sentences` tells whether passages come with the similarities of their sentences.
     """
 
     embed: Embed
@@ -70,6 +78,7 @@ class Surroundings:
     passage_tokens: int
     gpu_gb: float | None
     cache: str
+    sentences: bool = False
 
 
 S = TypeVar("S", bound=Generation)

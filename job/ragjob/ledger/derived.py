@@ -53,7 +53,7 @@ class SegmentFiles:
         """
         names, folder = astuple(self.files), SegmentLedger(self.index_uri, self.segment).folder
         there, local = Path(self.cache).expanduser() / self.segment, storage.local_path(folder)
-        if local and all(_is_whole(local / name, name) for name in names):
+        if local and all(is_whole(local / name, name) for name in names):
             there = local
         elif local:
             self._rebuild(there)
@@ -68,7 +68,7 @@ class SegmentFiles:
         try:
             there.mkdir(parents=True, exist_ok=True)
             with FileLock(there.with_name(f"{there.name}.lock")):
-                if not all((there / name).exists() or _fetch(folder, name, there) for name in astuple(self.files)):
+                if not all((there / name).exists() or fetch(folder, name, there) for name in astuple(self.files)):
                     self._rebuild(there)
         except OSError as error:
             raise DependencyError(f"index.cache: can't write to {there}: {error}") from error
@@ -89,7 +89,7 @@ class SegmentFiles:
         with suppress(DependencyError):  # this job may not be allowed to write there
             for name in astuple(built):
                 storage.delete([storage.join(ledger.folder, name)])
-                _put(ledger, there / name)
+                put(ledger, there / name)
 
 
 def derive(ledger: SegmentLedger, settled: SegmentManifest) -> tuple[DerivedFiles, int]:
@@ -100,7 +100,7 @@ def derive(ledger: SegmentLedger, settled: SegmentManifest) -> tuple[DerivedFile
     with TemporaryDirectory(prefix="ragjob-") as folder:
         files, rows = _build(ledger.batches(settled), settled, Path(folder))
         for name in astuple(files):
-            _put(ledger, Path(folder) / name)
+            put(ledger, Path(folder) / name)
     return files, rows
 
 
@@ -135,9 +135,9 @@ def _build(parts: Iterable[pa.Table], settled: SegmentManifest, folder: Path) ->
     rows = _rows(row_ids, chunk_ids)
     pq.write_table(rows, folder / "rows", compression="zstd")
     files = DerivedFiles(
-        passages=_named(folder, "passages", "arrow"),
-        vectors=_named(folder, "vectors", "npy"),
-        rows=_named(folder, "rows", "parquet"),
+        passages=named(folder, "passages", "arrow"),
+        vectors=named(folder, "vectors", "npy"),
+        rows=named(folder, "rows", "parquet"),
     )
     return files, rows.num_rows
 
@@ -166,7 +166,8 @@ def _rows(row_ids: np.ndarray, chunk_ids: np.ndarray) -> pa.Table:
     return pa.table({schema.ROW_ID: ordered[starts].astype(str), schema.MEMBERS: members})
 
 
-def _named(folder: Path, kind: str, suffix: str) -> str:
+def named(folder: Path, kind: str, suffix: str) -> str:
+    """Rename the file `kind` in `folder` so that its name has the digest of its content; gives that name."""
     name = f"{kind}-{_digest(folder / kind)}.{suffix}"
     (folder / kind).rename(folder / name)
     return name
@@ -177,12 +178,13 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=schema.ID_CHARS // 2)).hexdigest()
 
 
-def _is_whole(file: Path, name: str) -> bool:
+def is_whole(file: Path, name: str) -> bool:
     """Whether the file is there with the content that `name`, its final name, says."""
     return file.is_file() and _digest(file) == Path(name).stem.rpartition("-")[2]
 
 
-def _put(ledger: SegmentLedger, file: Path) -> None:
+def put(ledger: SegmentLedger, file: Path) -> None:
+    """Put a file into the segment's folder unless it is there."""
     storage.publish(storage.join(ledger.folder, file.name), _copier(file))
 
 
@@ -194,7 +196,7 @@ def _copier(file: Path) -> Callable[[BinaryIO], object]:
     return copy
 
 
-def _fetch(folder: str, name: str, there: Path) -> bool:
+def fetch(folder: str, name: str, there: Path) -> bool:
     """Fetch a file into a node's folder; false when it is missing or damaged."""
     staged = there / f".{name}"
     try:
@@ -202,7 +204,7 @@ def _fetch(folder: str, name: str, there: Path) -> bool:
             shutil.copyfileobj(content, file, BLOCK_BYTES)
     except storage.MissingError:
         return False
-    if not _is_whole(staged, name):
+    if not is_whole(staged, name):
         return False
     staged.rename(there / name)
     return True

@@ -23,6 +23,7 @@ FIRST_FORMAT = 1  # of files without a number
 # would misread the file. What would be computed has a number of its own: `schema.INDEX_FORMAT`.
 INDEX_MANIFEST_FORMAT = 2  # manifest.json of an index version; since 2 its chunks are in segments
 SEGMENT_FORMAT = 1  # segment.json
+SENTENCES_FORMAT = 1  # sentences-<key>.json of a segment
 CURRENT_FORMAT = 1  # current.json
 RUN_MANIFEST_FORMAT = 1  # _manifest.json of a run
 CLAIM_FORMAT = 1  # identity.json of a run under way

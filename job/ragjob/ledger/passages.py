@@ -1,6 +1,6 @@
 """A segment's passages as retrieval reads them: rows by id, their vectors and texts mapped into memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,6 +70,11 @@ class Passages:
     def chunk_id(self, row: int) -> str:
         """Id of the row's first chunk."""
         return self.chunk_id_at(int(self._first[row]))
+
+    def texts(self, rows: Iterable[int]) -> list[str]:
+        """Texts of rows, without what stood before them where they were embedded."""
+        places = (self._find(int(self._first[row])) for row in rows)
+        return [str(batch[schema.TEXT][number].as_py()) for batch, number in places]
 
     def passage(self, row: int) -> Passage:
         """The row's first chunk."""

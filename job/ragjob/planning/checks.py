@@ -141,7 +141,10 @@ def _end(
     """Add what the flows that remain need together."""
     settings, size = index.settings, plan.size
     indexing = [index] if isinstance(index, PendingIndex) else []
-    flows = ["index"] * len(indexing) + ["answer"] * len(answering)
+    lacking = isinstance(index, CommittedIndex) and index.lacks_sentences and not needs_server
+    if lacking:
+        plan.look("sentences", lambda: _check_sentences(index.ledger.uri))
+    flows = ["index"] * (len(indexing) + lacking) + ["answer"] * len(answering)
     plan.checks.append(Check("cluster", _cluster_line(size)))
     if sums := settings.cluster.sums:
         keys = ", ".join(f"cluster.{key}" for key in sums)
@@ -173,6 +176,11 @@ def _check_output(task: AnswerTask) -> str:
 def _check_index(index: PendingIndex) -> str:
     storage.check_writable(index.ledger.uri, "index.uri")
     return f"version {index.ledger.version}, to be made"
+
+
+def _check_sentences(index_uri: str) -> str:
+    storage.check_writable(index_uri, "index.uri")
+    return "to be embedded, since retrieve.sentences is on"
 
 
 def _cluster_line(size: Resources) -> str:

@@ -16,6 +16,7 @@ from ragjob.engines.base import Surroundings
 from ragjob.errors import DataError, SettingsError
 from ragjob.ledger.index import IndexLedger, IndexManifest, current_version
 from ragjob.ledger.run import RunLedger
+from ragjob.ledger.sentences import SentenceLedger
 from ragjob.models.files import Source
 from ragjob.models.source import resolve
 from ragjob.retrieval import MODES
@@ -67,6 +68,17 @@ class CommittedIndex:
     def chunks(self) -> int:
         """Chunks that it has."""
         return self.manifest.chunks
+
+    @cached_property
+    def sentences(self) -> SentenceLedger:
+        """What is stored of the sentences of its rows."""
+        (segment,) = self.manifest.segments
+        return SentenceLedger(self.ledger.uri, segment.segment, segment.files, self.manifest.rows)
+
+    @property
+    def lacks_sentences(self) -> bool:
+        """Tell whether retrieval is to use sentences that aren't there."""
+        return self.settings.retrieve.sentences and self.sentences.manifest() is None
 
     def require(self) -> None:
         """Raise `DataError` when `clean` took the version away before this job said that it needs it."""
@@ -152,6 +164,7 @@ def _engine(settings: JobSettings, embedder: Source) -> Engine[Generation]:
         settings.augment.max_context_tokens,
         settings.cluster.gpu_memory_gb(settings.generate.pool),
         settings.models.cache,
+        settings.retrieve.sentences,
     )
     return ENGINES[settings.generate.engine].open(settings.generate, around)
 

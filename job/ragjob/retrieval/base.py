@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     from ragjob.ledger.derived import SegmentFiles
     from ragjob.ledger.passages import Passage
+    from ragjob.ledger.sentences import SentenceFiles
+    from ragjob.schema import Sentence
 
 Vectors: TypeAlias = "npt.NDArray[np.float32]"
 
@@ -22,12 +24,14 @@ Vectors: TypeAlias = "npt.NDArray[np.float32]"
 class Hit(NamedTuple):
     """A passage for a question; `score` is what it was ranked by, best first.
 
-    `similarity` is the cosine similarity of its embedding and the question's, in [-1, 1].
+    `similarity` is the cosine similarity of its embedding and the question's, in [-1, 1]; `sentences` are those of the
+    passage, none for a passage of one, and None where sentences aren't embedded.
     """
 
     passage: "Passage"
     score: float
     similarity: float
+    sentences: "list[Sentence] | None" = None
 
 
 @dataclass(frozen=True)
@@ -35,12 +39,13 @@ class Served:
     """An index version as it is searched: its collection on a Chroma server, and the files of its segment.
 
     The server only says which rows are near: their texts and similarities come from the files, and a row that these
-    haven't got is dropped.
+    haven't got is dropped. `sentences` are the files of the rows' sentences, where these are to be used.
     """
 
     target: Target
     expected: Expected
     files: "SegmentFiles"
+    sentences: "SentenceFiles | None" = None
 
 
 class Retriever(Protocol):

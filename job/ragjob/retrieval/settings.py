@@ -15,6 +15,12 @@ class Retrieval(Section):
 
     mode: str = setting("", decides=Decides.RUN, description="how passages are found: the first that is registered")
     top_k: int = setting(3, decides=Decides.RUN, description="passages for a prompt, at most", ge=1, le=1000)
+    candidates: int = setting(
+        100, decides=Decides.RUN, description="passages that are compared for a prompt, at least top_k", ge=1, le=10000
+    )
+    sentences: bool = setting(
+        True, decides=Decides.RUN, description="rank a passage by the better of its own similarity and its sentences'"
+    )
     min_score: float | None = setting(
         None, decides=Decides.RUN, description="passages below this similarity are left", ge=-1, le=1
     )

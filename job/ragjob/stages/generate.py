@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -12,6 +13,7 @@ from ragjob.stages.columns import Stage
 from ragjob.stages.rows import Columns, add_columns, arrays, foreign
 from ragjob.stages.settings import Augment
 
+_OF_PASSAGES = (schema.RETRIEVED_TEXTS, schema.RETRIEVED_SCORES, schema.SENTENCES)
 _NUMBER = re.compile(r"\d{1,6}")
 _CITATION = re.compile(r"\[(\d{1,6}+(?:\s*+[,;]\s*+\d{1,6}+)*+)\s*+\]")
 
@@ -25,9 +27,9 @@ class GenerateStage(Stage):
     """Answer a block of prompts with one engine. Several blocks may be at it, where the engine takes several."""
 
     NAME = "generate"
-    NEEDS = schema.columns(schema.PROMPT, schema.AUGMENTED, schema.GIVEN, schema.RETRIEVED_TEXTS, schema.ERROR)
+    NEEDS = schema.columns(schema.PROMPT, schema.AUGMENTED, schema.GIVEN, *_OF_PASSAGES, schema.ERROR)
     ADDS = schema.columns(*schema.GENERATED.names, schema.CITATIONS, schema.CACHED_TOKENS)
-    DROPS = frozenset({schema.AUGMENTED, schema.GIVEN})
+    DROPS = frozenset({schema.AUGMENTED, schema.GIVEN, schema.SENTENCES})
 
     def __init__(self, generator: Generator, system: str, bare: str = "") -> None:
         self._generator = generator
@@ -39,19 +41,22 @@ class GenerateStage(Stage):
 
     def _compute(self, prompts: pa.Table) -> Columns:
         rows = prompts.select(self.NEEDS.names).to_pylist()
-        requests = [
-            Request(
-                self._system,
-                row[schema.AUGMENTED],
-                row[schema.PROMPT],
-                row[schema.RETRIEVED_TEXTS][: row[schema.GIVEN]],
-                self._bare,
-            )
-            for row in rows
-        ]
+        requests = list(map(self._request, rows))
         with foreign():
             answers = self._generator.generate(requests)
         return _columns(answers, [len(request.passages) for request in requests])
+
+    def _request(self, row: dict[str, Any]) -> Request:
+        given, sentences = slice(row[schema.GIVEN]), row[schema.SENTENCES]
+        return Request(
+            self._system,
+            row[schema.AUGMENTED],
+            row[schema.PROMPT],
+            row[schema.RETRIEVED_TEXTS][given],
+            self._bare,
+            scores=row[schema.RETRIEVED_SCORES][given],
+            sentences=sentences and [[schema.Sentence(**each) for each in of_one] for of_one in sentences[given]],
+        )
 
 
 def cited(answer: str, passages: int) -> list[int]:

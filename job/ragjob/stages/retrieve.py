@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 
 from ragjob import schema
 from ragjob.documents.tables import json_values
-from ragjob.retrieval.base import Mode, Retriever, Served
+from ragjob.retrieval.base import Hit, Mode, Retriever, Served
 from ragjob.retrieval.settings import Retrieval
 from ragjob.retrieval.where import Condition, Where, columns_of, condition_of, is_missing
 from ragjob.stages.columns import Stage
@@ -41,7 +41,7 @@ class RetrieveStage(Stage):
 
     NAME = "retrieve"
     NEEDS = schema.columns(schema.PROMPT, schema.EMBEDDING, schema.ERROR)
-    ADDS = schema.RETRIEVED
+    ADDS = pa.schema([*schema.RETRIEVED, *schema.columns(schema.SENTENCES)])
     DROPS = frozenset({schema.EMBEDDING})
 
     def __init__(self, retriever: Retriever, where: Where) -> None:
@@ -67,6 +67,7 @@ class RetrieveStage(Stage):
         }
         values[schema.RETRIEVED_SCORES] = [[hit.score for hit in found] for found in hits]
         values[schema.RETRIEVED_SIMILARITIES] = [[hit.similarity for hit in found] for found in hits]
+        values[schema.SENTENCES] = [_sentences(found) for found in hits]
         return arrays(values, self.ADDS)
 
     def _conditions(self, prompts: pa.Table) -> list[Condition | None]:
@@ -83,3 +84,9 @@ def _without_value(prompts: pa.Table, name: str) -> pa.Table:
     message = f"{name} is null, but retrieve.where takes a value from there: give the prompt one"
     errors = pc.coalesce(prompts[schema.ERROR], pc.if_else(missing, message, None))
     return prompts.set_column(prompts.schema.get_field_index(schema.ERROR), schema.ERROR, errors)
+
+
+def _sentences(hits: list[Hit]) -> list[list[dict[str, object]]] | None:
+    """The sentences of each passage; None where they aren't embedded."""
+    found = [hit.sentences for hit in hits]
+    return None if None in found else [[each._asdict() for each in of_one or []] for of_one in found]

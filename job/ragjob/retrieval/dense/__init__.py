@@ -15,4 +15,6 @@ class Dense(Mode[Retrieval]):
         from ragjob.retrieval.chroma.search import open_collection  # imports chromadb, which a plan does without
         from ragjob.retrieval.dense.retriever import DenseRetriever
 
-        return DenseRetriever(open_collection(served.target, served.expected), served.files.open(), self.settings)
+        collection = open_collection(served.target, served.expected)
+        sentences = served.sentences.open() if served.sentences else None
+        return DenseRetriever(collection, served.files.open(), self.settings, sentences)

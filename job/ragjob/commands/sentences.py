@@ -1,0 +1,50 @@
+"""Embed the sentences of an index version, where retrieval is to use them and they aren't there."""
+
+import pyarrow as pa
+
+from ragjob import schema
+from ragjob.commands.flows import sentence_steps
+from ragjob.errors import Defect, RagjobError
+from ragjob.ledger.sentences import SentenceFiles
+from ragjob.models.capacity import Resources
+from ragjob.planning.identity import CommittedIndex
+from ragjob.planning.packing import free_tasks
+from ragjob.runtime.flow import execute
+from ragjob.runtime.progress import Observe
+from ragjob.stages.cost import Cost
+
+
+def sentence_files(index: CommittedIndex) -> SentenceFiles | None:
+    """The files that retrieval is to use; None where it is to use none, or they aren't there."""
+    settings, (segment,) = index.settings, index.manifest.segments
+    manifest = index.sentences.manifest() if settings.retrieve.sentences else None
+    if manifest is None:
+        return None
+    return SentenceFiles(index.ledger.uri, segment.segment, manifest, index.manifest.rows, settings.index.cache)
+
+
+def have_sentences(index: CommittedIndex) -> bool:
+    """Tell whether the sentences that retrieval is to use are there and whole."""
+    files = sentence_files(index)
+    return not index.settings.retrieve.sentences or (files is not None and files.are_whole())
+
+
+def embed_missing(index: CommittedIndex, size: Resources, observe: Observe) -> list[Cost]:
+    """Embed what is missing or damaged, if sentences are to be used; what that took. Ray runs already."""
+    if have_sentences(index):
+        return []
+    index.sentences.discard()
+    try:
+        costs = []
+        if ranges := index.sentences.missing():
+            blocks = [pa.table([[first], [end]], schema.ROW_RANGES) for first, end in ranges]
+            tasks = free_tasks(index.settings, "index", size)
+            costs = execute(blocks, sentence_steps(index, size), tasks, index.settings.s3, observe)
+        index.sentences.join(index.manifest.dimension)
+    except Defect:
+        raise
+    except RagjobError:
+        if sentence_files(index) is None:  # else another attempt was faster, and has removed the parts
+            raise
+        return []
+    return costs
