@@ -26,7 +26,7 @@ from ragjob.engines import ENGINES
 from ragjob.engines.settings import Generation
 from ragjob.errors import SettingsError, yaml_fault
 from ragjob.ledger.settings import Index, Keep, Output
-from ragjob.models.settings import Embed, Models
+from ragjob.models.settings import Embed, Models, Rerank
 from ragjob.retrieval import MODES
 from ragjob.retrieval.chroma.settings import Chroma
 from ragjob.retrieval.settings import Retrieval
@@ -155,6 +155,7 @@ class JobSettings(BaseSettings):
     chunk: Chunk = Chunk()
     embed: Embed = Embed()
     retrieve: Retrieve = Retrieve()
+    rerank: Rerank = Rerank()
     augment: Augment = Augment()
     generate: Generate = Generate()
     models: Models = Models()

@@ -1,20 +1,23 @@
-"""The two flows, each one list of steps."""
+"""The flows, each one list of steps."""
+
+from functools import partial
 
 from ragjob import schema
 from ragjob.config import JobSettings
 from ragjob.ledger.derived import SegmentFiles
 from ragjob.models.capacity import Resources, threads
 from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
-from ragjob.planning.packing import POOLS, pack
+from ragjob.planning.packing import pack, pools
 from ragjob.retrieval import MODES
 from ragjob.retrieval.base import Served
 from ragjob.runtime.flow import Step
-from ragjob.stages import augment, chunk, embed, generate, retrieve, sentences
+from ragjob.stages import augment, chunk, embed, generate, rerank, retrieve, sentences
 from ragjob.stages.augment import AugmentStage
 from ragjob.stages.chunk import ChunkStage
 from ragjob.stages.embed import EmbedChunks, EmbedPrompts
 from ragjob.stages.generate import GenerateStage
 from ragjob.stages.read import ReadDocuments, ReadPrompts
+from ragjob.stages.rerank import RerankStage
 from ragjob.stages.retrieve import RetrieveStage
 from ragjob.stages.sentences import EmbedSentences, ReadRows, WriteSentences
 from ragjob.stages.write import WriteAnswers, WriteChunks
@@ -60,7 +63,7 @@ def answer_steps(index: CommittedIndex, task: AnswerTask, size: Resources, serve
     settings, ledger, engine, embedder = task.settings, task.ledger, task.engine, index.embedder
     # Sections alone travel to the workers.
     prompts, embedding, filling, answering = settings.prompts, settings.embed, settings.augment, settings.generate
-    mode, passed, dtype = MODES[settings.retrieve.mode](settings.retrieve), task.inputs.passed, index.manifest.dtype
+    passed, dtype = task.inputs.passed, index.manifest.dtype
     embedding_threads, answering_threads = threads(embedding.pool, size), threads(answering.pool, size)
     turn = _turns(settings, "answer", size)
     provenance = {
@@ -78,13 +81,7 @@ def answer_steps(index: CommittedIndex, task: AnswerTask, size: Resources, serve
             at_once=embed.BLOCKS_AT_ONCE,
             turn=turn["embed"],
         ),
-        Step(
-            [RetrieveStage, AugmentStage],
-            lambda: [retrieve.make(mode, served), augment.make(filling, engine.measure)],
-            settings.retrieve.pool,
-            at_once=retrieve.BLOCKS_AT_ONCE,
-            turn=turn["retrieve"],
-        ),
+        *_finding(task, size, served, turn),
         Step(
             [GenerateStage],
             lambda: [generate.make(engine, filling, dtype, answering_threads)],
@@ -98,7 +95,31 @@ def answer_steps(index: CommittedIndex, task: AnswerTask, size: Resources, serve
     ]
 
 
+def _finding(task: AnswerTask, size: Resources, served: Served, turn: dict[str, int]) -> list[Step]:
+    """From embedded prompts to those with their passages filled in."""
+    settings, measure, model = task.settings, task.engine.measure, task.reranker
+    finding, ranking, filling = settings.retrieve, settings.rerank, settings.augment
+    # With a model that reranks, what is found is what it chooses from.
+    top_k = max(ranking.candidates, finding.top_k) if model else finding.top_k
+    mode = MODES[finding.mode](finding.model_copy(update={"top_k": top_k}))
+    find, fill = partial(retrieve.make, mode, served), partial(augment.make, filling, measure)
+    pool, at_once, when = finding.pool, retrieve.BLOCKS_AT_ONCE, turn["retrieve"]
+    if model is None:
+        return [Step([RetrieveStage, AugmentStage], lambda: [find(), fill()], pool, at_once=at_once, turn=when)]
+    rank = partial(rerank.make, ranking, model, finding.top_k, threads(ranking.pool, size))
+    return [
+        Step([RetrieveStage], lambda: [find()], pool, at_once=at_once, turn=when),
+        Step(
+            [RerankStage, AugmentStage],
+            lambda: [rank(), fill()],
+            ranking.pool,
+            at_once=rerank.BLOCKS_AT_ONCE,
+            turn=turn["rerank"],
+        ),
+    ]
+
+
 def _turns(settings: JobSettings, flow: str, size: Resources) -> dict[str, int]:
     """When the places of each pool are taken, 1 for the first; 0 where Ray may place actors as it likes."""
     reserved = pack(settings, flow, size).reserved
-    return {name: reserved.index(name) + 1 if reserved else 0 for name in POOLS[flow]}
+    return {name: reserved.index(name) + 1 if reserved else 0 for name in pools(settings, flow)}

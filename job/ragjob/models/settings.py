@@ -27,6 +27,24 @@ class Embed(Section):
     pool: Pool = Pool()
 
 
+class Rerank(Section):
+    model: str | None = setting(
+        None,
+        decides=Decides.RUN,
+        description="cross-encoder that reorders the best passages, named as embed.model is; none by default",
+        min_length=1,
+    )
+    revision: str | None = setting(None, decides=Decides.RUN, description="branch, tag or commit of a hub model")
+    candidates: int = setting(
+        50, decides=Decides.RUN, description="passages that it reads for a prompt, at least top_k", ge=1, le=1000
+    )
+    batch_size: int = setting(64, decides=Decides.NEITHER, description="passages in one pass of the model", ge=1)
+    dtype: Dtype = setting(
+        "auto", decides=Decides.NEITHER, description="auto measures float32 against bfloat16 on a CPU"
+    )
+    pool: Pool = Pool()
+
+
 class Models(Section):
     cache: Uri = setting(
         "~/.cache/ragjob/models",

@@ -50,6 +50,13 @@ def dimension(source: Source) -> int:
     return _stated(read_json(source, CONFIG), _DIMENSION_KEYS) or _static_dimension(source) or DEFAULT_DIMENSION
 
 
+def labels(source: Source) -> int | None:
+    """Scores that a cross-encoder gives of a pair, or None when its config doesn't say."""
+    config = read_json(source, CONFIG)
+    names = config.get("id2label")
+    return len(names) if isinstance(names, dict) else _stated(config, ("num_labels",))
+
+
 def layers(source: Source) -> int:
     """Layers of the model, or `DEFAULT_LAYERS` when its config doesn't say."""
     return _stated(read_json(source, CONFIG), _LAYER_KEYS) or (DEFAULT_LAYERS if static_folder(source) is None else 1)

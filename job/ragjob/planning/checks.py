@@ -12,6 +12,7 @@ from ragjob.documents import units
 from ragjob.errors import RagjobError, SettingsError
 from ragjob.models import sizes
 from ragjob.models.capacity import Resources, Work, facts
+from ragjob.models.files import Source
 from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
 from ragjob.planning.memory import actor_bytes, check_memory
 from ragjob.planning.metadata import check_filter
@@ -103,6 +104,8 @@ def plan_answer(index: PendingIndex | CommittedIndex, task: AnswerTask) -> Plan:
     if index.settings.retrieve.where:
         plan.look("filter", lambda: check_filter(index, task))
     plan.look("searches", lambda: check_questions(index.settings, index.embedder))
+    if reranker := task.reranker:
+        plan.look("rerank", lambda: _check_reranker(reranker, task.settings))
     plan.look("prompt", task.engine.check_prompt)
     plan.look("engine", task.engine.check)
     _add_index(plan, index)
@@ -173,6 +176,14 @@ def _check_output(task: AnswerTask) -> str:
     return f"run {task.ledger.run_id} in {task.settings.output.uri}"
 
 
+def _check_reranker(model: Source, settings: JobSettings) -> str:
+    """What reorders how many passages. Raises `SettingsError` for a model that gives several scores."""
+    scores = sizes.labels(model)
+    if scores not in (1, None):
+        raise SettingsError(f"rerank.model: {model.name} gives {scores} scores of a passage; take a model with one")
+    return f"{model.label}, {settings.rerank.candidates} passages a prompt"
+
+
 def _check_index(index: PendingIndex) -> str:
     storage.check_writable(index.ledger.uri, "index.uri")
     return f"version {index.ledger.version}, to be made"
@@ -195,7 +206,8 @@ def _cluster_line(size: Resources) -> str:
 def _check_memory(
     index: PendingIndex | CommittedIndex, answering: list[AnswerTask], flows: list[str], size: Resources
 ) -> str:
-    actors = actor_bytes(index.embedder, [task.engine for task in answering])
+    reranker = next((task.reranker for task in answering), None)
+    actors = actor_bytes(index.embedder, [task.engine for task in answering], reranker)
     return check_memory(index.settings, flows, size, actors, index.chunks, sizes.dimension(index.embedder))
 
 

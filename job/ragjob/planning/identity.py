@@ -95,6 +95,7 @@ class AnswerTask:
     engine: Engine[Generation]
     prompts: storage.Listing
     ledger: RunLedger
+    reranker: Source | None = None
 
     @cached_property
     def inputs(self) -> units.Inputs:
@@ -142,9 +143,10 @@ def identify_run(settings: JobSettings, command: str, version: str, embedder: So
     prompts = list_prompts(prompts_uri)
     _check_apart(settings, prompts_uri, "prompts.uri", prompts)
     engine = _engine(settings, embedder)
-    identity = schema.digest(_run_facts(settings, engine), version, listed(prompts))
+    reranker = _reranker(settings)
+    identity = schema.digest(_run_facts(settings, engine, reranker), version, listed(prompts))
     ledger = RunLedger(output_uri, settings.run_id or identity[:16], identity)
-    return AnswerTask(settings, version, engine, prompts, ledger)
+    return AnswerTask(settings, version, engine, prompts, ledger, reranker)
 
 
 def _set_up(settings: JobSettings) -> None:
@@ -155,6 +157,11 @@ def _set_up(settings: JobSettings) -> None:
 
 def _embedder(settings: JobSettings) -> Source:
     return resolve(settings.embed.model, settings.embed.revision, "embed.model", settings.models.cache)
+
+
+def _reranker(settings: JobSettings) -> Source | None:
+    rerank = settings.rerank
+    return resolve(rerank.model, rerank.revision, "rerank.model", settings.models.cache) if rerank.model else None
 
 
 def _engine(settings: JobSettings, embedder: Source) -> Engine[Generation]:
@@ -181,11 +188,15 @@ def _index_facts(settings: JobSettings, embedder: Source) -> dict[str, object]:
     return facts | {"embed.model": embedder.revision, "format": schema.INDEX_FORMAT, "metric": schema.METRIC}
 
 
-def _run_facts(settings: JobSettings, engine: Engine[Generation]) -> dict[str, object]:
+def _run_facts(settings: JobSettings, engine: Engine[Generation], reranker: Source | None) -> dict[str, object]:
     """What decides a run's answers beside the index and the prompts."""
     retrieval = MODES[settings.retrieve.mode](settings.retrieve)
     chosen = {"retrieve": retrieval.deciding(), "generate": engine.deciding()}
-    return engine.facts() | {"format": schema.ANSWER_FORMAT} | _deciding(settings, Decides.RUN) | chosen
+    if reranker:
+        chosen["rerank"] = {"model": reranker.revision, "candidates": settings.rerank.candidates}
+    deciding = _deciding(settings, Decides.RUN)
+    del deciding["rerank"]  # which decides nothing without a model, and the model by its content
+    return engine.facts() | {"format": schema.ANSWER_FORMAT} | deciding | chosen
 
 
 def _deciding(settings: JobSettings, what: Decides) -> dict[str, dict[str, object]]:

@@ -9,16 +9,17 @@ from ragjob.errors import SettingsError
 from ragjob.models import sizes
 from ragjob.models.capacity import Resources
 from ragjob.models.files import Source
-from ragjob.planning.packing import POOLS, Node, pack, pool
+from ragjob.planning.packing import Node, pack, pool, pools
 from ragjob.retrieval.chroma.expected import memory_bytes
 
 WORKER_BYTES = 700_000_000  # a Python process with torch, before any weights (measured: 0.5 to 0.7 GB)
 
 
-def actor_bytes(embedder: Source, engines: list[Engine[Generation]]) -> dict[str, int]:
+def actor_bytes(embedder: Source, engines: list[Engine[Generation]], reranker: Source | None = None) -> dict[str, int]:
     """Bytes that an actor of each pool takes beside its process; `engines` is the one that answers, if any."""
     generate = sum(engine.actor_bytes() for engine in engines)
-    return {"embed": sizes.weights_bytes(embedder), "retrieve": 0, "generate": generate}
+    rerank = sizes.weights_bytes(reranker) if reranker else 0
+    return {"embed": sizes.weights_bytes(embedder), "retrieve": 0, "rerank": rerank, "generate": generate}
 
 
 def check_memory(
@@ -42,5 +43,7 @@ def check_memory(
                 f"{node.group.memory / 1e9:.1f} GB; lower it or the pool's batches, take a smaller model, name larger "
                 "nodes by the pool's group, or a Chroma server elsewhere by chroma.url"
             )
-    most = max((sum(pool(settings, name).max * each[name] for name in POOLS[flow]) for flow in flows), default=0)
+    most = max(
+        (sum(pool(settings, name).max * each[name] for name in pools(settings, flow)) for flow in flows), default=0
+    )
     return f"about {(most + vectors) / 1e9:.1f} GB for models and vectors"

@@ -11,7 +11,7 @@ from ragjob.models.capacity import ROUNDING, Group, Resources
 from ragjob.runtime.flow import TASK_CPUS
 from ragjob.settings import Pool
 
-POOLS = {"index": ["embed"], "answer": ["embed", "retrieve", "generate"]}  # of each flow, by their sections
+POOLS = {"index": ["embed"], "answer": ["embed", "retrieve", "rerank", "generate"]}  # of each flow, by their sections
 TRIES = 100  # of placing a flow's actors as Ray might; fewer where there are very many
 PLACED = 20_000  # actors and nodes at most, in all tries
 
@@ -71,8 +71,13 @@ class Packing:
     reserved: tuple[str, ...]
 
 
+def pools(settings: JobSettings, flow: str) -> list[str]:
+    """The pools that a flow has with these settings, by their sections."""
+    return [name for name in POOLS[flow] if name != "rerank" or settings.rerank.model]
+
+
 def pool(settings: JobSettings, name: str) -> Pool:
-    """The settings of pool `name`: embed, retrieve or generate."""
+    """The settings of pool `name`: embed, retrieve, rerank or generate."""
     found: Pool = getattr(settings, name).pool
     return found
 
@@ -97,10 +102,11 @@ def pack(settings: JobSettings, flow: str, size: Resources) -> Packing:
     places are reserved first.
     """
     _check_cpus(settings, flow, size)
-    for name in POOLS[flow]:
+    for name in pools(settings, flow):
         _check_actor(name, pool(settings, name), size)
     left_over = set()
-    for reserved in ((), *permutations(sorted(POOLS[flow], key=lambda name: _largest_first(pool(settings, name))))):
+    largest_first = sorted(pools(settings, flow), key=lambda name: _largest_first(pool(settings, name)))
+    for reserved in ((), *permutations(largest_first)):
         try:
             return Packing(list(_placements(settings, flow, size, reserved)), reserved)
         except NoPlaceError as error:
@@ -120,7 +126,7 @@ def _placements(settings: JobSettings, flow: str, size: Resources, reserved: tup
     fill one node after the other, and are waited for in vain on a node whose GPUs have room in pieces alone.
     """
     draw = random.Random(0)
-    names = [name for name in reserved or POOLS[flow] for _ in range(pool(settings, name).max)]
+    names = [name for name in reserved or pools(settings, flow) for _ in range(pool(settings, name).max)]
     order = list(range(size.nodes))
     for number in range(max(1, min(TRIES, PLACED // (len(names) + size.nodes)))):
         draw.shuffle(order)
@@ -149,14 +155,14 @@ def _place(name: str, wanted: Pool, nodes: list[Node], *, waits: bool) -> bool:
 
 def _cpus(settings: JobSettings, flow: str) -> float:
     """CPUs that the flow's pools reserve."""
-    return sum(each.max * each.num_cpus for each in (pool(settings, name) for name in POOLS[flow]))
+    return sum(each.max * each.num_cpus for each in (pool(settings, name) for name in pools(settings, flow)))
 
 
 def _check_cpus(settings: JobSettings, flow: str, size: Resources) -> None:
     cpus, room = _cpus(settings, flow), 2 * TASK_CPUS
     if cpus + room > size.cpus + ROUNDING:
-        pools = {f"{name}.pool": pool(settings, name) for name in POOLS[flow]}
-        key = max(pools, key=lambda name: (pools[name].max * pools[name].num_cpus, name))
+        named = {f"{name}.pool": pool(settings, name) for name in pools(settings, flow)}
+        key = max(named, key=lambda name: (named[name].max * named[name].num_cpus, name))
         raise SettingsError(
             f"{key}.max: the pools of `{flow}` reserve {cpus:g} CPUs, and reads and writes need {room:g}, "
             f"but the cluster has {size.cpus:g}; lower {key}.max or {key}.num_cpus"
