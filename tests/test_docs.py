@@ -49,7 +49,8 @@ def test_every_make_target_of_the_docs_exists(target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["plan", "index", "load", "answer", "run", "evaluate", "clean", "demo", "submit", "schema", "init"]
+    "command",
+    ["plan", "index", "load", "answer", "run", "evaluate", "inspect", "clean", "demo", "submit", "schema", "init"],
 )
 def test_every_command_has_help_with_an_example(command: str) -> None:
     shown = subprocess.run([BIN / "ragjob", command, "--help"], capture_output=True, text=True, check=True)

@@ -519,8 +519,33 @@ def test_a_prefix_that_pushes_text_out_of_what_the_model_reads_is_refused(
 
 
 def test_a_chunk_may_have_all_the_tokens_that_a_prefix_leaves(settings: Settings) -> None:
-    lines = found(Run.of(settings(chunk__size=508, embed__document_prefix=PASSAGE)))
+    more = {"chunk.size": 508, "chunk.context": "none", "embed.document_prefix": PASSAGE}
+    lines = found(Run.of(settings(**more)))
     assert lines["chunks"] == "up to 508 tokens, sharing 20; the model reads 508"
+
+
+@pytest.mark.parametrize(
+    ("size", "warning"),
+    [
+        (495, ", which leaves 15 for a chunk's title and headings, so that most of them are cut off; "),
+        (510, ", which leaves 0 for a chunk's title and headings, so that most of them are cut off; "),
+    ],
+)
+def test_a_plan_warns_of_chunks_that_leave_little_room_for_their_context(
+    settings: Settings, size: int, warning: str
+) -> None:
+    plan = Run.of(settings(chunk__size=size)).plan()
+    warned = next(check for check in plan.checks if isinstance(check, Warned))
+    remedy = "set chunk.size to 494 at most, or set chunk.context to none"
+    assert (warned.name, warned.line.partition("reads 510")[2]) == ("chunks", warning + remedy)
+    plan.require()
+
+
+@pytest.mark.parametrize("more", [{"chunk__size": 494}, {"chunk__size": 510, "chunk__context": "none"}])
+def test_a_plan_doesnt_warn_of_chunks_with_room_for_their_context_or_without_one(
+    settings: Settings, more: dict[str, object]
+) -> None:
+    assert [check.name for check in Run.of(settings(**more)).plan().checks if isinstance(check, Warned)] == ["warning"]
 
 
 def test_a_prefix_of_the_models_own_counts_unless_another_is_set(settings: Settings, model: Path) -> None:

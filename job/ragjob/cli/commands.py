@@ -115,6 +115,26 @@ def evaluate(
 
 
 @app.command()
+def inspect(
+    file: Annotated[str, typer.Argument(help="A file of the corpus, local or on S3.", metavar="FILE")],
+    rows: Annotated[int, typer.Option(help="Documents to show, of a file with one in each row.", min=1)] = 3,
+    full: Annotated[bool, typer.Option("--full", help="Print all of each text.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: Config = None,
+    assign: Assignments = None,
+) -> None:
+    """Show the blocks and chunks that a file gives, without embedding them.
+
+    Example: `ragjob inspect books/guide.md --set chunk.size=120`
+    """
+    from ragjob.cli.inspection import show_inspection
+    from ragjob.commands.inspect import Inspect
+
+    inspection = Inspect.of(_settings(config, assign), file, rows).execute()
+    show_inspection(inspection, full=full, as_json=as_json)
+
+
+@app.command()
 def clean(
     config: Config = None,
     assign: Assignments = None,

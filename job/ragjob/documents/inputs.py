@@ -23,6 +23,11 @@ def list_corpus(uri: str, corpus: Corpus) -> storage.Listing:
     return storage.list_inputs(uri, refuse, "corpus.uri")
 
 
+def list_documents(uri: str, key: str) -> storage.Listing:
+    """List the documents at `uri`, the value of the argument `key`. Raises as `storage.list_inputs` does."""
+    return storage.list_inputs(uri, lambda path: None if is_read(path, DOCUMENTS) else UNREAD, key)
+
+
 def list_prompts(uri: str) -> storage.Listing:
     """List the prompts at `uri`. Raises as `storage.list_inputs` does."""
     return storage.list_inputs(uri, lambda path: None if is_read(path, PROMPTS) else UNREAD, "prompts.uri")

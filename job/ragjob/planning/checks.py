@@ -116,7 +116,12 @@ def _begin(index: PendingIndex | CommittedIndex) -> Plan:
     plan = Plan(resources(index.settings.cluster))
     if isinstance(index, PendingIndex):
         plan.look("corpus", lambda: index.segments, _segments_line)
-        plan.look("chunks", lambda: check_chunks(index.settings, index.embedder))
+        plan.look(
+            "chunks",
+            lambda: check_chunks(index.settings, index.embedder),
+            attrgetter("line"),
+            warns=attrgetter("is_tight"),
+        )
         if not plan.errors:
             plan.look("words", lambda: check_words(index), attrgetter("line"), warns=attrgetter("unknown"))
     _add_passed_over(plan, index.passed_over)

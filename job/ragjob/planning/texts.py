@@ -15,6 +15,15 @@ from ragjob.stages.read import ReadDocuments
 
 SAMPLED_DOCUMENTS, SAMPLED_BYTES = 16, 32_000_000  # a plan reads no more than that
 MIN_TOKENS = 8  # of a text that a model has to read: the least that `chunk.size` may be
+CONTEXT_TOKENS = 16  # of a title with headings: about what a short one takes
+
+
+@dataclass(frozen=True)
+class ChunkSizes:
+    """How long chunks may be, and whether the longest ones leave too little for their context."""
+
+    line: str
+    is_tight: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,11 +48,11 @@ class SampledWords:
         )
 
 
-def check_chunks(settings: JobSettings, embedder: Source) -> str:
+def check_chunks(settings: JobSettings, embedder: Source) -> ChunkSizes:
     """How long chunks may be. Raises `SettingsError` when the model wouldn't read them to their end."""
     chunk, room = settings.chunk, _room(settings.embed, embedder, "document")
     if chunk.strategy == "line":
-        return f"a chunk a line, of which the model reads up to {room} tokens"
+        return ChunkSizes(f"a chunk a line, of which the model reads up to {room} tokens")
     open_tokenizer(embedder)
     if room and chunk.size > room:
         raise SettingsError(
@@ -51,7 +60,15 @@ def check_chunks(settings: JobSettings, embedder: Source) -> str:
             f"embed.document_prefix and special tokens; set it to {room} at most"
         )
     reads = f"the model reads {room}" if room else "the model sets no limit"
-    return f"up to {chunk.size} tokens, sharing {chunk.overlap}; {reads}"
+    line = f"up to {chunk.size} tokens, sharing {chunk.overlap}; {reads}"
+    if room is None or chunk.context == "none" or room - chunk.size >= CONTEXT_TOKENS:
+        return ChunkSizes(line)
+    remedy = f"set chunk.size to {room - CONTEXT_TOKENS} at most, or " * (room - CONTEXT_TOKENS >= MIN_TOKENS)
+    return ChunkSizes(
+        f"{line}, which leaves {room - chunk.size} for a chunk's title and headings, so that most of them are cut off; "
+        f"{remedy}set chunk.context to none",
+        is_tight=True,
+    )
 
 
 def check_questions(settings: JobSettings, embedder: Source) -> str:
