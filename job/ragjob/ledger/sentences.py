@@ -190,7 +190,7 @@ class SentenceLedger:
         if [first for first, _, _ in parts] != list(range(0, self._rows, PART_ROWS)):
             raise DependencyError("index.uri: parts of the sentences were removed meanwhile; run it again")
         count, start = sum(each for _, each, _ in parts), 0
-        create: Callable[..., npt.NDArray[Any]] = np.lib.format.open_memmap
+        create: Callable[..., np.memmap[Any, np.dtype[Any]]] = np.lib.format.open_memmap
         vectors = create(folder / "sentences", mode="w+", dtype=np.float16, shape=(count, dimension))
         spans = create(folder / "spans", mode="w+", dtype=np.int32, shape=(count, 3))
         for _, each, name in parts:
