@@ -217,11 +217,13 @@ def with_all(base: type[Section], name: str, selector: str, kinds: Mapping[str, 
 
     Its field `selector` names one of them, by default the first.
     """
-    parts = dict.fromkeys(kind.Settings for kind in kinds.values() if kind.Settings is not base)
+    sections = dict.fromkeys(kind.Settings for kind in kinds.values())
+    # One that another extends comes with that.
+    parts = [part for part in sections if not any(issubclass(other, part) for other in sections if other is not part)]
     summary = "; ".join(f"{kind}: {about.summary}" for kind, about in kinds.items())
     chosen = setting(next(iter(kinds)), decides=Decides(str(decides(base, selector))), description=summary)
     fields: dict[str, Any] = {selector: (Literal[tuple(kinds)], chosen)}
-    return create_model(name, __base__=(*reversed(parts),) or (base,), __module__=module, **fields)
+    return create_model(name, __base__=(*reversed(parts),), __module__=module, **fields)
 
 
 class Kind(Protocol):

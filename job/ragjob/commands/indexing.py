@@ -8,7 +8,7 @@ import pyarrow as pa
 from ragjob import schema
 from ragjob.commands.flows import index_steps
 from ragjob.commands.sentences import embed_missing, have_sentences
-from ragjob.commands.serving import load_missing, served, serving
+from ragjob.commands.serving import load_missing, prepare, served, serving
 from ragjob.documents.units import plan_slices
 from ragjob.errors import DataError, Defect, DependencyError, RagjobError, TooManyFailures
 from ragjob.ledger.index import About, IndexManifest, set_current
@@ -35,6 +35,7 @@ def make_and_load(
         stop_ray = started.enter_context(_ray_to_make(index, size, observe))
         made, costs = make(index, size, observe)
         stop_ray()
+        costs += prepare(made)
         for server in servers:
             costs += load_missing(served(made, server()), observe)
         if isinstance(index, PendingIndex):

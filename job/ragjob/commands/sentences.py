@@ -7,7 +7,7 @@ from ragjob.commands.flows import sentence_steps
 from ragjob.errors import Defect, RagjobError
 from ragjob.ledger.sentences import SentenceFiles
 from ragjob.models.capacity import Resources
-from ragjob.planning.identity import CommittedIndex
+from ragjob.planning.identity import CommittedIndex, mode_of
 from ragjob.planning.packing import free_tasks
 from ragjob.runtime.flow import execute
 from ragjob.runtime.progress import Observe
@@ -17,7 +17,7 @@ from ragjob.stages.cost import Cost
 def sentence_files(index: CommittedIndex) -> SentenceFiles | None:
     """The files that retrieval is to use; None where it is to use none, or they aren't there."""
     settings, (segment,) = index.settings, index.manifest.segments
-    manifest = index.sentences.manifest() if settings.retrieve.sentences else None
+    manifest = index.sentences.manifest() if mode_of(settings).uses_sentences else None
     if manifest is None:
         return None
     return SentenceFiles(index.ledger.uri, segment.segment, manifest, index.manifest.rows, settings.index.cache)
@@ -26,7 +26,7 @@ def sentence_files(index: CommittedIndex) -> SentenceFiles | None:
 def have_sentences(index: CommittedIndex) -> bool:
     """Tell whether the sentences that retrieval is to use are there and whole."""
     files = sentence_files(index)
-    return not index.settings.retrieve.sentences or (files is not None and files.are_whole())
+    return not mode_of(index.settings).uses_sentences or (files is not None and files.are_whole())
 
 
 def embed_missing(index: CommittedIndex, size: Resources, observe: Observe) -> list[Cost]:

@@ -8,7 +8,7 @@ from secrets import token_hex
 from ragjob.commands.sentences import sentence_files
 from ragjob.ledger.derived import SegmentFiles
 from ragjob.ledger.passages import Passages
-from ragjob.planning.identity import CommittedIndex
+from ragjob.planning.identity import CommittedIndex, mode_of
 from ragjob.retrieval.base import Served
 from ragjob.retrieval.chroma.expected import Expected, Target, collection_name
 from ragjob.retrieval.chroma.settings import Chroma, lasts
@@ -16,6 +16,7 @@ from ragjob.runtime.progress import Observe, Progress, tell
 from ragjob.stages.cost import Cost
 
 Server = Callable[[], Target]  # gives a server once it is ready
+NOWHERE = Target("", 0)  # of a mode that asks no server
 
 
 @contextmanager
@@ -46,8 +47,20 @@ def served(index: CommittedIndex, target: Target) -> Served:
         name = f"{name}-{token_hex(4)}"
     fingerprint, uri = manifest.fingerprint, index.ledger.uri
     expected = Expected(name, manifest.version, fingerprint, manifest.rows, manifest.dimension, uri)
-    files = SegmentFiles(uri, segment.segment, segment.files, settings.index.cache)
-    return Served(target, expected, files, sentence_files(index))
+    return Served(target, expected, files_of(index), sentence_files(index))
+
+
+def files_of(index: CommittedIndex) -> SegmentFiles:
+    """The files of the version's segment."""
+    (segment,) = index.manifest.segments
+    return SegmentFiles(index.ledger.uri, segment.segment, segment.files, index.settings.index.cache)
+
+
+def prepare(index: CommittedIndex) -> list[Cost]:
+    """Build what the mode of retrieval searches beside the vectors; what that took, if it had to be."""
+    start = time.perf_counter()
+    built = mode_of(index.settings).prepare(files_of(index))
+    return [Cost("prepare", index.manifest.rows, 0, time.perf_counter() - start)] if built else []
 
 
 def load_missing(index: Served, observe: Observe) -> list[Cost]:

@@ -8,8 +8,8 @@ that text's digest, and the positions of the chunks that have it, in the order o
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,31 +47,79 @@ class SegmentFiles:
     cache: str
 
     def open(self) -> Passages:
-        """The segment's passages, mapped into memory; files are fetched once per node, and checked by their digests.
+        """The segment's passages, mapped into memory. Raises as `paths` does."""
+        return open_passages(*self.paths())
+
+    def paths(self) -> list[Path]:
+        """Where the files are on this node: fetched once, and checked by their digests.
 
         Raises `DataError` when one is damaged and can't be built anew, `DependencyError` when storage or disk fails.
         """
         names, folder = astuple(self.files), SegmentLedger(self.index_uri, self.segment).folder
-        there, local = Path(self.cache).expanduser() / self.segment, storage.local_path(folder)
+        there, local = self._cached, storage.local_path(folder)
         if local and all(is_whole(local / name, name) for name in names):
             there = local
         elif local:
             self._rebuild(there)
         else:
             self._fetch_missing(folder, there)
-        return open_passages(*(there / name for name in names))
+        return [there / name for name in names]
 
-    def _fetch_missing(self, folder: str, there: Path) -> None:
-        """Fetch from S3 what this node hasn't got yet; what is missing there or damaged is built anew."""
+    def added(self, stem: str, build: Callable[[Path], None]) -> Path:
+        """A file that isn't part of the version, and is named `<stem>-<digest>.arrow`, where it is on this node.
+
+        It is fetched, or written by `build`, which gives the same content each time, and put beside the others where
+        this job may write. Raises `DependencyError` when storage or disk fails.
+        """
+        folder = SegmentLedger(self.index_uri, self.segment).folder
+        local = storage.local_path(folder)
+        for place in [local, self._cached] if local else [self._cached]:
+            for file in sorted(place.glob(f"{stem}-*.arrow")):
+                if is_whole(file, file.name):
+                    return file
+        with self._locked():
+            names = [name for name in storage.list_names(folder) if name.startswith(f"{stem}-")]
+            fetched = (self._cached / name for name in names if not local and fetch(folder, name, self._cached))
+            return next(fetched, None) or self._add(stem, build, names)
+
+    def _add(self, stem: str, build: Callable[[Path], None], damaged: list[str]) -> Path:
+        """Build the file in the node's cache, and move it to storage, if that is local, or copy it there."""
+        build(self._cached / stem)
+        file = self._cached / named(self._cached, stem, "arrow")
+        ledger = SegmentLedger(self.index_uri, self.segment)
+        try:
+            storage.delete(storage.join(ledger.folder, name) for name in damaged)
+            put(ledger, file)
+        except DependencyError:  # this job may not be allowed to write there
+            return file
+        local = storage.local_path(ledger.folder)
+        if local is None:
+            return file
+        file.unlink()
+        return local / file.name
+
+    @property
+    def _cached(self) -> Path:
+        return Path(self.cache).expanduser() / self.segment
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep this node's other processes out of the cache, which is made if there is none."""
         from filelock import FileLock  # which a finished job does without
 
+        there = self._cached
         try:
             there.mkdir(parents=True, exist_ok=True)
             with FileLock(there.with_name(f"{there.name}.lock")):
-                if not all((there / name).exists() or fetch(folder, name, there) for name in astuple(self.files)):
-                    self._rebuild(there)
+                yield
         except OSError as error:
             raise DependencyError(f"index.cache: can't write to {there}: {error}") from error
+
+    def _fetch_missing(self, folder: str, there: Path) -> None:
+        """Fetch from S3 what this node hasn't got yet; what is missing there or damaged is built anew."""
+        with self._locked():
+            if not all((there / name).exists() or fetch(folder, name, there) for name in astuple(self.files)):
+                self._rebuild(there)
 
     def _rebuild(self, there: Path) -> None:
         """Build the files anew from the parts, into the folder `there` and, where this job may write, on storage."""

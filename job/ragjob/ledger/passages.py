@@ -95,6 +95,14 @@ class Passages:
         """The metadata of all chunks, in the order of their places."""
         return (batch[schema.METADATA] for batch in self._chunks)
 
+    def blocks(self, columns: list[str]) -> Iterator[tuple[Numbers, pa.RecordBatch]]:
+        """All rows in the order of the file: their numbers, and `columns` of their first chunks."""
+        order = np.argsort(self._first)
+        ends = np.searchsorted(self._first[order], self._starts)
+        for batch, start, first, last in zip(self._chunks, self._starts, ends, ends[1:], strict=False):
+            rows = order[first:last]
+            yield rows, batch.select(columns).take(pa.array(self._first[rows] - start))
+
     def nearest(self, queries: Vectors, count: int) -> Vectors:
         """Similarities of the nearest rows of each query by comparison with all, best first: float32 [n, count].
 

@@ -19,6 +19,7 @@ from ragjob.planning.metadata import check_filter
 from ragjob.planning.packing import check_pools
 from ragjob.planning.proposals import Answering, Flow, Indexing, propose
 from ragjob.planning.texts import check_chunks, check_questions, check_words
+from ragjob.retrieval import MODES
 from ragjob.runtime.cluster import resources
 
 T = TypeVar("T")
@@ -160,7 +161,8 @@ def _end(
     plan.look("pools", lambda: check_pools(settings, flows, size))
     if not plan.failed("corpus") and not plan.failed("pools"):  # which say how many vectors, and which nodes
         plan.look("memory", lambda: _check_memory(index, answering, flows, size))
-    plan.look("chroma", lambda: _check_chroma(settings, size, needs_server=needs_server))
+    if not answering or MODES[settings.retrieve.mode].asks_chroma:
+        plan.look("chroma", lambda: _check_chroma(settings, size, needs_server=needs_server))
     if flows and not plan.errors:
         plan.checks.extend(Check("proposal", line) for line in _proposals(index, indexing, answering, size))
     return plan

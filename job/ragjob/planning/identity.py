@@ -19,7 +19,7 @@ from ragjob.ledger.run import RunLedger
 from ragjob.ledger.sentences import SentenceLedger
 from ragjob.models.files import Source
 from ragjob.models.source import resolve
-from ragjob.retrieval import MODES
+from ragjob.retrieval import MODES, Mode, Retrieval
 from ragjob.runtime.home import settle_home
 from ragjob.settings import Decides, Section
 from ragjob.storage.names import before_wildcard
@@ -78,7 +78,7 @@ class CommittedIndex:
     @property
     def lacks_sentences(self) -> bool:
         """Tell whether retrieval is to use sentences that aren't there."""
-        return self.settings.retrieve.sentences and self.sentences.manifest() is None
+        return mode_of(self.settings).uses_sentences and self.sentences.manifest() is None
 
     def require(self) -> None:
         """Raise `DataError` when `clean` took the version away before this job said that it needs it."""
@@ -101,6 +101,11 @@ class AnswerTask:
     def inputs(self) -> units.Inputs:
         """What the prompts' files hold. Raises `DataError` as `scan_prompts` does."""
         return units.scan_prompts(self.prompts.entries, self.settings.prompts)
+
+
+def mode_of(settings: JobSettings) -> Mode[Retrieval]:
+    """The mode of retrieval that the settings name."""
+    return MODES[settings.retrieve.mode](settings.retrieve)
 
 
 def identify_index(settings: JobSettings, command: str) -> PendingIndex | CommittedIndex:
@@ -171,7 +176,7 @@ def _engine(settings: JobSettings, embedder: Source) -> Engine[Generation]:
         settings.augment.max_context_tokens,
         settings.cluster.gpu_memory_gb(settings.generate.pool),
         settings.models.cache,
-        settings.retrieve.sentences,
+        mode_of(settings).uses_sentences,
     )
     return ENGINES[settings.generate.engine].open(settings.generate, around)
 
@@ -190,7 +195,7 @@ def _index_facts(settings: JobSettings, embedder: Source) -> dict[str, object]:
 
 def _run_facts(settings: JobSettings, engine: Engine[Generation], reranker: Source | None) -> dict[str, object]:
     """What decides a run's answers beside the index and the prompts."""
-    retrieval = MODES[settings.retrieve.mode](settings.retrieve)
+    retrieval = mode_of(settings)
     chosen = {"retrieve": retrieval.deciding(), "generate": engine.deciding()}
     if reranker:
         chosen["rerank"] = {"model": reranker.revision, "candidates": settings.rerank.candidates}

@@ -72,6 +72,7 @@ class Mode(ABC, Generic[S]):
     name: ClassVar[str]
     summary: ClassVar[str]  # completes its name in the settings' table
     Settings: ClassVar[type[Retrieval]] = Retrieval
+    asks_chroma: ClassVar[bool] = True  # or it does without the server, and nothing is loaded
 
     settings: S
 
@@ -79,6 +80,18 @@ class Mode(ABC, Generic[S]):
         """The settings that decide which passages are found, by name."""
         values = self.settings.deciding(Decides.RUN)
         return {name: value for name, value in values.items() if name in self.Settings.model_fields}
+
+    @property
+    def uses_sentences(self) -> bool:
+        """Whether it searches the vectors of sentences, too."""
+        return self.asks_chroma and self.settings.sentences
+
+    def prepare(self, files: "SegmentFiles") -> bool:
+        """Build what it searches beside the version's own files, unless it is there. Tells whether it had to.
+
+        Raises `DependencyError` when storage or disk fails.
+        """
+        return False
 
     @abstractmethod
     def make(self, served: Served) -> Retriever:

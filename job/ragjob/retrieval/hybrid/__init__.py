@@ -1,0 +1,47 @@
+"""Find passages by their meaning and their words: the similarity of embeddings fused with BM25."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ragjob.ledger.derived import SegmentFiles
+from ragjob.retrieval.base import Mode, Retriever, Served
+from ragjob.retrieval.lexical.settings import LexicalRetrieval
+from ragjob.settings import Decides, setting
+
+
+class HybridRetrieval(LexicalRetrieval):
+    fusion: Literal["convex", "rrf"] = setting(
+        "convex", decides=Decides.RUN, description="how both sides' scores become one: weighted, or by reciprocal ranks"
+    )
+    lexical_weight: float = setting(
+        0.2,
+        decides=Decides.RUN,
+        description="weight of BM25 in a convex fusion; the rest is the similarity's",
+        ge=0,
+        le=1,
+    )
+
+
+@dataclass(frozen=True)
+class Hybrid(Mode[HybridRetrieval]):
+    name = "hybrid"
+    summary = "by both, fused"
+    Settings = HybridRetrieval
+
+    def prepare(self, files: SegmentFiles) -> bool:
+        from ragjob.retrieval.lexical.index import prepare
+
+        return prepare(files, self.settings.language)
+
+    def make(self, served: Served) -> Retriever:
+        from ragjob.retrieval.chroma.search import open_collection  # imports chromadb, which a plan does without
+        from ragjob.retrieval.hybrid.retriever import HybridRetriever
+        from ragjob.retrieval.lexical.index import open_index
+
+        return HybridRetriever(
+            open_collection(served.target, served.expected),
+            open_index(served.files, self.settings.language),
+            served.files.open(),
+            self.settings,
+            served.sentences.open() if served.sentences else None,
+        )

@@ -1,0 +1,26 @@
+"""Find passages by the words that they share with the question."""
+
+from dataclasses import dataclass
+
+from ragjob.ledger.derived import SegmentFiles
+from ragjob.retrieval.base import Mode, Retriever, Served
+from ragjob.retrieval.lexical.settings import LexicalRetrieval
+
+
+@dataclass(frozen=True)
+class Lexical(Mode[LexicalRetrieval]):
+    name = "lexical"
+    summary = "by words (BM25)"
+    Settings = LexicalRetrieval
+    asks_chroma = False
+
+    def prepare(self, files: SegmentFiles) -> bool:
+        from ragjob.retrieval.lexical.index import prepare
+
+        return prepare(files, self.settings.language)
+
+    def make(self, served: Served) -> Retriever:
+        from ragjob.retrieval.lexical.index import open_index
+        from ragjob.retrieval.lexical.retriever import LexicalRetriever
+
+        return LexicalRetriever(open_index(served.files, self.settings.language), served.files.open(), self.settings)
