@@ -33,7 +33,10 @@ class LexicalIndex:
 
     def scores(self, question: str) -> Scores:
         """The score of each row, float32 [rows]; 0 where no term of the question is."""
-        found: Scores = self._bm25.get_scores_from_ids(self._bm25.get_tokens_ids(self._tokenizer.terms(question)))
+        terms = self._bm25.get_tokens_ids(self._tokenizer.terms(question))
+        if not terms:  # which the library doesn't take, for an index without any
+            return np.zeros(self._bm25.scores["num_docs"], np.float32)
+        found: Scores = self._bm25.get_scores_from_ids(terms)
         return found
 
 
