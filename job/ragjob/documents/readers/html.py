@@ -1,20 +1,23 @@
 """HTML: what a page is about, without its navigation."""
 
 import re
+from collections.abc import Iterator
 from html import unescape
 from typing import Any
 
 from ragjob.documents.readers.content import as_utf8
-from ragjob.documents.readers.document import Document, Kind, Limits
+from ragjob.documents.readers.document import Document, Kind, Limits, Unreadable
 from ragjob.documents.readers.draft import Draft, table_line
 from ragjob.documents.readers.parsed import ParsedReader
 
 MAX_CELL_CHARS = 1000  # one with more lays out a page: its table is no data
-LINKED = 0.5  # of a list's text: one with more is navigation
+MAX_CHANGED = 1000  # tables, and lists, of a page: others are text without bars, or navigation if they look like it
+MAX_DEPTH = 512  # as in browsers
+SEEN = "data-ragjob"  # an attribute
 TABLE_MARK = "\ue000"  # begins what stands in the place of a table, as preformatted text
+LAYOUT = "table, h1, h2, h3, h4, h5, h6, ul, ol, pre"  # such elements in a table show that it lays out a page
 HEAD_BYTES = 2048
 _CHARSET = re.compile(rb"<meta[^>]*charset\s*=\s*[\"']?\s*([\w-]+)", re.I)
-_LAYOUT = "table, h1, h2, h3, h4, h5, h6, ul, ol, pre"
 _TAG = re.compile(r"<(/?)(h[1-6]|p|ul|ol|li|pre|br)>")
 # Names of <meta>, and properties, as metadata: the first that is there.
 META = {
@@ -55,6 +58,8 @@ def add_html(draft: Draft, tree: Any, *, main_content: bool) -> None:
 
     if tree.body is None:
         return
+    if tree.body.query_selector(" > ".join("*" * MAX_DEPTH)):
+        raise Unreadable(f"elements are nested more than {MAX_DEPTH} deep; leave the file out")
     _mark_tables(tree)
     if main_content:
         _keep_lists(tree)
@@ -63,9 +68,12 @@ def add_html(draft: Draft, tree: Any, *, main_content: bool) -> None:
 
 def _metadata(tree: Any) -> dict[str, object]:
     given: dict[str, str] = {}
-    for meta in tree.document.query_selector_all("meta[content]"):
-        name = meta.getattr("name") or meta.getattr("property") or ""
-        given.setdefault(name.lower(), meta.getattr("content"))
+    element = tree.head.first_element_child if tree.head else None
+    while element is not None:
+        name = element.getattr("name") or element.getattr("property")
+        if element.tag == "meta" and name:
+            given.setdefault(name.lower(), element.getattr("content") or "")
+        element = element.next_element_sibling
     about: dict[str, object] = {
         ours: next((given[name] for name in names if given.get(name)), None) for ours, names in META.items()
     }
@@ -75,30 +83,53 @@ def _metadata(tree: Any) -> dict[str, object]:
 
 def _mark_tables(tree: Any) -> None:
     """Put preformatted text, a row on each line, in the place of each table that holds data."""
-    for table in list(tree.body.query_selector_all("table")):
-        if table.query_selector(_LAYOUT):
-            continue
-        rows = [[cell.text for cell in row.query_selector_all("th, td")] for row in table.query_selector_all("tr")]
+    for table in _unseen(tree, f"table:not(:has({LAYOUT}))"):
+        rows = _rows(table)
         if any(len(cell) > MAX_CELL_CHARS for row in rows for cell in row):
             continue
-        caption = table.query_selector("caption")
-        lines = [" ".join(caption.text.split())] if caption else []
-        lines += filter(None, map(table_line, rows))
         place = tree.create_element("pre")
-        place.text = TABLE_MARK + "\n".join(lines)
+        place.text = TABLE_MARK + "\n".join(filter(None, map(table_line, rows)))
         table.parent.replace_child(place, table)
 
 
+def _rows(table: Any) -> list[list[str]]:
+    """The texts of a table's cells, after its caption."""
+    from resiliparse.parse.html import traverse_dom
+
+    rows: list[list[str]] = []
+
+    def meet(context: Any) -> None:
+        match context.node.tag:
+            case "caption":
+                rows.append([context.node.text])
+            case "tr":
+                rows.append([])
+            case "th" | "td" if rows:
+                rows[-1].append(context.node.text)
+
+    traverse_dom(table, meet, elements_only=True)
+    return rows
+
+
 def _keep_lists(tree: Any) -> None:
-    """Number the lists that hold text: without numbers they are taken for navigation."""
-    for items in list(tree.body.query_selector_all("ul")):
-        linked = sum(len(link.text) for link in items.query_selector_all("a"))
-        if linked > LINKED * len(items.text):
+    """Number the lists that hold text: without numbers they may be taken for navigation."""
+    for items in _unseen(tree, "ul"):
+        if 2 * len(items.query_selector_all("li:has(a)")) > len(items.query_selector_all("li")):
             continue
         numbered = tree.create_element("ol")
         while items.first_child is not None:
             numbered.append_child(items.first_child)
         items.parent.replace_child(numbered, items)
+
+
+def _unseen(tree: Any, selector: str) -> Iterator[Any]:
+    """The elements that a selector finds, one after another: to go through a list of them takes the square of time."""
+    for _ in range(MAX_CHANGED):
+        element = tree.body.query_selector(f"{selector}:not([{SEEN}])")
+        if element is None:
+            return
+        element.setattr(SEEN, "")
+        yield element
 
 
 class _Blocks:

@@ -14,7 +14,6 @@ from typing import Any
 from ragjob.documents.readers import parser
 from ragjob.documents.readers.document import DEFAULT_LIMITS, Block, Document, DocumentReader, Kind, Limits
 from ragjob.errors import DependencyError
-from ragjob.settings import FAMILY
 
 CPU_S = 60  # that a document may take, and a second more for each so many bytes
 BYTES_A_S = 100_000
@@ -22,7 +21,7 @@ WALL = 10  # times as long by the clock: the machine may have other work
 START_S = 120.0
 TRIES = 2  # for a document whose process was killed from outside
 # All that a parser needs of the environment: it has no use for credentials.
-ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR", FAMILY)
+ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
 REMEDY = "save it anew, split it, or leave it out"
 
 _one_at_a_time = threading.Lock()
@@ -63,8 +62,10 @@ class _Process:
     """A process that parses."""
 
     def __init__(self) -> None:
+        from ragjob.settings import FAMILY  # not above: it takes a second, and parsers import this module
+
         self._connection, theirs = Pipe()
-        environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+        environment = {name: os.environ[name] for name in (*ENVIRONMENT, FAMILY) if name in os.environ}
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", parser.__name__, str(theirs.fileno()), str(os.getpid())],
             env=environment | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -43,9 +43,9 @@ def _add_sheet(draft: Draft, name: str, rows: Iterable[list[Cell]]) -> None:
     names: list[str] = []
     is_first = True
     for row in rows:
-        cells = [" ".join(_text(cell).split()) for cell in row]
-        if not any(cells):
+        if row.count("") == len(row):
             continue
+        cells = [" ".join(_text(cell).split()) for cell in row]
         if is_first:
             draft.add_heading(name, 1)
             is_first = False
