@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from ragjob.documents import chunking
 from ragjob.documents.chunking import Splitter, WordCounter
-from ragjob.documents.readers.base import Block, Kind
+from ragjob.documents.readers.document import Block, Kind
 from ragjob.documents.structure import Heading, Structure
 from ragjob.models.tokenizer import count_tokens
 

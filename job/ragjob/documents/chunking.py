@@ -13,7 +13,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from ragjob.documents.levels import levels_of_blocks, levels_of_prose
-from ragjob.documents.readers.base import Block
+from ragjob.documents.readers.document import Block
 from ragjob.documents.sentences import INK, SENTENCE_CHARS, SPACE, SPACES, sentence_borders
 from ragjob.models.tokenizer import count_tokens
 

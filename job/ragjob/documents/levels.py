@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
-from ragjob.documents.readers.base import Kind
+from ragjob.documents.readers.document import Kind
 
 Words = Sequence[int]  # their numbers, in order
 

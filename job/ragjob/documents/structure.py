@@ -7,7 +7,7 @@ from itertools import groupby, pairwise
 from operator import attrgetter
 from typing import NamedTuple
 
-from ragjob.documents.readers.base import Block, Kind
+from ragjob.documents.readers.document import Block, Kind
 
 MAX_HEADING_CHARS = 200  # what is longer was hardly meant as one
 # What Markdown puts around a heading's words: # before them and perhaps behind, or a line of = or - below.

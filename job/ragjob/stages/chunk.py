@@ -11,7 +11,7 @@ import pyarrow as pa
 from ragjob import schema
 from ragjob.documents.chunking import Splitter, WordCounter
 from ragjob.documents.contexts import BETWEEN, Contexts
-from ragjob.documents.readers.base import Block
+from ragjob.documents.readers.document import Block
 from ragjob.documents.settings import Chunk
 from ragjob.documents.structure import Heading, Structure
 from ragjob.documents.vocabulary import Vocabulary

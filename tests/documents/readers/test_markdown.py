@@ -1,11 +1,12 @@
+import gzip
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragjob.documents.readers.base import Block, Document
-from ragjob.documents.readers.markdown import Markdown
+from ragjob.documents.readers.document import DEFAULT_LIMITS, Block, Document, Limits
+from ragjob.documents.readers.markdown import SMALL_BYTES, Markdown
 
 MATTER = b"---\ntitle: Night trams\n---\n"
 
@@ -109,3 +110,15 @@ def test_bytes_that_arent_text_are_an_error_as_in_other_text() -> None:
     assert read("").text == ""
     assert Markdown().read(b"# caf\xe9").error == "file isn't UTF-8: byte 5 is wrong"
     assert Markdown().read(MATTER.decode().encode("utf-16")).title == "Night trams"
+
+
+def test_a_large_file_is_read_alike_in_a_process_of_its_own() -> None:
+    content = b"# Trams\n\n- one\n\n```\n# two\n```\n\n" * (SMALL_BYTES // 30 + 1)
+    assert len(content) > SMALL_BYTES
+    assert Markdown().read(content) == Markdown().parse(content, DEFAULT_LIMITS)
+    assert Markdown().read(gzip.compress(content)).blocks == Markdown().parse(content, DEFAULT_LIMITS).blocks
+
+
+def test_a_file_with_too_many_characters_is_an_error() -> None:
+    error = "document has more than 5 characters; split it or leave it out, or raise corpus.max_chars"
+    assert Markdown().read_within(b"# Trams", Limits(1, 5)) == Document(None, error)

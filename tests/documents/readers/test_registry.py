@@ -5,6 +5,7 @@ import pytest
 from ragjob.documents import readers
 from ragjob.documents.readers import DOCUMENTS, PROMPTS, document_reader, prompt_reader, suffixes
 from ragjob.documents.readers.base import DocumentReader, TableReader
+from ragjob.documents.readers.markdown import Markdown
 from ragjob.documents.readers.text import TextFile
 from tests.conftest import WriteFiles
 
@@ -37,7 +38,7 @@ def test_files_are_listed_before_tables() -> None:
 
 @pytest.mark.parametrize("name", ["a.TXT", "A.Md", "a.txt.gz", "a.md.GZ"])
 def test_a_document_is_told_by_its_suffix_in_either_case_and_packed(name: str) -> None:
-    assert isinstance(document_reader(name), TextFile)
+    assert isinstance(document_reader(name), TextFile | Markdown)
 
 
 @pytest.mark.parametrize("name", ["a.ndjson", "a.JSON", "a.jsonl.gz", "a.b.NDJSON.GZ"])

@@ -28,6 +28,7 @@ MAX_NULS = 0.05  # of a text; in UTF-16 a NUL is at least each space
 _CONTROLS = bytes(code for code in range(32) if code not in b"\b\t\n\v\f\r\x1a\x1b")
 MAX_CONTROLS = 0.2  # of the beginning of a text
 HEAD_BYTES = 4096
+_LONE_CR = re.compile(rb"\r(?!\n)")
 _LINE_END = re.compile(rb"\r\n?|\n")
 
 
@@ -65,6 +66,15 @@ def decode_utf8(content: bytes, what: str) -> Decoded:
         return Decoded(content.decode("utf-8", "replace"), wrong)
     fault = _fault(content, what)
     return Decoded(None if fault else text, fault)
+
+
+def decode_text(content: bytes) -> Decoded:
+    """The text of a file that is one document, as it stands; CR alone becomes LF."""
+    try:
+        content = as_utf8(content)
+    except Unreadable as error:
+        return Decoded(None, str(error))
+    return decode_utf8(_LONE_CR.sub(b"\n", content) if b"\r" in content else content, "file")
 
 
 def split_lines(content: bytes) -> Iterable[bytes]:

@@ -3,42 +3,62 @@
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import date
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import yaml
 from markdown_it import MarkdownIt
+from markdown_it.rules_block import StateBlock
+from markdown_it.token import Token
 
-from ragjob.documents.readers.base import Block, Document, Kind
-from ragjob.documents.readers.text import TextFile
+from ragjob.documents.readers.content import GZIP_MAGIC, decode_text
+from ragjob.documents.readers.document import Block, Document, Kind, Limits, Unreadable
+from ragjob.documents.readers.parsed import ParsedReader
 from ragjob.documents.structure import heading_text
 
+SMALL_BYTES = 1_000_000  # what isn't larger can take neither much time nor memory, and needs no process of its own
 FRONT_MATTER_CHARS = 64 * 1024  # what is longer is text
 MAX_INTEGER = 2**63  # programs that read metadata may not know a larger one as a number
 _FRONT_MATTER = re.compile(r"---[ \t]*\r?\n(.*?^)(?:---|\.\.\.)[ \t]*\r?(?:\n|\Z)", re.DOTALL | re.MULTILINE)
 _KINDS = {"heading_open": Kind.HEADING, "table_open": Kind.TABLE, "fence": Kind.CODE, "code_block": Kind.CODE}
-# What stands in a line, as links, is of no concern, and takes most of the time.
-_parser = MarkdownIt("commonmark").enable("table")
-_parser.core.ruler.enableOnly(["normalize", "block"])
+_markdown = MarkdownIt("commonmark").enable("table")
 
 
-class Markdown(TextFile):
+class Markdown(ParsedReader):
     """Markdown, read as it stands, as text is; only front matter, YAML between two lines of ---, isn't in the text.
 
     The title is the front matter's, else a heading of level 1 with which the text begins, if no other has that level.
     """
 
-    def read(self, content: bytes) -> Document:
-        document = super().read(content)
-        if document.error or not document.text:
-            return document
-        text, about = _without_front_matter(document.text)
+    def read_within(self, content: bytes, limits: Limits) -> Document:
+        if len(content) > SMALL_BYTES or content.startswith(GZIP_MAGIC):
+            return super().read_within(content, limits)
+        try:
+            return self.parse(content, limits)
+        except Unreadable as error:
+            return Document(None, str(error))
+
+    def parse(self, content: bytes, limits: Limits) -> Document:
+        text, error = decode_text(content)
+        if error or not text:
+            return Document(text, error)
+        limits.check_chars(len(text))
+        text, about = _without_front_matter(text)
         blocks = _blocks(text)
         title = about.pop("title", None)
         stated = str(title) if isinstance(title, str | int | float) else _first_heading(text, blocks)
-        return replace(document, text=text, title=stated, blocks=blocks, metadata=about)
+        return Document(text, None, stated, blocks, about)
+
+
+class _State(StateBlock):
+    """What markdown-it keeps of a text while it goes through it: of its tokens only those that begin our blocks."""
+
+    def push(self, ttype: str, tag: str, nesting: Literal[-1, 0, 1]) -> Token:
+        token = super().push(ttype, tag, nesting)
+        if ttype not in _KINDS:
+            self.tokens.pop()
+        return token
 
 
 class _Span(NamedTuple):
@@ -100,9 +120,11 @@ def _blocks(text: str) -> list[Block]:
 
 def _spans(text: str) -> Iterator[_Span]:
     """The blocks that aren't prose. Headings inside quotations and lists begin no section."""
-    for token in _parser.parse(text):
-        kind = _KINDS.get(token.type)
-        if kind and token.map and not (kind is Kind.HEADING and token.level):
+    state = _State(text.replace("\r\n", "\n"), _markdown, {}, [])
+    _markdown.block.tokenize(state, 0, state.lineMax)
+    for token in state.tokens:
+        kind = _KINDS[token.type]
+        if token.map and not (kind is Kind.HEADING and token.level):
             first, end = token.map
             yield _Span(first, end, kind, int(token.tag[1:]) if kind is Kind.HEADING else 0)
 

@@ -1,28 +1,19 @@
 """Text files: a document each, or a prompt a line."""
 
-import re
 from typing import BinaryIO
 
 import pyarrow as pa
 
 from ragjob import schema
-from ragjob.documents.readers.base import Document, DocumentReader, TableReader, Unreadable, marked
-from ragjob.documents.readers.content import as_utf8, decode_utf8, split_lines, table_bytes
-
-_LONE_CR = re.compile(rb"\r(?!\n)")
+from ragjob.documents.readers.base import Document, DocumentReader, TableReader, marked
+from ragjob.documents.readers.content import decode_text, split_lines, table_bytes
 
 
 class TextFile(DocumentReader):
     """Text in UTF-8, or in UTF-16 or UTF-32 with a byte order mark, read as it stands. CR alone becomes LF."""
 
     def read(self, content: bytes) -> Document:
-        try:
-            content = as_utf8(content)
-        except Unreadable as error:
-            return Document(None, str(error))
-        if b"\r" in content:
-            content = _LONE_CR.sub(b"\n", content)
-        return Document(*decode_utf8(content, "file"))
+        return Document(*decode_text(content))
 
 
 class Lines(TableReader):
