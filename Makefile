@@ -60,9 +60,11 @@ lint: $(VENV)/.ready  ## Check style, types and docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --strict --config-file= examples
 	$(BIN)/mkdocs build --strict --quiet
 
-docs: $(VENV)/.ready  ## Write docs/settings.md and docs/api.md anew from the code
+docs: $(VENV)/.ready  ## Write docs/settings.md, docs/api.md and the version anew
+	PYTHONPATH=. $(BIN)/python docs/make_version.py
 	PYTHONPATH=. $(BIN)/python docs/make_settings.py
 	PYTHONPATH=. $(BIN)/python docs/make_api.py
 

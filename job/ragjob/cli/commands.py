@@ -32,6 +32,23 @@ Command = Annotated[CommandName, typer.Option(help="Command to check for.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"ragjob {version('ragjob')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
 @app.command()
 def plan(config: Config = None, assign: Assignments = None, command: Command = "run") -> None:
     """Check everything that a command needs, without starting it.
