@@ -34,7 +34,7 @@ def block(first: int, end: int) -> pa.Table:
     types = schema.sentences_embedded(2)
     columns = [
         pa.array(range(first, end), pa.int64()),
-        *(pa.array(v, t) for v, t in zip([spans, vectors], types.types)),
+        *(pa.array(v, t) for v, t in zip([spans, vectors], types.types, strict=True)),
     ]
     return pa.table(columns, [schema.ROW, *types.names])
 

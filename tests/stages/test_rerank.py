@@ -34,7 +34,7 @@ def test_the_best_passages_come_first_with_all_that_is_known_of_them() -> None:
     assert ranked[0] == {
         schema.PROMPT: "c",
         schema.ERROR: None,
-        **dict.fromkeys(LISTS, ["c", "a"]),
+        **{name: ["c", "a"] for name in LISTS},
         schema.RETRIEVED_PAGES: [3, 1],
         schema.RETRIEVED_EQUALS: [6, 4],
         schema.RETRIEVED_SIMILARITIES: [0.125, 0.5],

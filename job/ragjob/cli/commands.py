@@ -132,6 +132,24 @@ def evaluate(
 
 
 @app.command()
+def tune(
+    run: Annotated[str, typer.Argument(help="Folder of a published run, local or on S3.", metavar="RUN")],
+    labels: Annotated[str, typer.Option(help="Table of labels with relevant documents or chunks.", metavar="FILE")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: Config = None,
+    assign: Assignments = None,
+) -> None:
+    """Find the settings of retrieval that rank the labelled passages best.
+
+    Example: `ragjob tune answers/3f2a --labels labels.jsonl`
+    """
+    from ragjob.cli.tuning import show_tuning
+    from ragjob.commands.tune import Tune
+
+    show_tuning(Tune.of(_settings(config, assign), run, labels).execute(), as_json=as_json)
+
+
+@app.command()
 def inspect(
     file: Annotated[str, typer.Argument(help="A file of the corpus, local or on S3.", metavar="FILE")],
     rows: Annotated[int, typer.Option(help="Documents to show, of a file with one in each row.", min=1)] = 3,

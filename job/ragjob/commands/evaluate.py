@@ -69,14 +69,14 @@ class Evaluate:
     def execute(self) -> Evaluation:
         """Measure the run. `Evaluation.require` raises when it is worse than it must be."""
         labels = read_labels(self.labels)
-        answers = _read_answers(self.run, "RUN", self.by)
+        answers = read_answers(self.run, "RUN", self.by)
         scores = score(self.run, answers, labels)
         _check_matches(labels, scores, self.labels, self.run)
         metrics = figures(scores.values)
         self._check_limits(metrics)
         against = None
         if self.against:
-            other = score(self.against, _read_answers(self.against, "--against"), labels)
+            other = score(self.against, read_answers(self.against, "--against"), labels)
             against = compare(scores, other, self.against)
         evaluation = Evaluation(
             run=self.run,
@@ -124,13 +124,13 @@ def _last_labels(run: str) -> str:
         raise DataError(f"RUN: {uri} can't be read: {error}; name the labels with --labels") from error
 
 
-def _read_answers(run: str, key: str, by: str | None = None) -> pa.Table:
-    """What an evaluation needs of the answers of a run, which the argument `key` names."""
+def read_answers(run: str, key: str, by: str | None = None, more: Sequence[str] = ()) -> pa.Table:
+    """What an evaluation needs of the answers of a run, which the argument `key` names, and the columns `more`."""
     uri = storage.join(run, "answers.parquet")
     if by in schema.RESERVED:
         raise SettingsError(f"--by: {by} isn't a column of the prompts; name one that passes through to the answers")
     try:
-        answers = read_parquet(uri, [*COLUMNS, *([by] if by else [])])
+        answers = read_parquet(uri, [*COLUMNS, *more, *([by] if by else [])])
     except storage.MissingError as error:
         raise DataError(f"{key}: {run} has no answers.parquet; name the folder of a published run") from error
     missing = {schema.PROMPT_ID, schema.PROMPT, schema.ANSWER, schema.RETRIEVED_IDS} - set(answers.column_names)

@@ -9,7 +9,9 @@ RANK_CONSTANT = 60  # Cormack, Clarke and Büttcher, SIGIR 2009
 
 
 def convex(similarities: Scores, bm25: Scores, weight: float) -> Scores:
-    """The weighted sum of both, each as a share of its best: from 0 to 1. `weight` is that of BM25.
+    """The weighted sum of both, each as a share of its question's best: from 0 to 1. `weight` is that of BM25.
+
+    Both are of one question, [n], or of several, [questions, n].
 
     Shares begin at the lowest value that a side can have, -1 for a cosine and 0 for BM25; a side whose best is no
     higher gives 0. After Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", 2023.
@@ -31,8 +33,8 @@ def reciprocal_ranks(similarities: Scores, bm25: Scores) -> Scores:
 
 
 def _shares(values: Scores) -> Scores:
-    best = values.max(initial=0)
-    return values / best if best > 0 else np.zeros_like(values)
+    best = values.max(axis=-1, initial=0, keepdims=True)
+    return np.asarray(values / np.where(best > 0, best, 1) * (best > 0))
 
 
 def _ranks(values: Scores) -> npt.NDArray[np.int64]:
