@@ -8,6 +8,7 @@ from ragjob.documents.readers.document import Block, Document, Kind, Limits
 MAX_VALUE_CHARS = 1000  # of a title, or of a value of the metadata
 # What is no text: control characters, halves of surrogate pairs, and what Unicode says is no character.
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
+_ODD = re.compile(f"{_NO_TEXT.pattern}|[\r\x85\u2028\u2029]")
 _LINE_END = re.compile("\r\n?|[\u2028\u2029\x85]")
 
 
@@ -39,14 +40,13 @@ class Draft:
         text = tidy(text).strip("\n") if kind is Kind.CODE else tidy(text).strip()
         if not text or text.isspace():
             return
-        block = Block(0, kind, level, self._page)
-        last = self._blocks[-1]._replace(start=0) if self._blocks else None
-        joins = block == last and (kind is Kind.PROSE or gap == "\n")
-        if self._parts:
-            text = (gap if joins else "\n\n") + text
-        if not joins:
-            start = self._chars + (2 if self._parts else 0)
-            self._blocks.append(block._replace(start=start if self._blocks else 0))
+        last = self._blocks[-1] if self._blocks else None
+        is_alike = last is not None and (last.kind, last.level, last.page) == (kind, level, self._page)
+        goes_on = is_alike and (kind is Kind.PROSE or gap == "\n")
+        if last is not None:
+            text = (gap if goes_on else "\n\n") + text
+        if not goes_on:
+            self._blocks.append(Block(self._chars + (2 if last else 0), kind, level, self._page))
         self._parts.append(text)
         self._chars += len(text)
         self._limits.check_chars(self._chars)
@@ -85,7 +85,7 @@ def table_line(cells: Iterable[str]) -> str:
 
 def tidy(text: str) -> str:
     """A text without what is none, whose lines end with LF."""
-    return _NO_TEXT.sub("", _LINE_END.sub("\n", text))
+    return _NO_TEXT.sub("", _LINE_END.sub("\n", text)) if _ODD.search(text) else text
 
 
 def _value(value: object) -> object:

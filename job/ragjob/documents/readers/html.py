@@ -1,8 +1,8 @@
 """HTML: what a page is about, without its navigation."""
 
 import re
-from collections.abc import Iterator
-from html import unescape
+from collections.abc import Callable
+from html import escape, unescape
 from typing import Any
 
 from ragjob.documents.readers.content import as_utf8
@@ -15,9 +15,18 @@ MAX_CHANGED = 1000  # tables, and lists, of a page: others are text without bars
 MAX_DEPTH = 512  # as in browsers
 SEEN = "data-ragjob"  # an attribute
 TABLE_MARK = "\ue000"  # begins what stands in the place of a table, as preformatted text
-LAYOUT = "table, h1, h2, h3, h4, h5, h6, ul, ol, pre"  # such elements in a table show that it lays out a page
+LAYOUT = (
+    "table, h1, h2, h3, h4, h5, h6, ul, ol, pre, script, style"  # such elements in a table show that it lays out a page
+)
 HEAD_BYTES = 2048
 _CHARSET = re.compile(rb"<meta[^>]*charset\s*=\s*[\"']?\s*([\w-]+)", re.I)
+_ATTRIBUTES = r"(?:[^\">]|\"[^\"]*\")*"
+_ROW, _CELL = re.compile(rf"<tr\b{_ATTRIBUTES}>"), re.compile(rf"<t[dh]\b{_ATTRIBUTES}>")
+_CAPTION = re.compile(rf"<caption\b{_ATTRIBUTES}>(.*?)</caption>", re.S)
+_BLOCK, _INLINE = (
+    re.compile(rf"</?(?:p|div|br|dd|dt)\b{_ATTRIBUTES}>"),
+    re.compile(rf"</?\w{_ATTRIBUTES}>|<!--.*?-->", re.S),
+)
 _TAG = re.compile(r"<(/?)(h[1-6]|p|ul|ol|li|pre|br)>")
 # Names of <meta>, and properties, as metadata: the first that is there.
 META = {
@@ -60,9 +69,9 @@ def add_html(draft: Draft, tree: Any, *, main_content: bool) -> None:
         return
     if tree.body.query_selector(" > ".join("*" * MAX_DEPTH)):
         raise Unreadable(f"elements are nested more than {MAX_DEPTH} deep; leave the file out")
-    _mark_tables(tree)
+    _replace(tree, f"table:not(:has({LAYOUT}))", _table_as_lines)
     if main_content:
-        _keep_lists(tree)
+        _replace(tree, "ul", _list_with_numbers)
     _Blocks(draft).read(extract_plain_text(tree, preserve_formatting="minimal_html", main_content=main_content))
 
 
@@ -81,55 +90,47 @@ def _metadata(tree: Any) -> dict[str, object]:
     return about | {"language": root.getattr("lang") if root else None}
 
 
-def _mark_tables(tree: Any) -> None:
-    """Put preformatted text, a row on each line, in the place of each table that holds data."""
-    for table in _unseen(tree, f"table:not(:has({LAYOUT}))"):
-        rows = _rows(table)
-        if any(len(cell) > MAX_CELL_CHARS for row in rows for cell in row):
-            continue
-        place = tree.create_element("pre")
-        place.text = TABLE_MARK + "\n".join(filter(None, map(table_line, rows)))
-        table.parent.replace_child(place, table)
+def _replace(tree: Any, selector: str, markup: Callable[[Any], str | None]) -> None:
+    """Put other markup in the place of elements, one after another; None leaves one as it is.
 
-
-def _rows(table: Any) -> list[list[str]]:
-    """The texts of a table's cells, after its caption."""
-    from resiliparse.parse.html import traverse_dom
-
-    rows: list[list[str]] = []
-
-    def meet(context: Any) -> None:
-        match context.node.tag:
-            case "caption":
-                rows.append([context.node.text])
-            case "tr":
-                rows.append([])
-            case "th" | "td" if rows:
-                rows[-1].append(context.node.text)
-
-    traverse_dom(table, meet, elements_only=True)
-    return rows
-
-
-def _keep_lists(tree: Any) -> None:
-    """Number the lists that hold text: without numbers they may be taken for navigation."""
-    for items in _unseen(tree, "ul"):
-        if 2 * len(items.query_selector_all("li:has(a)")) > len(items.query_selector_all("li")):
-            continue
-        numbered = tree.create_element("ol")
-        while items.first_child is not None:
-            numbered.append_child(items.first_child)
-        items.parent.replace_child(numbered, items)
-
-
-def _unseen(tree: Any, selector: str) -> Iterator[Any]:
-    """The elements that a selector finds, one after another: to go through a list of them takes the square of time."""
+    They aren't listed first: to go through a list of elements takes the square of its length.
+    """
     for _ in range(MAX_CHANGED):
         element = tree.body.query_selector(f"{selector}:not([{SEEN}])")
         if element is None:
             return
-        element.setattr(SEEN, "")
-        yield element
+        other = markup(element)
+        if other is None:
+            element.setattr(SEEN, "")
+        else:
+            element.outer_html = other
+
+
+def _table_as_lines(table: Any) -> str | None:
+    """Preformatted text with a row on each line, for a table that holds data."""
+    rows = _rows(table)
+    if any(len(cell) > MAX_CELL_CHARS for row in rows for cell in row):
+        return None
+    text = "\n".join(filter(None, map(table_line, rows)))
+    return f"<pre>{TABLE_MARK}{escape(text)}</pre>"
+
+
+def _list_with_numbers(items: Any) -> str | None:
+    """A list with numbers, for one of text: without, it may be taken for navigation."""
+    linked, all_items = len(items.query_selector_all("li:has(a)")), len(items.query_selector_all("li"))
+    return f"<ol>{items.inner_html}</ol>" if 2 * linked <= all_items else None
+
+
+def _rows(table: Any) -> list[list[str]]:
+    """The texts of a table's cells, after its caption."""
+    caption, *rows = _ROW.split(table.inner_html)
+    return [[_plain(cell)] for cell in _CAPTION.findall(caption)] + [
+        [_plain(cell) for cell in _CELL.split(row)[1:]] for row in rows
+    ]
+
+
+def _plain(markup: str) -> str:
+    return unescape(_INLINE.sub("", _BLOCK.sub(" ", markup)))
 
 
 class _Blocks:
