@@ -7,6 +7,7 @@ from ragjob.documents.chunking import CHARS_PER_TOKEN, Splitter, WordCounter
 BETWEEN = " > "
 MIN_TOKENS = 4  # a context shorter than that says too little
 MAX_TOKENS = 100  # a longer one would drown the text
+JOINT_TOKENS = 2  # that two texts may have more together, where tokens of words don't add up
 
 
 class Contexts:
@@ -20,8 +21,10 @@ class Contexts:
     def __init__(self, kind: str, counter: WordCounter | None, room: int | None, size: int | None = None) -> None:
         self._kind = kind
         self._counter = counter
-        # The model reads the line break behind the context, too.
-        self._room = None if counter is None or room is None else room - counter.count("\n")
+        self._room = None
+        if counter is not None and room is not None:
+            # The line break behind the context is read, too.
+            self._room = room - counter.count("\n") - (0 if counter.adds_up else JOINT_TOKENS)
         self._sure = self._left(size or self._room or 0)
 
     def context(self, title: str | None, headings: Sequence[str], text: str) -> str | None:
