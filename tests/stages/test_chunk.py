@@ -1,8 +1,11 @@
+import re
+from itertools import groupby, takewhile
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ragjob import schema
@@ -147,3 +150,84 @@ def test_the_same_document_gives_the_same_chunks(embedding_model: Source) -> Non
     stages = [chunk.make(Chunk(size=16, overlap=4), Embed(), embedding_model) for _ in range(2)]
     first, second = [stage(documents(" ".join(f"word{number}." for number in range(80)))) for stage in stages]
     assert first == second
+
+
+# Documents with blocks
+
+KINDS = [("heading", 1), ("heading", 2), ("heading", 3), ("prose", 0), ("table", 0), ("code", 0)]
+BLOCKS = st.tuples(st.sampled_from(KINDS), st.booleans(), st.lists(st.integers(1, 6), min_size=1, max_size=3))
+
+
+def numbered(parts: list[tuple[tuple[str, int], bool, list[int]]]) -> dict[str, Any]:
+    """A document each word of which begins with the number of its block; a heading has two."""
+    text, page, blocks = "", 1, []
+    for number, ((kind, level), turns, lines) in enumerate(parts):
+        page += turns
+        blocks.append({"start": len(text), "kind": kind, "level": level, "page": page})
+        words = f"b{number}xrolls b{number}xon "
+        text += words if level else "\n".join(words * count for count in lines)
+        text += "\n\n"
+    return {"document_id": "a", "uri": "a", "text": text, "blocks": blocks}
+
+
+def above(blocks: list[dict[str, Any]], number: int) -> list[int]:
+    """The headings above a block, one that it is included."""
+    if number < 0:
+        return []
+    level = blocks[number]["level"]
+    outer = (n for n in reversed(range(number)) if 0 < blocks[n]["level"] < (level or 9))
+    return above(blocks, next(outer, -1)) + [number] * bool(level)
+
+
+def first_body(blocks: list[dict[str, Any]], numbers: list[int]) -> int:
+    """The block that a chunk of the blocks `numbers` begins with, or the last of the headings that it begins with."""
+    run = takewhile(lambda n: n == numbers[0] or blocks[n]["level"] * blocks[n - 1]["level"], numbers)
+    return max(run)
+
+
+def mentioned(text: str | None) -> list[int]:
+    """The numbers of the blocks that words are of, in order."""
+    return [int(number) for number, _ in groupby(re.findall(r"\bb(\d+)x", text or ""))]
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(BLOCKS, min_size=1, max_size=10).map(numbered), st.integers(16, 60), st.sampled_from(["line", "tokens"])
+)
+def test_chunks_hold_all_text_and_each_its_page_and_the_headings_above_it(
+    embedding_model: Source, document: dict[str, Any], size: int, strategy: str
+) -> None:
+    stage = chunk.make(Chunk(strategy=strategy, size=size, overlap=4, min_chars=0), Embed(), embedding_model)
+    rows = stage(pa.Table.from_pylist([document], schema.READ)).to_pylist()
+    blocks, numbers = document["blocks"], [mentioned(row["text"]) for row in rows]
+    assert {word for row in rows for word in row["text"].split()} == set(document["text"].split())
+    assert [{blocks[n]["page"] for n in inside} for inside in numbers] == [{row["page"]} for row in rows]
+    paths = [above(blocks, first_body(blocks, inside)) for inside in numbers]
+    assert [mentioned(row["heading"]) for row in rows] == paths
+    outside = [[n for n in path if f"b{n}xrolls" not in row["text"]] for path, row in zip(paths, rows, strict=True)]
+    assert [mentioned(row["context"]) for row in rows] == outside
+
+
+def test_a_chunk_has_the_page_heading_and_context_of_its_place(embedding_model: Source) -> None:
+    parts = [
+        "# Fares\n\n",
+        "A ticket costs two pence. ",
+        "Children ride free of charge.",
+        "## Night\nFour pence after ten.",
+    ]
+    starts = [sum(map(len, parts[:number])) for number in range(len(parts))]
+    blocks = [
+        {"start": starts[0], "kind": "heading", "level": 1, "page": 1},
+        {"start": starts[1], "kind": "prose", "level": 0, "page": 1},
+        {"start": starts[2], "kind": "prose", "level": 0, "page": 2},
+        {"start": starts[3], "kind": "heading", "level": 2, "page": 2},
+        {"start": starts[3] + 9, "kind": "prose", "level": 0, "page": 2},
+    ]
+    document = {"document_id": "a", "uri": "a", "text": "".join(parts), "title": "Trams", "blocks": blocks}
+    stage = chunk.make(Chunk(size=12, overlap=0), Embed(), embedding_model)
+    chunks = stage(pa.Table.from_pylist([document], schema.READ))
+    assert chunks.select(["text", "page", "heading", "context"]).to_pylist() == [
+        {"text": "# Fares\n\nA ticket costs two pence.", "page": 1, "heading": "Fares", "context": "Trams"},
+        {"text": "Children ride free of charge.", "page": 2, "heading": "Fares", "context": "Trams > Fares"},
+        {"text": "## Night\nFour pence after ten.", "page": 2, "heading": "Fares > Night", "context": "Trams > Fares"},
+    ]
