@@ -60,10 +60,10 @@ def _among_all(passages: Passages, vectors: Vectors, groups: list[tuple[Numbers,
     for block in _blocks(len(passages), passages.dimension):
         near = vectors @ passages.vectors(block).T
         for rows, asked in groups:
-            left_out = np.ones(near.shape[1], bool)
             first, last = np.searchsorted(rows, (block.start, block.stop))
-            left_out[rows[first:last] - block.start] = False
-            near[np.asarray(asked)[:, None], np.flatnonzero(left_out)] = -np.inf
+            left_out = np.full(near.shape[1], -np.inf, np.float32)
+            left_out[rows[first:last] - block.start] = 0
+            near[asked] += left_out
         best.offer(near, np.arange(block.start, block.start + near.shape[1]))
     return best.rows
 

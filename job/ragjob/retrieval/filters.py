@@ -24,11 +24,10 @@ class Selection:
     `rows` are their numbers, ascending. Of each, the first chunk that passes, in the order of ids, is its passage.
     """
 
-    def __init__(self, passages: Passages, passing: Numbers) -> None:
-        """`passing` are those of `passages.members` that pass, ascending."""
-        rows = np.searchsorted(passages.offsets, passing, side="right") - 1
+    def __init__(self, passages: Passages, passing: Numbers, rows: Numbers) -> None:
+        """`passing` are the places in `passages.members` of chunks that pass, ascending, and `rows` their rows."""
         starts = np.flatnonzero(np.diff(rows, prepend=-1))
-        self.rows: Numbers = rows[starts].astype(np.int32)
+        self.rows: Numbers = rows[starts]
         self._passages = passages
         self._firsts = passages.members[passing[starts]]
         self._equals = np.diff(starts, append=len(passing)).astype(np.int32)
@@ -64,6 +63,7 @@ class Filters:
     def __init__(self, passages: Passages, names: Iterable[str]) -> None:
         self._passages = passages
         self._chunks = _by_key(passages, list(names))
+        self._rows = np.repeat(np.arange(len(passages), dtype=np.int32), np.diff(passages.offsets))
         self._cached: OrderedDict[Condition, Selection] = OrderedDict()
         self._cached_bytes = 0
         self._lock = Lock()
@@ -74,7 +74,8 @@ class Filters:
             if condition in self._cached:
                 self._cached.move_to_end(condition)
                 return self._cached[condition]
-        selection = Selection(self._passages, self._passing(condition))
+        passing = self._passing(condition)
+        selection = Selection(self._passages, passing, self._rows[passing])
         with self._lock:
             self._keep(condition, selection)
         return selection
@@ -110,8 +111,9 @@ class _ByKey:
 
     def having(self, keys: Iterable[str]) -> Numbers:
         """Places of the chunks with one of these keys, ascending."""
-        found = [self._at(key) for key in keys]
-        return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+        found = np.concatenate([self._at(key) for key in keys])
+        found.sort()
+        return found[np.diff(found, prepend=-1) > 0]  # a list may have several of them
 
     def _at(self, key: str) -> Numbers:
         number = bisect_left(self._keys, key, key=pa.StringScalar.as_py)
