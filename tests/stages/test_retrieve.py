@@ -3,6 +3,8 @@ import pyarrow.compute as pc
 import pytest
 
 from ragjob import schema
+from ragjob.retrieval.base import Hit, Vectors
+from ragjob.retrieval.where import Condition
 from ragjob.stages.retrieve import RetrieveStage
 from tests.fakes import LengthRetriever, embed_lengths
 
@@ -35,3 +37,33 @@ def test_a_prompt_that_cant_be_searched_is_an_error_while_its_neighbours_stay() 
     found = retrieve([1, 2, 3, 13, 5, 6], errors=[None, "blank", None, None, None, None], top_k=1)
     assert found["retrieved_ids"].to_pylist() == [["1@0.9"], None, ["3@0.9"], None, ["5@0.9"], ["6@0.9"]]
     assert found["error"].to_pylist() == [None, "blank", None, "RuntimeError: no such vector", None, None]
+
+
+class Listening(LengthRetriever):
+    """Keeps the conditions that it was given."""
+
+    def search(self, questions: list[str], vectors: Vectors, conditions: list[Condition | None]) -> list[list[Hit]]:
+        self.given = conditions
+        return super().search(questions, vectors, conditions)
+
+
+def test_each_prompt_is_searched_under_its_own_condition_and_never_without() -> None:
+    retriever = Listening(1)
+    vectors = embed_lengths(["x"] * 5)
+    prompts = pa.table(
+        {
+            "prompt": ["x"] * 5,
+            "tenant": ["a", None, "b", " ", "c"],
+            "tags": pa.array([[1], [2], [3, 4], [5], [None]], pa.list_(pa.int64())),
+            "error": pa.array([None] * 5, pa.string()),
+            "embedding": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), 2),
+        }
+    )
+    found = RetrieveStage(retriever, {"owner": "{tenant}", "tag": "{tags}"})(prompts)
+    assert retriever.given == [
+        Condition((("owner", ("ta",)), ("tag", ("n1", "N1")))),
+        Condition((("owner", ("tb",)), ("tag", ("n3", "N3", "n4", "N4")))),
+    ]
+    null = "is null, but retrieve.where takes a value from there: give the prompt one"
+    assert found["error"].to_pylist() == [None, f"tenant {null}", None, f"tenant {null}", f"tags {null}"]
+    assert found["retrieved_ids"].to_pylist() == [["1@0.9"], None, ["1@0.9"], None, None]

@@ -29,6 +29,7 @@ from ragjob.retrieval.chroma.expected import Expected, Target
 from ragjob.retrieval.chroma.server import LocalChroma
 from ragjob.retrieval.dense.retriever import DenseRetriever
 from ragjob.retrieval.settings import Retrieval
+from ragjob.retrieval.where import condition_of
 from tests.faults import Answer, Connection, Fault, Forward, Request, proxy
 from tests.passages import make_chunks, make_passages, row_id
 
@@ -158,6 +159,20 @@ def test_hits_below_min_score_are_left_out(target: Target, expected: Expected) -
     [hits] = loaded(target, expected).search(VECTORS[:1], top_k=5, min_score=0.99)
 
     assert [hit.passage.chunk_id for hit in hits] == ["id-0000"]
+
+
+def test_questions_with_and_without_a_condition_are_searched_together(target: Target, expected: Expected) -> None:
+    passages = make_passages(VECTORS, [{"odd": bool(number % 2)} for number in range(2000)])
+    collection = loaded(target, expected, passages).collection
+    where = {"odd": "{odd}"}
+    retriever = DenseRetriever(collection, passages, Retrieval(top_k=3, where=where))
+    conditions = [None, condition_of(where, {"odd": True}), condition_of(where, {"odd": False})]
+
+    hits = retriever.search(["?"] * 3, VECTORS[[7, 7, 7]], conditions)
+
+    nearest = np.argsort(-(VECTORS[7] @ VECTORS.T))
+    odd, even = nearest[nearest % 2 == 1], nearest[nearest % 2 == 0]
+    assert [ids(row) for row in hits] == [[f"id-{number:04}" for number in some[:3]] for some in (nearest, odd, even)]
 
 
 def test_progress_counts_the_rows_that_are_in(target: Target, expected: Expected) -> None:
