@@ -170,6 +170,23 @@ def inspect(
 
 
 @app.command()
+def search(
+    question: Annotated[str, typer.Argument(help="What a prompt would ask.", metavar="QUESTION")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    config: Config = None,
+    assign: Assignments = None,
+) -> None:
+    """Show which passages of an index a question finds, and why.
+
+    Example: `ragjob search "Where is the depot?" --set index.uri=index`
+    """
+    from ragjob.cli.search import show_hits
+    from ragjob.commands.search import Search
+
+    show_hits(Search.of(_settings(config, assign)).execute(question), as_json=as_json)
+
+
+@app.command()
 def clean(
     config: Config = None,
     assign: Assignments = None,

@@ -9,7 +9,7 @@ from ragjob.commands.sentences import sentence_files
 from ragjob.ledger.derived import SegmentFiles
 from ragjob.ledger.passages import Passages
 from ragjob.planning.identity import CommittedIndex, mode_of
-from ragjob.retrieval.base import Served
+from ragjob.retrieval.base import Served, Vectors
 from ragjob.retrieval.chroma.expected import Expected, Target, collection_name
 from ragjob.retrieval.chroma.settings import Chroma, lasts
 from ragjob.runtime.progress import Observe, Progress, tell
@@ -54,6 +54,16 @@ def files_of(index: CommittedIndex) -> SegmentFiles:
     """The files of the version's segment."""
     (segment,) = index.manifest.segments
     return SegmentFiles(index.ledger.uri, segment.segment, segment.files, index.settings.index.cache)
+
+
+def embed_questions(index: CommittedIndex, questions: list[str]) -> Vectors:
+    """Embeddings of questions as an index's prompts have them, float32 [n, dimension]; computed in this process."""
+    from joblib import cpu_count
+
+    from ragjob.models.embedder import open_embedder  # imports torch, which isn't for the start
+
+    settings, dtype = index.settings.embed, index.manifest.dtype
+    return open_embedder(settings, index.embedder, dtype, cpu_count(), 0).embed_queries(questions)
 
 
 def prepare(index: CommittedIndex) -> list[Cost]:

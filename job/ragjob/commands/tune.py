@@ -9,7 +9,7 @@ import numpy as np
 from ragjob import schema, storage
 from ragjob.commands.evaluate import read_answers
 from ragjob.commands.sentences import sentence_files
-from ragjob.commands.serving import files_of
+from ragjob.commands.serving import embed_questions, files_of
 from ragjob.config import JobSettings, require
 from ragjob.errors import DataError
 from ragjob.evaluation.labels import Labels, read_labels
@@ -75,7 +75,7 @@ class Tune:
         passages, lexical = files.open(), open_index(files, retrieve.language)
         of_sentences = sentence_files(self.index)
         sentences = of_sentences.open() if of_sentences else None
-        vectors = self._embed(questions)
+        vectors = embed_questions(self.index, questions)
         everything = np.arange(len(passages)), list(range(len(questions)))
         near = nearest(passages, vectors, [everything], MOST)
         found = []
@@ -88,15 +88,6 @@ class Tune:
             better = np.maximum(similarities, sentences.best(rows, vector)) if sentences else None
             found.append((rows, similarities, better, scores[rows], _ranks(dense, rows), _ranks(words, rows)))
         return _stacked(found, _relevant(passages, column, relevant), [len(ids) for ids in relevant])
-
-    def _embed(self, questions: list[str]) -> np.ndarray:
-        """Embeddings of the questions, float32 [n, dimension]."""
-        from joblib import cpu_count
-
-        from ragjob.models.embedder import open_embedder  # imports torch, which other commands do without
-
-        settings, dtype = self.index.settings.embed, self.index.manifest.dtype
-        return open_embedder(settings, self.index.embedder, dtype, cpu_count(), 0).embed_queries(questions)
 
 
 def _column(labels: Labels) -> str:

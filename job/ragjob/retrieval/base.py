@@ -24,13 +24,15 @@ Vectors: TypeAlias = "npt.NDArray[np.float32]"
 class Hit(NamedTuple):
     """A passage for a question; `score` is what it was ranked by, best first.
 
-    `similarity` is the cosine similarity of its embedding and the question's, in [-1, 1]; `sentences` are those of the
-    passage, none for a passage of one, and None where sentences aren't embedded.
+    `similarity` is the cosine similarity of its embedding and the question's, in [-1, 1]; `bm25` is its score in the
+    lexical index, or None in a mode that has none. `sentences` are those of the passage, none for a passage of one, and
+    None where sentences aren't embedded.
     """
 
     passage: "Passage"
     score: float
     similarity: float
+    bm25: float | None = None
     sentences: "list[Sentence] | None" = None
 
 

@@ -1,5 +1,9 @@
 """What all modes do with the rows that they found: compare them with a question, put them in order, make hits."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import repeat
+
 import numpy as np
 
 from ragjob.ledger.passages import Numbers, Passages
@@ -10,6 +14,26 @@ from ragjob.retrieval.settings import Retrieval
 from ragjob.retrieval.where import Condition
 
 DECIMALS = 5  # to which scores are compared; passages of equal ones are in the order of their ids
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Rows, what ranks them, their own similarities, and their scores in the lexical index, if there is one."""
+
+    rows: Numbers
+    scores: Vectors
+    similarities: Vectors
+    bm25: Vectors | None = None
+
+    def take(self, places: Numbers | list[int]) -> "Scored":
+        """Those at `places`."""
+        bm25 = None if self.bm25 is None else self.bm25[places]
+        return Scored(self.rows[places], self.scores[places], self.similarities[places], bm25)
+
+    def __iter__(self) -> Iterator[tuple[int, float, float, float | None]]:
+        bm25 = repeat(None) if self.bm25 is None else self.bm25.tolist()
+        scores = np.round(self.scores, DECIMALS).tolist()
+        return zip(self.rows.tolist(), scores, self.similarities.tolist(), bm25, strict=False)
 
 
 class Ranking:
@@ -39,23 +63,22 @@ class Ranking:
             return similarities
         return np.maximum(similarities, self._sentences.best(rows, vector))
 
-    def hits(
-        self, rows: Numbers, scores: Vectors, similarities: Vectors, vector: Vectors, passing: Selection | None
-    ) -> list[Hit]:
-        """The best `top_k` rows by their scores, of those similar enough."""
-        least, scores = self._settings.min_score, np.round(scores, DECIMALS)
+    def hits(self, scored: Scored, vector: Vectors, passing: Selection | None) -> list[Hit]:
+        """The best `top_k` rows by their scores, of those similar enough to a question."""
+        least = self._settings.min_score
         if least is not None:
-            enough = similarities >= least
-            rows, scores, similarities = rows[enough], scores[enough], similarities[enough]
+            scored = scored.take(np.flatnonzero(scored.similarities >= least))
         passages = passing or self._passages
+        best = scored.take(self._best(scored.rows, np.round(scored.scores, DECIMALS), passages))
         return [
             Hit(
-                passages.passage(int(rows[place])),
-                float(scores[place]),
-                float(similarities[place]),
-                self._sentences.of(int(rows[place]), vector) if self._sentences else None,
+                passages.passage(row),
+                score,
+                similarity,
+                bm25,
+                self._sentences.of(row, vector) if self._sentences else None,
             )
-            for place in self._best(rows, scores, passages)
+            for row, score, similarity, bm25 in best
         ]
 
     def _best(self, rows: Numbers, scores: Vectors, passages: Passages | Selection) -> list[int]:

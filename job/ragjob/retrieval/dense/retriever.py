@@ -8,7 +8,7 @@ from ragjob.retrieval.base import Hit, Vectors
 from ragjob.retrieval.chroma.search import Collection
 from ragjob.retrieval.filters import Selection
 from ragjob.retrieval.neighbours import Neighbours
-from ragjob.retrieval.ranking import Ranking
+from ragjob.retrieval.ranking import Ranking, Scored
 from ragjob.retrieval.settings import Retrieval
 from ragjob.retrieval.where import Condition
 
@@ -50,4 +50,5 @@ class DenseRetriever:
 
     def _hits(self, rows: Numbers, vector: Vectors, passing: Selection | None) -> list[Hit]:
         near = self._ranking.similarities(rows, vector)
-        return self._ranking.hits(rows, self._ranking.with_sentences(rows, near, vector), near, vector, passing)
+        scored = Scored(rows, self._ranking.with_sentences(rows, near, vector), near)
+        return self._ranking.hits(scored, vector, passing)

@@ -11,7 +11,7 @@ from ragjob.retrieval.hybrid import HybridRetrieval
 from ragjob.retrieval.hybrid.fusion import convex, reciprocal_ranks
 from ragjob.retrieval.lexical.index import LexicalIndex, best
 from ragjob.retrieval.neighbours import Neighbours
-from ragjob.retrieval.ranking import Ranking
+from ragjob.retrieval.ranking import Ranking, Scored
 from ragjob.retrieval.where import Condition
 
 
@@ -40,9 +40,9 @@ class HybridRetriever:
     def _find(self, question: str, vector: Vectors, near: Numbers, passing: Selection | None) -> list[Hit]:
         scores = self._index.scores(question)
         rows = np.union1d(near, best(scores, self._count, passing.rows if passing else None))
-        similarities = self._ranking.similarities(rows, vector)
-        fused = self._fused(self._ranking.with_sentences(rows, similarities, vector), scores[rows])
-        return self._ranking.hits(rows, fused, similarities, vector, passing)
+        similarities, bm25 = self._ranking.similarities(rows, vector), scores[rows]
+        fused = self._fused(self._ranking.with_sentences(rows, similarities, vector), bm25)
+        return self._ranking.hits(Scored(rows, fused, similarities, bm25), vector, passing)
 
     def _fused(self, similarities: Vectors, bm25: Vectors) -> Vectors:
         if self._settings.fusion == "rrf":

@@ -47,10 +47,13 @@ def best(scores: Scores, count: int, among: Numbers | None = None) -> Numbers:
     """
     if among is not None:
         return np.asarray(among[best(scores[among], count)], np.int64)
-    least = np.partition(scores, -count)[-count] if count < len(scores) else 0
-    if least <= 0:
-        return np.flatnonzero(scores > 0)
-    above, equal = np.flatnonzero(scores > least), np.flatnonzero(scores == least)
+    rows = np.flatnonzero(scores)
+    if len(rows) <= count:
+        return rows
+    found = scores[rows]
+    least = np.partition(found, -count)[-count]
+    equal = rows[found == least]
+    above = rows[found > least]
     return np.sort(np.concatenate([above, equal[: count - len(above)]]))
 
 

@@ -5,7 +5,7 @@ from ragjob.retrieval.base import Hit, Vectors
 from ragjob.retrieval.filters import Selection
 from ragjob.retrieval.lexical.index import LexicalIndex, best
 from ragjob.retrieval.lexical.settings import LexicalRetrieval
-from ragjob.retrieval.ranking import Ranking
+from ragjob.retrieval.ranking import Ranking, Scored
 from ragjob.retrieval.where import Condition
 
 
@@ -24,4 +24,5 @@ class LexicalRetriever:
     def _find(self, question: str, vector: Vectors, passing: Selection | None) -> list[Hit]:
         scores = self._index.scores(question)
         rows = best(scores, self._count, passing.rows if passing else None)
-        return self._ranking.hits(rows, scores[rows], self._ranking.similarities(rows, vector), vector, passing)
+        scored = Scored(rows, scores[rows], self._ranking.similarities(rows, vector), scores[rows])
+        return self._ranking.hits(scored, vector, passing)

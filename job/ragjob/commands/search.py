@@ -1,0 +1,51 @@
+"""`search`: what an index gives for one question, without answering it."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+from ragjob.config import JobSettings
+from ragjob.errors import SettingsError
+from ragjob.planning.identity import CommittedIndex, find_index, mode_of
+from ragjob.retrieval.base import Hit
+from ragjob.retrieval.chroma.settings import lasts
+from ragjob.retrieval.where import Condition, Where, columns_of, condition_of
+from ragjob.runtime.progress import silent
+
+
+@dataclass(frozen=True)
+class Search:
+    """Find the passages that a prompt would get from the index."""
+
+    index: CommittedIndex
+    name: ClassVar[str] = "search"
+
+    @classmethod
+    def of(cls, settings: JobSettings) -> Self:
+        """The command on these settings. Raises when the index isn't there, or doesn't fit them."""
+        return cls(find_index(settings, cls.name))
+
+    def execute(self, question: str) -> list[Hit]:
+        """The passages, best first. A server that lasts has to have the index; one of the job's own is loaded.
+
+        Raises `DataError` when it isn't loaded, `DependencyError` when the server doesn't answer.
+        """
+        from ragjob.commands.serving import NOWHERE, embed_questions, load_missing, prepare, served, serving
+
+        settings = self.index.settings
+        mode, vectors = mode_of(settings), embed_questions(self.index, [question])
+        with serving(settings.chroma, silent) if mode.asks_chroma else nullcontext(lambda: NOWHERE) as server:
+            loaded = served(self.index, server())
+            prepare(self.index)
+            if mode.asks_chroma and not lasts(settings.chroma):
+                load_missing(loaded, silent)
+            return mode.make(loaded).search([question], vectors, [_condition(settings.retrieve.where)])[0]
+
+
+def _condition(where: Where) -> Condition | None:
+    if columns := columns_of(where):
+        raise SettingsError(
+            f"retrieve.where: takes values from {', '.join(columns)} of the prompts, which a search hasn't got; "
+            "set values for it with --set"
+        )
+    return condition_of(where, {}) if where else None
