@@ -94,7 +94,7 @@ def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[Execute], None]:
     monkeypatch.setattr("ragjob.runtime.cluster.running", lambda size: nullcontext(lambda: None))
 
     def by(execute: Execute) -> None:
-        for module in ("indexing", "answering"):
+        for module in ("indexing", "sentences", "answering"):
             monkeypatch.setattr(f"ragjob.commands.{module}.execute", execute)
 
     return by
@@ -126,6 +126,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, corpus: Path, chroma: str) ->
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ragjob.runtime.cluster.running", lambda size: nullcontext(lambda: None))
         patch.setattr("ragjob.commands.indexing.execute", here)
+        patch.setattr("ragjob.commands.sentences.execute", here)
         api.index(settings)
     return settings
 

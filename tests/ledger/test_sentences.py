@@ -32,10 +32,8 @@ def block(first: int, end: int) -> pa.Table:
     spans = [of_row and [{"start": 10 * n, "end": 10 * n + 9} for n in range(len(of_row))] for of_row in angles]
     vectors = [of_row and unit(of_row).tolist() for of_row in angles]
     types = schema.sentences_embedded(2)
-    columns = [
-        pa.array(range(first, end), pa.int64()),
-        *(pa.array(v, t) for v, t in zip([spans, vectors], types.types, strict=True)),
-    ]
+    numbers = pa.array(range(first, end), pa.int64())
+    columns = [numbers, pa.array(spans, types.types[0]), pa.array(vectors, types.types[1])]
     return pa.table(columns, [schema.ROW, *types.names])
 
 

@@ -9,11 +9,17 @@ from ragjob.stages.columns import Stage, check_columns, fits
 from ragjob.stages.embed import EmbedChunks, EmbedPrompts
 from ragjob.stages.generate import GenerateStage
 from ragjob.stages.read import ReadDocuments, ReadPrompts
+from ragjob.stages.rerank import RerankStage
 from ragjob.stages.retrieve import RetrieveStage
+from ragjob.stages.sentences import EmbedSentences, ReadRows, WriteSentences
 from ragjob.stages.write import WriteAnswers, WriteChunks
 
 INDEX: list[type[Stage]] = [ReadDocuments, ChunkStage, EmbedChunks, WriteChunks]
 ANSWER: list[type[Stage]] = [ReadPrompts, EmbedPrompts, RetrieveStage, AugmentStage, GenerateStage, WriteAnswers]
+
+
+RERANK: list[type[Stage]] = [*ANSWER[:3], RerankStage, *ANSWER[3:]]
+SENTENCES: list[type[Stage]] = [ReadRows, EmbedSentences, WriteSentences]
 
 
 class CountPassages(Stage):
@@ -21,9 +27,13 @@ class CountPassages(Stage):
     NEEDS = pa.schema([(schema.RETRIEVED_TEXTS, pa.large_string())])
 
 
-@pytest.mark.parametrize("flow", [INDEX, ANSWER], ids=["index", "answer"])
-def test_the_stages_of_each_flow_fit_together(flow: list[type[Stage]]) -> None:
-    check_columns(flow, SLICES)
+@pytest.mark.parametrize(
+    ("flow", "given"),
+    [(INDEX, SLICES), (ANSWER, SLICES), (RERANK, SLICES), (SENTENCES, schema.ROW_RANGES)],
+    ids=["index", "answer", "answer with rerank", "sentences"],
+)
+def test_the_stages_of_each_flow_fit_together(flow: list[type[Stage]], given: pa.Schema) -> None:
+    check_columns(flow, given)
 
 
 @pytest.mark.parametrize(

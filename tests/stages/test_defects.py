@@ -89,7 +89,7 @@ def block(stage: type[Stage], *texts: str) -> pa.Table:
 
 
 def _value(kind: pa.DataType, text: str) -> object:
-    if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
+    if pa.types.is_list(kind) and pa.types.is_nested(kind.value_type):
         return None
     if pa.types.is_list(kind):
         return [_value(kind.value_type, text)] * 2

@@ -2,15 +2,28 @@ import pyarrow as pa
 import pytest
 
 from ragjob import schema
+from ragjob.engines.base import Completion, Failure, Request
 from ragjob.stages.generate import GenerateStage, cited
 from tests.fakes import POISON, REFUSED, EchoGenerator
+
+
+def given(texts: list[list[str]]) -> dict[str, pa.Array]:
+    """What is known of passages with these texts: the sentences of each are its first three characters."""
+    scores = pa.array([[0.5] * len(row) for row in texts], pa.list_(pa.float32()))
+    sentences = [[[{"start": 0, "end": 3, "similarity": 0.5}] for _ in row] for row in texts]
+    return {
+        "retrieved_texts": pa.array(texts),
+        "retrieved_scores": scores,
+        "retrieved_similarities": scores,
+        "_sentences": pa.array(sentences, schema.columns(schema.SENTENCES).types[0]),
+    }
 
 
 def generate(*questions: str, errors: list[str | None] | None = None) -> pa.Table:
     columns = {
         "prompt": questions,
         "error": pa.array(errors or [None] * len(questions), pa.string()),
-        "retrieved_texts": [[f"about {question}"] for question in questions],
+        **given([[f"about {question}"] for question in questions]),
         "_augmented": [f"asked: {question}" for question in questions],
         "_given": pa.array([1] * len(questions), pa.int32()),
     }
@@ -28,6 +41,8 @@ def test_a_completions_columns_are_added_and_the_message_dropped() -> None:
         "prompt",
         "error",
         "retrieved_texts",
+        "retrieved_scores",
+        "retrieved_similarities",
         *schema.GENERATED.names,
         "citations",
         "_cached_tokens",
@@ -51,10 +66,35 @@ def test_a_prompt_that_the_engine_refuses_is_an_error_and_computed_once() -> Non
 
 
 def test_only_the_passages_that_are_in_the_prompt_are_given_to_the_engine() -> None:
-    rows = {"prompt": ["a"], "error": pa.nulls(1, pa.string()), "retrieved_texts": [["first", "second"]]}
+    rows = {"prompt": ["a"], "error": pa.nulls(1, pa.string()), **given([["first", "second"]])}
     rows |= {"_augmented": ["asked: a"], "_given": pa.array([1], pa.int32())}
     answers = GenerateStage(EchoGenerator(), "system")(pa.table(rows))
     assert answers["answer"].to_pylist() == ["system|asked: a|a|['first']"]
+
+
+class Keeper(EchoGenerator):
+    """Keeps what it is asked."""
+
+    def generate(self, requests: list[Request]) -> list[Completion | Failure]:
+        self.asked = requests
+        return super().generate(requests)
+
+
+@pytest.mark.parametrize("sentences", [None, [[schema.Sentence(0, 3, 0.5)]]])
+def test_the_engine_is_told_what_is_known_of_the_passages(sentences: list[list[schema.Sentence]] | None) -> None:
+    keeper, rows = Keeper(), given([["first", "second"]])
+    if sentences is None:
+        rows["_sentences"] = pa.nulls(1, rows["_sentences"].type)
+    rows |= {
+        "prompt": ["a"],
+        "error": pa.nulls(1, pa.string()),
+        "_augmented": ["b"],
+        "_given": pa.array([1], pa.int32()),
+    }
+    GenerateStage(keeper, "system")(pa.table(rows))
+    [request] = keeper.asked
+    assert (request.passages, request.scores, request.similarities) == (["first"], [0.5], [0.5])
+    assert request.sentences == sentences
 
 
 @pytest.mark.parametrize(

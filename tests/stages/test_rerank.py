@@ -2,7 +2,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pytest
 
 from ragjob import schema
 from ragjob.stages.rerank import RerankStage
@@ -44,7 +43,7 @@ def test_the_best_passages_come_first_with_all_that_is_known_of_them() -> None:
     assert ranked[1][schema.RETRIEVED_IDS] == ["a", "b"]
 
 
-def test_a_prompt_without_passages_stays_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_without_passages_stays_without() -> None:
     ranked = RerankStage(score, 2)(prompts("a", found=0))
     assert ranked.select(schema.RETRIEVED.names).to_pylist() == [{name: [] for name in schema.RETRIEVED.names}]
 

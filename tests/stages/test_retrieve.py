@@ -21,11 +21,27 @@ def retrieve(lengths: list[int], errors: list[str | None] | None = None, top_k: 
 
 def test_each_prompt_gets_its_own_passages_best_first() -> None:
     found = retrieve([1, 2], top_k=2)
-    assert found.schema.names == ["prompt", "error", *schema.RETRIEVED.names]
+    assert found.schema.names == ["prompt", "error", *schema.RETRIEVED.names, "_sentences"]
+    assert found["_sentences"].to_pylist() == [None, None]
     assert found["retrieved_ids"].to_pylist() == [["1@0.9", "1@0.6"], ["2@0.9", "2@0.6"]]
     assert pc.list_flatten(found["retrieved_similarities"]).to_pylist() == pytest.approx([0.45, 0.3] * 2)
     assert found["retrieved_equals"].to_pylist() == [[7, 7]] * 2
     assert found.schema.field("retrieved_scores").type == pa.list_(pa.float32())
+
+
+class QuotingRetriever(LengthRetriever):
+    """Gives the sentences of each passage, too."""
+
+    def search(self, questions: list[str], vectors: Vectors) -> list[list[Hit]]:
+        sentences = [schema.Sentence(0, 1, 0.5)]
+        return [[hit._replace(sentences=sentences) for hit in row] for row in super().search(questions, vectors)]
+
+
+def test_sentences_travel_with_their_passages() -> None:
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 1.0], pa.float32()), 2)
+    rows = pa.table({"prompt": ["x"], "error": pa.nulls(1, pa.string()), "embedding": vectors})
+    found = RetrieveStage(QuotingRetriever(2))(rows)
+    assert found["_sentences"].to_pylist() == [[[{"start": 0, "end": 1, "similarity": 0.5}]] * 2]
 
 
 def test_no_passage_will_do_as_well() -> None:

@@ -21,8 +21,8 @@ class Request:
     """One prompt: `user` is it with its passages filled in, `question` and `passages` are its parts.
 
     `bare` is `user` without them, as the settings have it: what they alone may hold of a model's control tokens.
-    `scores` are what ranked the passages, if they are known. `sentences` are those of each passage, none for a passage
-    of one, and None where the index has no vectors of them.
+    `scores` are what ranked the passages, `similarities` their cosine similarities, if these are known. `sentences` are
+    those of each passage, none for a passage of one, and None where the index has no vectors of them.
     """
 
     system: str
@@ -31,6 +31,7 @@ class Request:
     passages: list[str]
     bare: str = ""
     scores: list[float] | None = None
+    similarities: list[float] | None = None
     sentences: "list[list[Sentence]] | None" = None
 
 
@@ -70,7 +71,7 @@ class Surroundings:
 
     `embed` and `embedder` are the embedding model of the index, `passage_tokens` the most that stand in a prompt,
     `gpu_gb` the memory of the smallest GPU in GB where it is known, `cache` the folder for models from `s3://`.
-    `sentences` tells whether passages come with the similarities of their sentences.
+    `sentences` tells whether passages come with the similarities of their sentences, `language` is that of the corpus.
     """
 
     embed: Embed
@@ -79,6 +80,7 @@ class Surroundings:
     gpu_gb: float | None
     cache: str
     sentences: bool = False
+    language: str = "en"
 
 
 S = TypeVar("S", bound=Generation)

@@ -13,7 +13,7 @@ from ragjob.stages.columns import Stage
 from ragjob.stages.rows import Columns, add_columns, arrays, foreign
 from ragjob.stages.settings import Augment
 
-_OF_PASSAGES = (schema.RETRIEVED_TEXTS, schema.RETRIEVED_SCORES, schema.SENTENCES)
+_OF_PASSAGES = (schema.RETRIEVED_TEXTS, schema.RETRIEVED_SCORES, schema.RETRIEVED_SIMILARITIES, schema.SENTENCES)
 _NUMBER = re.compile(r"\d{1,6}")
 _CITATION = re.compile(r"\[(\d{1,6}+(?:\s*+[,;]\s*+\d{1,6}+)*+)\s*+\]")
 
@@ -55,6 +55,7 @@ class GenerateStage(Stage):
             row[schema.RETRIEVED_TEXTS][given],
             self._bare,
             scores=row[schema.RETRIEVED_SCORES][given],
+            similarities=row[schema.RETRIEVED_SIMILARITIES][given],
             sentences=sentences and [[schema.Sentence(**each) for each in of_one] for of_one in sentences[given]],
         )
 

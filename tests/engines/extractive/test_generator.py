@@ -4,6 +4,8 @@ from tokenizers import Tokenizer
 from ragjob.engines.base import Completion, Request
 from ragjob.engines.extractive.generator import ExtractiveGenerator
 from ragjob.models.embedder import Embedder
+from ragjob.retrieval.lexical.tokens import Tokenizer as Terms
+from ragjob.schema import Sentence
 
 DEPOTS = "# Depots\n\nThe main depot has seven tracks. It was built in 1918. Offices face the lane."
 FARES = "A single ticket costs two crowns. Children under six ride free of charge."
@@ -11,7 +13,7 @@ FARES = "A single ticket costs two crowns. Children under six ride free of charg
 
 @pytest.fixture(scope="module")
 def generator(embedder: Embedder, tokenizer: Tokenizer) -> ExtractiveGenerator:
-    return ExtractiveGenerator(embedder, tokenizer)
+    return ExtractiveGenerator(lambda: embedder, tokenizer, Terms("en").terms)
 
 
 def ask(question: str, passages: list[str]) -> Request:
@@ -42,6 +44,47 @@ def test_a_sentence_that_two_passages_share_is_quoted_once(generator: Extractive
 def test_headings_and_fragments_are_not_quoted(generator: ExtractiveGenerator) -> None:
     request = ask("Where are the depots?", ["# Where are the depots?\nThe depots. They stand in Net Street."])
     assert generator.generate([request])[0].text == "They stand in Net Street. [1]"
+
+
+def test_sentences_of_scripts_without_spaces_are_quoted(generator: ExtractiveGenerator) -> None:
+    request = ask("车库有几条轨道？", ["好。车库有七条轨道。它建于一九一八年。"])
+    assert "车库有七条轨道。 [1]" in generator.generate([request])[0].text
+
+
+def refuse() -> Embedder:
+    raise AssertionError("what the index holds isn't embedded again")
+
+
+@pytest.fixture(scope="module")
+def quoting(tokenizer: Tokenizer) -> ExtractiveGenerator:
+    """One for requests whose sentences are known."""
+    return ExtractiveGenerator(refuse, tokenizer, Terms("en").terms)
+
+
+KNOWN = ["It runs at night. It runs all day. Line 9 rusts.", "Line 4 has lamps."]
+
+
+def known(question: str, near: list[float], scores: list[float]) -> Request:
+    """A request with the similarities of the first passage's sentences, and of the second passage."""
+    sentences = [[Sentence(*each) for each in zip([0, 18, 35], [17, 34, 47], near[:3], strict=True)], []]
+    return Request("", "user", question, KNOWN, scores=scores, similarities=[0.5, near[3]], sentences=sentences)
+
+
+@pytest.mark.parametrize(
+    ("question", "near", "scores", "answer"),
+    [
+        ("?", [0.9, 0.1, 0.1, 0.1], [1, 1], "It runs at night. [1]"),
+        ("?", [0.1, 0.1, 0.1, 0.9], [1, 1], "Line 4 has lamps. [2]"),
+        ("Which has lamps?", [0.5, 0.1, 0.1, 0.5], [1, 0.95], "It runs at night. [1] Line 4 has lamps. [2]"),
+        ("Which lamps?", [0.3, 0.1, 0.1, 0.5], [1, 1], "Line 4 has lamps. [2]"),
+        ("?", [0.5, 0.1, 0.1, 0.5], [1, 0.5], "It runs at night. [1]"),
+        ("?", [0.5, 0.1, 0.1, 0.1], [-1, -2], "It runs at night. [1]"),
+    ],
+)
+def test_similarity_words_and_the_passages_score_decide_what_is_quoted(
+    quoting: ExtractiveGenerator, question: str, near: list[float], scores: list[float], answer: str
+) -> None:
+    assert quoting.generate([known(question, near, scores)])[0].text == answer
 
 
 @pytest.mark.parametrize("passages", [[], ["# Depots", "So."]])

@@ -1,10 +1,14 @@
-"""Answer with the passages' own sentences: no weights but the embedder's."""
+"""Answer with the passages' own sentences: no weights but, where the index has no vectors of them, the embedder's."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ragjob.engines.base import Engine, Generator
 from ragjob.engines.settings import Generation
 from ragjob.models import sizes
+
+if TYPE_CHECKING:
+    from ragjob.models.embedder import Embedder
 
 
 @dataclass(frozen=True)
@@ -18,13 +22,18 @@ class Extractive(Engine[Generation]):
         return f"extractive:{self.around.embedder.label}"
 
     def actor_bytes(self) -> int:
-        return sizes.weights_bytes(self.around.embedder)
+        return 0 if self.around.sentences else sizes.weights_bytes(self.around.embedder)
 
     def make(self, dtype: str, threads: int) -> Generator:
         from ragjob.engines.extractive.generator import ExtractiveGenerator
-        from ragjob.models.embedder import open_embedder
         from ragjob.models.tokenizer import open_tokenizer
+        from ragjob.retrieval.lexical.tokens import Tokenizer
 
-        around = self.around
-        embedder = open_embedder(around.embed, around.embedder, dtype, threads, self.settings.pool.num_gpus)
-        return ExtractiveGenerator(embedder, open_tokenizer(around.embedder))
+        around, gpus = self.around, self.settings.pool.num_gpus
+
+        def open_model() -> "Embedder":
+            from ragjob.models.embedder import open_embedder  # imports torch
+
+            return open_embedder(around.embed, around.embedder, dtype, threads, gpus)
+
+        return ExtractiveGenerator(open_model, open_tokenizer(around.embedder), Tokenizer(around.language).terms)
