@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ragjob import schema, storage
 from ragjob.errors import DataError, DependencyError
 from ragjob.ledger.derived import DerivedFiles, SegmentFiles, derive
-from ragjob.ledger.passages import Passages
+from ragjob.ledger.passages import Passages, similarities
 from ragjob.ledger.segment import SegmentLedger
 from tests.conftest import files_below
 from tests.passages import make_chunks
@@ -84,6 +84,13 @@ def test_a_row_has_the_vector_of_its_text_within_half_precision(tmp_path: Path) 
     angles = np.arange(4)
     np.testing.assert_allclose(passages.vectors(rows), np.column_stack([np.cos(angles), np.sin(angles)]), atol=5e-4)
     assert passages.vectors(rows).dtype == np.float32
+
+
+def test_similarities_are_exact_products_of_halves_of_any_size() -> None:
+    numbers = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    halves = numbers[np.isfinite(numbers)].reshape(-1, 8)
+    question = np.full(8, 1 / np.sqrt(8), np.float32)
+    np.testing.assert_array_equal(similarities(halves, question), halves.astype(np.float32) @ question)
 
 
 def test_ids_that_the_segment_hasnt_got_are_told_apart(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ IN_THE_RUN = {
     "retrieve.top_k": "4",
     "retrieve.min_score": "0.5",
     "retrieve.where": '{"path": "depot.md"}',
+    "retrieve.candidates": "9",
+    "retrieve.sentences": "false",
     "augment.system": "Be brief.",
     "augment.template": "{prompt} {context}",
     "augment.max_context_tokens": "100",
@@ -100,6 +103,13 @@ IN_NEITHER = {
     "retrieve.pool.num_cpus": "0.5",
     "retrieve.pool.num_gpus": "0.5",
     "retrieve.pool.group": "nodes",
+    "rerank.batch_size": "9",
+    "rerank.dtype": "float32",
+    "rerank.pool.min": "1",
+    "rerank.pool.max": "2",
+    "rerank.pool.num_cpus": "0.5",
+    "rerank.pool.num_gpus": "0.5",
+    "rerank.pool.group": "nodes",
     "generate.dtype": "float32",
     "generate.max_engine_restarts": "9",
     "generate.pool.min": "1",
@@ -126,6 +136,7 @@ IN_NEITHER = {
 # Names of inputs, outputs and models, of which the content counts, and what has one value only.
 NAMES = {
     *("run_id", "corpus.uri", "prompts.uri", "index.uri", "index.version", "output.uri", "retrieve.mode"),
+    *("rerank.model", "rerank.revision", "rerank.candidates"),  # the last, with a model alone
     *("embed.model", "embed.revision", "generate.engine", "generate.model", "generate.revision"),
 }
 
@@ -196,6 +207,19 @@ def test_what_only_a_language_model_uses_decides_its_runs_alone(
     assert ids(settings(**generating, **{key: value})) != ids(settings(**generating))
 
 
+def test_a_model_that_reranks_decides_the_run_by_its_content_and_nothing_else_of_its_section_without_one(
+    settings: Settings, model: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(model, tmp_path / "copy")
+    fewer = {"rerank.candidates": "9"}
+    before = ids(settings())
+    version, run_id = ids(settings(**{"rerank.model": model}))
+    assert (version, run_id != before[1]) == (before[0], True)
+    assert ids(settings(**fewer)) == before
+    assert ids(settings(**{"rerank.model": copy})) == (version, run_id)
+    assert ids(settings(**{"rerank.model": model}, **fewer)) != (version, run_id)
+
+
 def test_an_input_counts_by_its_content_however_it_is_spelled(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,7 +268,21 @@ def test_what_remains_depends_on_command_and_version(settings: Settings) -> None
     commit(settings())
     after = [flows(COMMANDS[command].of(settings())) for command in ("index", "run", "answer", "load")]
     assert before == [["index"], ["index", "answer"]]
-    assert after == [[], ["answer"], ["answer"], []]
+    assert after == [["index"], ["index", "answer"], ["index", "answer"], []]  # for the sentences
+
+
+def test_nothing_is_embedded_for_a_version_whose_sentences_are_there_or_not_wanted(settings: Settings) -> None:
+    commit(settings())
+    unwanted = {"retrieve.sentences": "false"}
+    without = [flows(COMMANDS[command].of(settings(**unwanted))) for command in ("index", "answer")]
+    index = Run.of(settings()).index
+    assert isinstance(index, CommittedIndex)
+    types = schema.sentences_embedded(2)
+    columns = [pa.array([0], pa.int64()), pa.array([[]], types.types[0]), pa.array([[]], types.types[1])]
+    index.sentences.write(pa.table(columns, [schema.ROW, *types.names]))
+    index.sentences.join(2)
+    there = [flows(COMMANDS[command].of(settings())) for command in ("index", "answer")]
+    assert without == there == [[], ["answer"]]
 
 
 def test_an_index_is_pending_until_it_is_committed(settings: Settings) -> None:

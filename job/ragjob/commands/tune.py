@@ -84,7 +84,7 @@ class Tune:
             words = best(scores, MOST)
             words = words[np.argsort(-scores[words], kind="stable")]
             rows = np.union1d(dense, words)
-            similarities = passages.vectors(rows) @ vector
+            similarities = passages.similarities(rows, vector)
             better = np.maximum(similarities, sentences.best(rows, vector)) if sentences else None
             found.append((rows, similarities, better, scores[rows], _ranks(dense, rows), _ranks(words, rows)))
         return _stacked(found, _relevant(passages, column, relevant), [len(ids) for ids in relevant])

@@ -68,6 +68,10 @@ class Passages:
         """Embeddings of rows, float32 [n, dimension]."""
         return np.asarray(self._vectors[self._first[rows]], np.float32)
 
+    def similarities(self, rows: Numbers, question: Vectors) -> Vectors:
+        """Similarity of rows to a question's embedding, float32 [n]."""
+        return similarities(self._vectors[self._first[rows]], question)
+
     def chunk_id(self, row: int) -> str:
         """Id of the row's first chunk."""
         return self.chunk_id_at(int(self._first[row]))
@@ -128,6 +132,17 @@ class Passages:
     def _find(self, place: int) -> tuple[pa.RecordBatch, int]:
         batch = int(np.searchsorted(self._starts, place, side="right")) - 1
         return self._chunks[batch], place - int(self._starts[batch])
+
+
+def similarities(halves: npt.NDArray[np.float16], question: Vectors) -> Vectors:
+    """Dot product of each of `halves`, finite [n, dimension], and a question's embedding, which is no longer than 1.
+
+    numpy widens one half after the other. Their bits, moved to the places that they have in a float32, are the same
+    numbers times 2**-112, exactly, in a fifth of the time.
+    """
+    bits = np.left_shift(halves.view(np.int16), 13, dtype=np.int32)
+    np.bitwise_and(bits, ~0x70000000, out=bits)  # but for copies of the sign
+    return np.asarray(bits.view(np.float32) @ (question * np.float32(2**112)))
 
 
 def open_passages(passages: Path, vectors: Path, rows: Path) -> Passages:

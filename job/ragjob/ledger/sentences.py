@@ -22,7 +22,7 @@ from ragjob.errors import DataError, DependencyError
 from ragjob.ledger.derived import DerivedFiles, fetch, is_whole, named, put
 from ragjob.ledger.files import read_parquet, to_json, to_parquet
 from ragjob.ledger.manifests import ELSEWHERE, SENTENCES_FORMAT, ManifestKind
-from ragjob.ledger.passages import Numbers, Vectors
+from ragjob.ledger.passages import Numbers, Vectors, similarities
 from ragjob.ledger.segment import SegmentLedger
 from ragjob.settings import FileName
 
@@ -57,7 +57,7 @@ class Sentences:
         ends = np.cumsum(counts)
         if len(rows) and ends[-1]:
             places = np.arange(ends[-1]) + np.repeat(starts - ends + counts, counts)
-            near = self._vectors[places].astype(np.float32) @ question
+            near = similarities(self._vectors[places], question)
             some = counts > 0
             best[some] = np.maximum.reduceat(near, (ends - counts)[some])
         return best
@@ -65,7 +65,7 @@ class Sentences:
     def of(self, row: int, question: Vectors) -> list[schema.Sentence]:
         """The sentences of a row, with their similarities to a question."""
         here = slice(self._starts[row], self._starts[row + 1])
-        near = self._vectors[here].astype(np.float32) @ question
+        near = similarities(self._vectors[here], question)
         spans = self._spans[here, 1:].tolist()
         return [schema.Sentence(start, end, score) for (start, end), score in zip(spans, near.tolist(), strict=True)]
 

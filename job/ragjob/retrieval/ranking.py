@@ -55,7 +55,7 @@ class Ranking:
 
     def similarities(self, rows: Numbers, vector: Vectors) -> Vectors:
         """Cosine similarity of each row to a question's embedding, float32 [n]."""
-        return np.round(self._passages.vectors(rows) @ vector, DECIMALS)
+        return np.round(self._passages.similarities(rows, vector), DECIMALS)
 
     def with_sentences(self, rows: Numbers, similarities: Vectors, vector: Vectors) -> Vectors:
         """The better of each row's similarity and its best sentence's, float32 [n]."""
