@@ -506,7 +506,7 @@ def test_only_operator_and_submitter_reach_the_dashboard_beside_ray() -> None:
         ({"config": URIS, "worker": []}, "worker"),
         (
             {"config": URIS | {"cluster": {"gpu_gb": 40}}},
-            "config.cluster: the chart tells the job of its workers; leave",
+            "config.cluster: the chart describes the workers to the job; leave",
         ),
         ({"config": URIS | {"embed": {"pool": {"min": 4}}}}, "config.embed.pool: min 4 is above max 1; raise max"),
         (
@@ -516,7 +516,7 @@ def test_only_operator_and_submitter_reach_the_dashboard_beside_ray() -> None:
         ({"config": URIS | {"generate": {"engine": "vllm"}}}, "image.tag: 0.1.0-cpu has no vLLM"),
         (
             {"config": URIS | {"s3": {"kms_key_id": "alias/answers"}}},
-            "config.s3.kms_key_id: used with config.s3.sse aws:kms alone; set that too, or leave the key out",
+            "config.s3.kms_key_id: only used when config.s3.sse is aws:kms; set that too, or leave the key out",
         ),
         ({"config": URIS, "workers": [CPU_GROUP | {"min": 5}]}, "group cpu has a min above its max, 1; raise max"),
         ({"config": URIS, "workers": [CPU_GROUP, CPU_GROUP]}, "two groups are named cpu; give each its own name"),
@@ -526,8 +526,11 @@ def test_only_operator_and_submitter_reach_the_dashboard_beside_ray() -> None:
             {"config": URIS, "head": {"env": [PROXY, {"name": "NO_PROXY", "valueFrom": {}}]}},
             "NO_PROXY: write its value out, the chart adds its own Chroma to it",
         ),
-        ({"config": URIS, "head": {"volumes": [{"name": "settings"}]}}, "head: a volume settings is there already"),
-        ({"config": URIS, "workers": [CPU_GROUP | {"volumes": VOLUME * 2}]}, "cpu: a volume v is there already; give"),
+        ({"config": URIS, "head": {"volumes": [{"name": "settings"}]}}, "head: a volume named settings already exists"),
+        (
+            {"config": URIS, "workers": [CPU_GROUP | {"volumes": VOLUME * 2}]},
+            "cpu: a volume named v already exists; give",
+        ),
         (
             {"config": URIS, "head": {"volumes": VOLUME, "volumeMounts": [MOUNT[0] | {"mountPath": "/etc/ragjob/"}]}},
             "head: something is mounted at /etc/ragjob already; mount yours elsewhere",
@@ -558,7 +561,7 @@ def test_what_cannot_run_is_refused_with_the_value_to_change(values: dict[str, A
 )
 def test_credentials_in_an_address_are_refused_and_not_echoed(values: dict[str, Any], place: str) -> None:
     said = refusal(values | {"config": URIS | values.get("config", {})})
-    assert f"{place}: an address with a name or password before its @; leave them out and keep them in" in said
+    assert f"{place}: an address contains a user name or password; leave them out and keep them in" in said
     assert "hunter2" not in said
 
 

@@ -173,7 +173,7 @@ def test_an_assignment_to_an_unknown_key_is_refused_with_the_nearest_one(key: st
         ("retrieve.min_score=2", "retrieve.min_score: .* less than or equal to 1"),
         ("augment.template={context}", "augment.template: must contain {context} and {prompt}"),
         ("augment.template={context}{prompt}{date}", "augment.template: .* no other field"),
-        ("augment.template={context}{prompt}{prompt}", "augment.template: .* each once"),
+        ("augment.template={context}{prompt}{prompt}", "augment.template: .* each exactly once"),
         ("augment.template={context}{prompt", "augment.template: not a template: .*; write {{ and }} for braces"),
         ("augment.template={}{}", "augment.template: must contain"),
         ("augment.template={context}{prompt:>99999999}", "augment.template: .* as they are, without a format"),
@@ -184,12 +184,12 @@ def test_an_assignment_to_an_unknown_key_is_refused_with_the_nearest_one(key: st
         ("generate.temperature=-1", "generate.temperature: .* greater than or equal to 0"),
         ("errors.max_rate=10", "errors.max_rate: .* less than or equal to 1"),
         ("cluster.nodes=0", "cluster.nodes: .* greater than or equal to 1"),
-        ("cluster.groups=[{name: a}, {name: a}]", "cluster: .*two groups are named a: give each its own name"),
+        ("cluster.groups=[{name: a}, {name: a}]", "cluster: .*two groups are named a; give each its own name"),
         ("cluster.groups=[{name: a, min: 3, max: 2}]", "cluster.groups.0: .*min 3 is above max 2: raise max"),
         ("cluster.groups=[{name: a, cpu: 2}]", "cluster.groups.0.cpu: .*"),
         ("cluster.groups=[{name: a", "cluster.groups: input should be a valid list"),
         ("cluster.groups=[{name: a, name: b}]", "cluster.groups: name is given twice, in lines 1 and 1"),
-        ("generate.vllm={seed: 1, seed: 2}", "generate.vllm: not a value of YAML: seed is given twice"),
+        ("generate.vllm={seed: 1, seed: 2}", "generate.vllm: not valid YAML: seed is given twice"),
     ],
 )
 def test_a_value_that_wont_do_is_refused_with_its_key(assignment: str, message: str) -> None:
@@ -239,7 +239,7 @@ def test_engine_arguments_have_the_types_that_their_text_has(monkeypatch: pytest
 
 def test_engine_arguments_can_be_given_together() -> None:
     assert load_settings(None, ["generate.vllm={max_num_seqs: 8}"]).generate.vllm == {"max_num_seqs": 8}
-    with pytest.raises(SettingsError, match=r"^generate.vllm: not a value of YAML: "):
+    with pytest.raises(SettingsError, match=r"^generate.vllm: not valid YAML: "):
         load_settings(None, ["generate.vllm={max_num_seqs: 8"])
 
 
@@ -341,7 +341,7 @@ def test_every_fault_is_told_at_once() -> None:
 @pytest.mark.parametrize(
     ("assignments", "message"),
     [
-        (["chunk.size"], "--set: an assignment without `=`; write each as a.b=value"),
+        (["chunk.size"], "--set: an assignment has no `=`; write it as a.b=value"),
         (["chunk=4", "chunk.size=8"], "--set chunk.size: chunk is a value, not a section"),
     ],
 )
@@ -362,8 +362,8 @@ def test_a_variable_that_sets_a_whole_section_is_refused(monkeypatch: pytest.Mon
         (b"chunk: [1", "not YAML: while parsing a flow sequence"),
         (b"chunk: !!python/name:os.system", "not YAML: could not determine a constructor"),
         (b"\xff\xff", "can't be read .*utf-8.*; `ragjob init` writes one"),
-        (b"- chunk", "must hold keys and values, `ragjob init` shows how"),
-        (b"1: 2", "must hold keys and values, `ragjob init` shows how"),
+        (b"- chunk", "must contain keys and values; `ragjob init` writes an example"),
+        (b"1: 2", "must contain keys and values; `ragjob init` writes an example"),
     ],
 )
 def test_a_file_that_isnt_settings_is_named(tmp_path: Path, content: bytes, message: str) -> None:

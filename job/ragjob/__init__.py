@@ -1,4 +1,4 @@
-"""Batch retrieval-augmented generation: answer a file of prompts from a corpus, each exactly once.
+"""Batch retrieval-augmented generation: answer a file of prompts from a corpus, every prompt exactly once.
 
 >>> import tempfile
 >>> from ragjob import JobSettings, run

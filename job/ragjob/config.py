@@ -73,8 +73,8 @@ class NodeGroup(Section):
         None, decides=Decides.NEITHER, description="memory of a node in GB, its pod's limit", gt=0
     )
     gpu_gb: float | None = setting(None, decides=Decides.NEITHER, description="memory of a GPU in GB", gt=0)
-    min: int = setting(0, decides=Decides.NEITHER, description="nodes asked for once the plan has passed", ge=0)
-    max: int = setting(1, decides=Decides.NEITHER, description="nodes at most", ge=1)
+    min: int = setting(0, decides=Decides.NEITHER, description="nodes requested once the plan has passed", ge=0)
+    max: int = setting(1, decides=Decides.NEITHER, description="maximum number of nodes", ge=1)
 
     @model_validator(mode="after")
     def _max_holds_min(self) -> Self:
@@ -89,13 +89,13 @@ class Cluster(Section):
     groups: Annotated[list[NodeGroup], FromText] = setting(
         [],
         decides=Decides.NEITHER,
-        description="each kind of node as `{name, cpus, gpus, memory_gb, gpu_gb, min, max}`; what Ray sees by default",
+        description="one `{name, cpus, gpus, memory_gb, gpu_gb, min, max}` per kind of node; by default what Ray sees",
     )
     cpus: float | None = setting(
-        None, decides=Decides.NEITHER, description="of equal nodes: all their CPUs; prefer `cluster.groups`", gt=0
+        None, decides=Decides.NEITHER, description="total CPUs, if all nodes are equal; prefer `cluster.groups`", gt=0
     )
     gpus: float | None = setting(
-        None, decides=Decides.NEITHER, description="of equal nodes: all their GPUs; prefer `cluster.groups`", ge=0
+        None, decides=Decides.NEITHER, description="total GPUs, if all nodes are equal; prefer `cluster.groups`", ge=0
     )
     nodes: int | None = setting(
         None, decides=Decides.NEITHER, description="number of equal nodes; prefer `cluster.groups`", ge=1
@@ -103,7 +103,7 @@ class Cluster(Section):
     gpu_gb: float | None = setting(
         None,
         decides=Decides.NEITHER,
-        description="memory of the smallest GPU in GB, by which GPUs are planned, where no group says it",
+        description="memory of the smallest GPU in GB, used for planning if no group states it",
         gt=0,
     )
 
@@ -111,9 +111,9 @@ class Cluster(Section):
     def _is_said_once(self) -> Self:
         names = [group.name for group in self.groups]
         if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ValueError(f"two groups are named {twice}: give each its own name")
+            raise ValueError(f"two groups are named {twice}; give each its own name")
         if self.groups and self.sums:
-            raise ValueError(f"groups and {' and '.join(self.sums)} say the same: leave out all but groups")
+            raise ValueError(f"groups and {' and '.join(self.sums)} mean the same; keep only groups")
         return self
 
     @property
@@ -132,7 +132,7 @@ class Cluster(Section):
 class JobSettings(BaseSettings):
     """All settings of a job, in sections: docs/settings.md has the table of keys, defaults and meanings.
 
-    A key that isn't given is taken from its environment variable, as `RAGJOB__CHUNK__SIZE`, or has its default.
+    A key that isn't given comes from its environment variable, such as `RAGJOB__CHUNK__SIZE`, or has its default.
     Unknown keys and bad values raise pydantic's `ValidationError`. Once made, settings can't be changed.
 
     >>> JobSettings(corpus={"uri": "books/"}).chunk.size
@@ -145,7 +145,7 @@ class JobSettings(BaseSettings):
 
     run_id: Name | None = setting(None, decides=Decides.NEITHER, description="name of the run; a digest by default")
     commit_rows: int = setting(
-        256, decides=Decides.NEITHER, description="rows of a staged part: what a kill can cost", ge=1
+        256, decides=Decides.NEITHER, description="rows per staged part; a kill loses about this many at most", ge=1
     )
     corpus: Corpus = Corpus()
     prompts: Prompts = Prompts()
@@ -177,11 +177,11 @@ class JobSettings(BaseSettings):
 
 
 def load_settings(file: Path | None, assignments: list[str]) -> JobSettings:
-    """Read settings as the command line does: from a file, the environment and assignments; the later wins.
+    """Read settings as the command line does. The environment overrides the file, and assignments override both.
 
     Args:
         file: a YAML file such as `job.yaml`, or None for no file.
-        assignments: texts `a.b=v`, as `--set` takes them; the value `null` unsets a key.
+        assignments: texts such as `a.b=v`, as `--set` takes them. The value `null` unsets a key.
 
     Returns:
         The settings, checked.
@@ -236,7 +236,7 @@ def _check_yaml(file: Path) -> None:
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that there isn't
         raise SettingsError(f"{file}: not YAML: {yaml_fault(error)}") from error
     if not isinstance(tree, dict | None) or not all(isinstance(key, str) for key in tree or {}):
-        raise SettingsError(f"{file}: must hold keys and values, `ragjob init` shows how")
+        raise SettingsError(f"{file}: must contain keys and values; `ragjob init` writes an example")
 
 
 def _check_variables() -> None:
@@ -253,7 +253,7 @@ def _tree(assignments: list[str]) -> dict[str, Any]:
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
         if not equals:
-            raise SettingsError("--set: an assignment without `=`; write each as a.b=value")
+            raise SettingsError("--set: an assignment has no `=`; write it as a.b=value")
         node = root
         *sections, name = key.strip().split(".")
         for section in sections:

@@ -45,11 +45,11 @@ class RagjobError(Exception):
 
 
 class Defect(RagjobError):  # noqa: N818
-    """A bug of ragjob. The message is the traceback, from the process where it came up."""
+    """A bug in ragjob. The message is the traceback of the process where it occurred."""
 
 
 class SettingsError(RagjobError):
-    """A setting is wrong, or doesn't fit the machine or the other settings. The message names the setting."""
+    """A setting is wrong, or doesn't fit the machine or other settings. The message names it."""
 
     exit_code = 2
 
@@ -83,7 +83,7 @@ class EvaluationFailed(RagjobError):  # noqa: N818 - reads as what happened
 
 
 class Stopped(RagjobError):  # noqa: N818
-    """The job was asked to stop. What is staged stays, and the same job goes on from it."""
+    """The job was asked to stop. Finished work is kept, and the same job resumes from it."""
 
     exit_code = 130
 

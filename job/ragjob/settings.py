@@ -184,8 +184,8 @@ def decides(section: type[BaseModel], name: str) -> str | None:
 class Pool(Section):
     """An actor pool: `min` to `max` actors, each reserving `num_cpus` CPUs and `num_gpus` GPUs of a node."""
 
-    min: int = setting(1, decides=Decides.NEITHER, description="actors kept", ge=1)
-    max: int = setting(1, decides=Decides.NEITHER, description="actors at most", ge=1)
+    min: int = setting(1, decides=Decides.NEITHER, description="actors to keep running", ge=1)
+    max: int = setting(1, decides=Decides.NEITHER, description="maximum number of actors", ge=1)
     num_cpus: float = setting(1, decides=Decides.NEITHER, description="CPUs reserved for each actor", gt=0)
     num_gpus: float = setting(
         0, decides=Decides.NEITHER, description="GPUs reserved for each actor; a fraction shares one GPU", ge=0
@@ -193,7 +193,7 @@ class Pool(Section):
     group: Annotated[str | list[str] | None, FromText] = setting(
         None,
         decides=Decides.NEITHER,
-        description="group of nodes for its actors, or several, of which later ones stand in for the first",
+        description="group of nodes for its actors, or a list of groups to try in order",
     )
 
     @property

@@ -36,7 +36,7 @@ def test_each_command_that_does_work_can_be_planned_and_run() -> None:
 
 def test_without_a_command_the_help_is_shown(ragjob: Ragjob, capsys: pytest.CaptureFixture[str]) -> None:
     assert ragjob() == (0, "")
-    assert "each prompt exactly once" in capsys.readouterr().out
+    assert "every prompt exactly once" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -38,7 +38,7 @@ def test_a_defect_in_a_worker_shows_its_traceback_as_it_is(ragjob: Ragjob, doing
 
 def test_an_interrupt_says_how_to_go_on(ragjob: Ragjob, doing: Doing) -> None:
     doing(error=KeyboardInterrupt())
-    stopped = "ragjob: stopped; what is staged stays, run the same command again to go on\n"
+    stopped = "ragjob: stopped; finished work is kept, so run the same command again to resume\n"
     assert ragjob("run") == (130, stopped)
 
 

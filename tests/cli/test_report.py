@@ -73,7 +73,7 @@ def test_a_summary_of_nothing_to_do_says_so(
 ) -> None:
     doing(Report("run", "v1", 1200, 0, already_done=True, answers=answers))
     ragjob("run")
-    assert f"Already done: 1,200 {what}, nothing was started." in lines(capsys)
+    assert f"Already done: 1,200 {what}; nothing was started." in lines(capsys)
 
 
 def planned(monkeypatch: pytest.MonkeyPatch, *checks: Check) -> None:
@@ -107,7 +107,7 @@ LEFTOVERS = [
 
 @pytest.mark.parametrize(
     ("removed", "end"),
-    [(False, "3 could go; `ragjob clean --yes` removes what is listed"), (True, "3 removed")],
+    [(False, "3 could go; `ragjob clean --yes` removes them"), (True, "3 removed")],
 )
 def test_leftovers_are_listed_with_their_sizes_and_reasons(
     capsys: pytest.CaptureFixture[str], removed: bool, end: str

@@ -255,7 +255,7 @@ def test_a_write_that_never_ended_is_removed(settings: JobSettings, place: str, 
         file.write(MORE_THAN_A_PART)  # type: ignore[attr-defined]
         clean(settings, remove=True)
 
-    with pytest.raises(Exception, match=r"run it again$"):
+    with pytest.raises(Exception, match=r"run the job again$"):
         storage.publish(join(place, name), write)
     assert (listing(settings), storage.list_unfinished(place)) == ([], [])
 
@@ -403,7 +403,7 @@ def test_the_command_lists_and_with_yes_removes(tmp_path: Path) -> None:
     listed = command(tmp_path).splitlines()
     assert listed[0].startswith("version ")
     assert listed[0].endswith(f" kB  {tmp_path}/index/versions/v1: not among the newest 2")
-    assert listed[1:] == ["1 could go; `ragjob clean --yes` removes what is listed"]
+    assert listed[1:] == ["1 could go; `ragjob clean --yes` removes them"]
     assert command(tmp_path, "--yes").splitlines() == [listed[0], "1 removed"]
     assert command(tmp_path).splitlines() == ["0 could go"]
     assert current_version(f"{tmp_path}/index") == "v3"

@@ -130,7 +130,7 @@ def test_more_prompts_without_an_answer_than_the_limit_fail(local_runs: Path) ->
             "good",
             {"labels": True, "fail_under": ["recall@10=0.9"]},
             SettingsError,
-            "--fail-under: this run and these labels give no recall@10, only recall@1, .*; name one of these",
+            "--fail-under: this run and these labels give recall@1, .*, not recall@10; name one of these",
         ),
     ],
 )

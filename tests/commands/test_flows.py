@@ -238,7 +238,9 @@ def test_an_index_made_without_a_server_is_loaded_when_one_is_named(
 def test_a_corpus_of_blank_texts_is_a_data_error(use: Use, tmp_path: Path) -> None:
     (tmp_path / "blank.csv").write_text('text\n" "\n"  "\n')
     use(here)
-    with pytest.raises(DataError, match=r"^corpus.uri: no text to index in .*blank.csv; name files with text in them$"):
+    with pytest.raises(
+        DataError, match=r"^corpus.uri: .*blank.csv has no text to index; name files that contain text$"
+    ):
         api.index(of_index(tmp_path / "blank.csv", tmp_path))
 
 
@@ -429,6 +431,8 @@ def test_an_index_version_removed_before_it_was_claimed_ends_with_one_line(
         return plan_answer(index, task)
 
     monkeypatch.setattr("ragjob.planning.checks.plan_answer", removing)
-    with pytest.raises(DataError, match=rf"^index.uri: version {version.name} was removed since the job began; run it"):
+    with pytest.raises(
+        DataError, match=rf"^index.uri: version {version.name} was removed after the job began; run the job"
+    ):
         api.answer(settings)
     assert claimed_versions(str(settings.output.uri)) == {version.name}

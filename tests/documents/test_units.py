@@ -74,7 +74,9 @@ def test_views_pass_through_as_what_they_view(write_files: WriteFiles, kind: pa.
 @pytest.mark.parametrize("name", sorted(schema.RESERVED - {"prompt"}))
 def test_a_column_named_as_one_of_the_answers_is_refused(write_files: WriteFiles, name: str) -> None:
     entries = write_files({"a.csv": f"prompt,{name}\na,b\n".encode()})
-    with pytest.raises(DataError, match=f"^prompts.uri: column '{name}' is the name of an answer column; rename it"):
+    with pytest.raises(
+        DataError, match=f"^prompts.uri: column '{name}' has the same name as an answer column; rename it"
+    ):
         scan_prompts(entries, PROMPTS)
 
 
@@ -103,7 +105,7 @@ def test_a_prompt_column_beside_the_one_that_is_set_is_refused(write_files: Writ
         ({"a.jsonl": b'{"prompt": 1}'}, PROMPTS, "prompts.prompt_column: column 'prompt' of .* holds int64"),
         ({"a.jsonl": b'{"prompt": ["a"]}'}, PROMPTS, "prompts.prompt_column: .* must hold text"),
         ({"a.jsonl": b'{"prompt": "a", "id": [1]}'}, NAMED, "prompts.id_column: .* must hold plain values"),
-        ({"a.csv": b"prompt,id\na,1\nb,1\n"}, NAMED, "prompts.id_column: '1' stands twice in column 'id'"),
+        ({"a.csv": b"prompt,id\na,1\nb,1\n"}, NAMED, "prompts.id_column: '1' appears twice in column 'id'"),
         (
             {"a.csv": b"prompt,id\na,1\n", "b.jsonl": b'{"prompt": "a", "id": 1}'},
             NAMED,

@@ -80,7 +80,7 @@ def test_files_of_a_folder_are_one_set_of_labels(tmp_path: Path) -> None:
         (b"prompt_id,answers\n,Agnes\n", "row 1 of {0} has no prompt_id; give each row one"),
         (
             b"question,answers\nWho?,Agnes\n",
-            "{0} names no prompts: it needs a column prompt_id or prompt, the same in all files of labels; "
+            "{0} names no prompts: it needs a column prompt_id or prompt, the same one in all label files; "
             "it has question, answers",
         ),
         (

@@ -57,7 +57,7 @@ def test_a_server_that_ignores_the_condition_ends_with_3(s3_job: S3Job) -> None:
 
 
 def test_a_bucket_that_isnt_there_ends_with_3(s3_job: S3Job) -> None:
-    words = "no-such-bucket", "there is no bucket", "mend the address"
+    words = "no-such-bucket", "there is no bucket", "correct the address"
     assert_refused_at_once(s3_job, DEPENDENCY, "output.uri", *words, output__uri="s3://no-such-bucket/out")
     assert_refused_at_once(s3_job, DEPENDENCY, "index.uri", *words, index__uri="s3://no-such-bucket/index")
     assert_refused_at_once(s3_job, DEPENDENCY, "prompts.uri", *words, prompts__uri="s3://no-such-bucket/prompts")

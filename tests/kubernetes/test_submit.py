@@ -28,7 +28,7 @@ def manifest(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("config: {}", "holds 0 RayJobs, and must hold one; for a chart's values add --chart"),
+        ("config: {}", "holds 0 RayJobs but must hold exactly one; for values of the chart, add --chart"),
         (yaml.safe_dump_all([RAYJOB, RAYJOB]), "holds 2 RayJobs, and must hold one"),
         ("a: [", "not YAML"),
     ],

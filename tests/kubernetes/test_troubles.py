@@ -65,13 +65,13 @@ def test_a_running_job_has_not_failed() -> None:
 @pytest.mark.parametrize("reason", sorted(troubles.IMAGE))
 def test_an_image_that_cannot_be_pulled_is_named(reason: str) -> None:
     assert troubles.of_pod(waiting(reason)) == (
-        "pod answers-head: image r/x:1 can't be pulled: push it, or set another image"
+        "pod answers-head: image r/x:1 can't be pulled; push it, or set another image"
     )
 
 
 def test_a_missing_secret_is_named() -> None:
     assert troubles.of_pod(waiting("CreateContainerConfigError", 'secret "keys" not found')) == (
-        'pod answers-head: secret "keys" not found: create what is missing, or take it out of the values'
+        'pod answers-head: secret "keys" not found: create what is missing, or remove it from the values'
     )
 
 
@@ -80,7 +80,7 @@ def test_a_pod_that_no_node_takes_says_what_lacks() -> None:
     found = pod(conditions=[{"type": "PodScheduled", "status": "False", "message": message}])
     assert troubles.of_pod(found) == (
         "pod answers-head: no node has a free GPU (0/1 nodes are available: 1 Insufficient nvidia.com/gpu): "
-        "add one, or lower what `workers` and `head` ask for"
+        "add one, or lower what `workers` and `head` request"
     )
 
 

@@ -161,7 +161,7 @@ def test_parts_that_are_not_whole_are_refused(tmp_path: Path) -> None:
     ledger = settle(str(tmp_path), TEXTS)
     settled = ledger.settle(ledger.survey())
     (tmp_path / "segments" / "s1" / settled.parts[2].name).write_bytes(b"")
-    with pytest.raises(DataError, match="not a whole Parquet file"):
+    with pytest.raises(DataError, match="not a complete Parquet file"):
         derive(ledger, settled)
 
 

@@ -301,7 +301,7 @@ def test_documents_that_hold_nothing_are_counted_by_their_empty_text(index: Inde
 
 def test_a_version_without_a_chunk_is_refused(index: IndexLedger) -> None:
     index.segment.write(chunks({"a": BAD, "b": BAD}))
-    with pytest.raises(DataError, match=r"^corpus.uri: not one passage of it could be embedded"):
+    with pytest.raises(DataError, match=r"^corpus.uri: none of its passages could be embedded"):
         index.commit(index.segment.survey(), ABOUT)
 
 
@@ -320,7 +320,7 @@ def test_a_part_that_is_cut_short_is_named(index: IndexLedger, segment: Path) ->
     index.segment.write(chunks({"a": FINE}))
     part = segment / files_below(segment)[0]
     part.write_bytes(part.read_bytes()[:-9])
-    with pytest.raises(DataError, match=f"^{part}: not a whole Parquet file; remove it and run again$"):
+    with pytest.raises(DataError, match=f"^{part}: not a complete Parquet file; remove it and run again$"):
         index.segment.done()
 
 

@@ -117,7 +117,7 @@ def test_a_run_with_a_prompt_missing_isnt_published(
 ) -> None:
     for position in staged:
         run.write(answers(position))
-    with pytest.raises(DependencyError, match=f"{message}; run it again$"):
+    with pytest.raises(DependencyError, match=f"{message}; run the job again$"):
         run.publish(TOTAL, COLUMNS)
     assert files_below(tmp_path / "r1") == []
 

@@ -220,7 +220,9 @@ def test_a_bucket_that_isnt_there_is_a_dependency_error() -> None:
 
 
 def test_a_cache_without_space_is_named_with_its_setting(model: str, small_disk: Path) -> None:
-    with pytest.raises(DependencyError, match=rf"^models.cache: {small_disk}: No space left [^\n]*; name a folder"):
+    with pytest.raises(
+        DependencyError, match=rf"^models.cache: {small_disk}: No space left [^\n]*; name a writable folder"
+    ):
         find(model, small_disk).files.fetch()
 
 
@@ -264,6 +266,6 @@ def test_a_link_beside_the_cached_model_is_not_written_through(model: str, tmp_p
     target = {".lock": theirs / "kept", ".partial": theirs}[ending]
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / f"tiny.v2-{found.revision}{ending}").symlink_to(target)
-    with pytest.raises(DependencyError, match=r"^models.cache: [^\n]*; name a folder"):
+    with pytest.raises(DependencyError, match=r"^models.cache: [^\n]*; name a writable folder"):
         found.files.fetch()
     assert (files_below(theirs), (theirs / "kept").read_text()) == (["kept"], "kept")

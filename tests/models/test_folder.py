@@ -28,7 +28,7 @@ def test_minilms_weights_are_the_published_ones() -> None:
 
 def test_altered_weights_of_minilm_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_module, "MINILM_SHA256", "0" * 64)
-    with pytest.raises(DependencyError, match=r"embed.model: the weights in .* aren't the published"):
+    with pytest.raises(DependencyError, match=r"embed.model: the weights in .* aren't those of the published"):
         find_package(MINILM, KEY)
 
 
@@ -57,7 +57,7 @@ def test_a_folder_without_a_config_is_a_data_error(name: str) -> None:
 
 def test_a_folder_without_weights_is_a_data_error(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
-    with pytest.raises(DataError, match=rf"^embed.model: {folder} has no weights, [^\n]*; complete it$"):
+    with pytest.raises(DataError, match=rf"^embed.model: {folder} has no weights, [^\n]*; add them$"):
         find_folder(str(folder), KEY)
 
 

@@ -34,9 +34,7 @@ def test_a_model_with_code_of_its_own_is_refused_at_once_with_the_setting_that_i
     start, folder = time.process_time(), model(tmp_path, config, modules)
     with pytest.raises(DataError) as caught:
         resolve(str(folder), None, key, "cache")
-    assert str(caught.value).startswith(
-        f"{key}: {folder} brings code of its own ({told}), which takes trust_remote_code"
-    )
+    assert str(caught.value).startswith(f"{key}: {folder} needs code of its own ({told}), and trust_remote_code")
     assert time.process_time() - start < 2
 
 

@@ -88,9 +88,9 @@ def test_a_sentence_models_own_limit_goes_before_its_positions(tmp_path: Path) -
     assert max_tokens(model(tmp_path, config, sentence_bert_config__json='{"max_seq_length": null}')) == 16
 
 
-@pytest.mark.parametrize(("config", "message"), [("{", r"isn't JSON \(Expecting .*\)"), ("[]", "holds no JSON object")])
+@pytest.mark.parametrize(("config", "message"), [("{", r"isn't JSON \(Expecting .*\)"), ("[]", "isn't a JSON object")])
 def test_a_broken_config_is_a_data_error_that_names_the_file(tmp_path: Path, config: str, message: str) -> None:
-    with pytest.raises(DataError, match=rf"^embed.model: {tmp_path}: config.json {message}; mend or replace it$"):
+    with pytest.raises(DataError, match=rf"^embed.model: {tmp_path}: config.json {message}; correct or replace it$"):
         dimension(model(tmp_path, config))
 
 

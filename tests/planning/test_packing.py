@@ -67,7 +67,7 @@ def test_actors_that_the_nodes_cant_hold_together_are_refused() -> None:
     [
         (pools(embed={"max": 2, "num_gpus": 0.6}), "embed.pool.num_gpus: 0.6 of a GPU and 0.1 CPUs find no"),
         (pools(embed={"num_gpus": 0.6}, generate={"num_gpus": 0.5}), "embed.pool.num_gpus: 0.6 .* of `answer` on"),
-        (pools(embed={"num_gpus": 1.5}), "embed.pool.num_gpus: 1.5 can't be placed: above one GPU, take whole ones"),
+        (pools(embed={"num_gpus": 1.5}), "embed.pool.num_gpus: 1.5 can't be placed; above one GPU, use a whole number"),
         (pools(embed={"num_gpus": 2}), "embed.pool.num_gpus: 2 for one actor, but no node has over 1"),
         (pools(embed={"max": 3, "num_gpus": 0.5}), "embed.pool.num_gpus: 0.5 .* and 1 GPUs; lower the shares"),
     ],

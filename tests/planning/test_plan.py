@@ -378,7 +378,7 @@ def test_prompts_among_the_documents_are_refused(settings: Settings, tmp_path: P
     (tmp_path / "link.csv").symlink_to("corpus/fares.csv")
     (tmp_path / "x").mkdir()
     uris = {"corpus__uri": f"{tmp_path}/{corpus}", "prompts__uri": f"{tmp_path}/{prompts}"}
-    with pytest.raises(SettingsError, match=r"^prompts.uri: .*\.csv is in corpus.uri, .*leave it out with corpus.excl"):
+    with pytest.raises(SettingsError, match=r"^prompts.uri: .*\.csv is in corpus.uri, .*exclude it with corpus.excl"):
         Index.of(settings(**uris, corpus__text_column="text", prompts__prompt_column="text"))
 
 
@@ -456,7 +456,10 @@ def test_a_plan_tells_in_one_line_each_what_it_found(settings: Settings, tmp_pat
 
 def test_settings_that_take_all_nodes_to_be_equal_are_warned_of(settings: Settings) -> None:
     warning = found(Index.of(settings()))["warning"]
-    assert warning == "cluster.cpus, cluster.gpus, cluster.nodes take all nodes to be equal; use cluster.groups instead"
+    assert (
+        warning
+        == "cluster.cpus, cluster.gpus, cluster.nodes assume that all nodes are equal; use cluster.groups instead"
+    )
     none = dict.fromkeys(["cluster__cpus", "cluster__gpus", "cluster__nodes"], "null")
     groups = settings(**none, cluster__groups="[{name: cpu, cpus: 4, max: 1}]")
     assert "warning" not in found(Index.of(groups))
@@ -633,7 +636,7 @@ def test_a_model_without_a_tokenizer_is_found_by_its_plan(settings: Settings, mo
 def test_a_load_needs_a_server_that_lasts(settings: Settings, tmp_path: Path) -> None:
     commit(settings())
     with pytest.raises(
-        SettingsError, match=r"^chroma.url: `load` needs a server that lasts; set chroma.url or chroma.p"
+        SettingsError, match=r"^chroma.url: `load` needs a permanent server; set chroma.url or chroma.p"
     ):
         COMMANDS["load"].of(settings()).plan().require()
     kept = found(COMMANDS["load"].of(settings(chroma__path=tmp_path / "chroma")))

@@ -158,7 +158,9 @@ def test_nodes_that_are_alike_are_a_group(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_cluster_that_is_scaled_to_zero_has_to_be_described(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     use(monkeypatch).nodes = lambda: [node()]
-    with pytest.raises(SettingsError, match=r"^cluster.groups: no node of the Ray cluster has CPUs yet; say what may"):
+    with pytest.raises(
+        SettingsError, match=r"^cluster.groups: no node of the Ray cluster has CPUs yet; say which nodes may"
+    ):
         resources(Cluster())
     assert resources(Cluster(cpus=8)).cpus == 8
 

@@ -324,7 +324,7 @@ def test_a_flow_that_doesnt_move_is_given_up_in_one_line(tmp_path: Path, monkeyp
 @pytest.mark.parametrize("pool", [None, POOL], ids=["task", "actor"])
 def test_a_block_that_kills_its_worker_is_given_up_in_the_end(tmp_path: Path, pool: Pool | None) -> None:
     steps = [Step([Die], lambda: [Die(tmp_path)], pool), Step([Write], lambda: [Write(tmp_path)])]
-    with pytest.raises(DependencyError, match=r"^Ray: the worker of one block died .*: give workers"):
+    with pytest.raises(DependencyError, match=r"^Ray: the worker died each time it tried one block .*: give workers"):
         execute(BLOCKS[:1], steps, 1, S3(), silent)
     assert len(list(tmp_path.iterdir())) == 4
 
@@ -341,7 +341,10 @@ def test_what_a_worker_wrote_to_stderr_before_it_crashed_is_kept_in_the_attempts
     tmp_path: Path, capfd: pytest.CaptureFixture[str], pool: Pool | None, crash: Callable[[], object], signal: str
 ) -> None:
     steps = [Step([Crash], lambda: [Crash(crash)], pool, retries=0), Step([Write], lambda: [Write(tmp_path)])]
-    with pytest.raises(DependencyError, match=r"^Ray: the worker of one block died"), AttemptLog(str(tmp_path / "log")):
+    with (
+        pytest.raises(DependencyError, match=r"^Ray: the worker died each time it tried one block"),
+        AttemptLog(str(tmp_path / "log")),
+    ):
         execute(BLOCKS[:1], steps, 1, S3(), silent)
     *deaths, _ = events(tmp_path / "log")
     lines = deaths[-1]["stderr"].splitlines()

@@ -186,7 +186,7 @@ def test_reads_from_anywhere_give_the_bytes_that_are_there(
 
 
 def test_a_file_that_isnt_there_is_a_data_error_with_a_remedy(place: str) -> None:
-    with pytest.raises(DataError, match=f"^{place}/none: no such file; check its address, or put it there$"):
+    with pytest.raises(DataError, match=f"^{place}/none: no such file; check its address, or create it$"):
         storage.read_bytes(join(place, "none"))
 
 
@@ -265,7 +265,7 @@ def test_a_write_that_is_swept_before_it_ends_puts_nothing(place: str) -> None:
         file.write(bytes(MORE_THAN_A_PART))
         storage.sweep_unfinished(uri)
 
-    with pytest.raises(Exception, match=f"^{uri}: .*; run it again$"):
+    with pytest.raises(Exception, match=f"^{uri}: .*; run the job again$"):
         storage.publish(uri, write)
     assert (storage.list_names(place), storage.list_unfinished(place)) == ([], [])
 

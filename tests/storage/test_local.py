@@ -118,13 +118,13 @@ WRITERS = pytest.mark.parametrize("write", [storage.put, storage.put_if_absent])
 @WRITERS
 def test_a_place_below_a_file_cant_be_written(tmp_path: Path, write: Callable[[str, bytes], object]) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(DependencyError, match=f"^{tmp_path}/file/x: .*; check its rights$"):
+    with pytest.raises(DependencyError, match=f"^{tmp_path}/file/x: .*; check its permissions$"):
         write(str(tmp_path / "file" / "x"), b"")
 
 
 @WRITERS
 def test_a_place_that_takes_no_folders_cant_be_written(write: Callable[[str, bytes], object]) -> None:
-    with pytest.raises(DependencyError, match=r"^/proc/ragjob/x: .*; check its rights$"):
+    with pytest.raises(DependencyError, match=r"^/proc/ragjob/x: .*; check its permissions$"):
         write("/proc/ragjob/x", b"")
 
 

@@ -196,7 +196,7 @@ def test_a_file_that_was_swapped_since_it_was_listed_is_never_read(
     (entry,) = listing(file.parent).entries
     os.utime(secret, ns=(0, int(entry.tag)))  # so that the tags are equal
     swap(file, secret)
-    with pytest.raises(DataError, match=f"^{file}: was changed since the job began; leave inputs as they are"):
+    with pytest.raises(DataError, match=f"^{file}: was changed while the job was running; leave inputs alone"):
         read(entry)
 
 

@@ -94,7 +94,7 @@ def test_an_object_that_is_changed_while_it_is_read_is_a_data_error(s3: Bucket) 
     uri = s3.write("x", bytes(3 * TAIL_BYTES))
     with storage.open_input(uri) as file:
         s3.write("x", b"1" * 3 * TAIL_BYTES)
-        with pytest.raises(DataError, match=f"^{uri}: was changed since the job began; leave inputs as they are"):
+        with pytest.raises(DataError, match=f"^{uri}: was changed while the job was running; leave inputs alone"):
             file.read()
 
 
@@ -213,7 +213,7 @@ def test_a_conflict_with_another_writer_is_tried_again(s3: Bucket, counted: Prox
 def test_a_server_that_ignores_the_condition_is_refused(s3: Bucket, counted: Proxy, on: str) -> None:
     counted.faults = [Fault(forget("If-None-Match", s3.server), on=on)]
     message = (
-        f"^output.uri: {s3.uri}/out/_probe-.*: the server ignores If-None-Match, .*; use a server that keeps to it"
+        f"^output.uri: {s3.uri}/out/_probe-.*: the server ignores If-None-Match, .*; use a server that supports it"
     )
     with pytest.raises(DependencyError, match=message):
         storage.check_writable(f"{s3.uri}/out", "output.uri")

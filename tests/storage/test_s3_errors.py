@@ -132,14 +132,14 @@ def test_what_never_passes_ends_within_its_time(s3: Bucket, faulty: Proxy, fault
             "AuthorizationHeaderMalformed",
             "bucket {} is in another region (AuthorizationHeaderMalformed); set s3.region to it, or leave it out",
         ),
-        (404, "NoSuchBucket", "there is no bucket {} (NoSuchBucket); make it, or mend the address"),
+        (404, "NoSuchBucket", "there is no bucket {} (NoSuchBucket); create it, or correct the address"),
         (
             400,
             "KMS.NotFoundException",
             "the KMS key can't be used (KMS.NotFoundException); check s3.kms_key_id and the key's policy",
         ),
         (507, "XMinioStorageFull", "no space is left on the server (XMinioStorageFull); free some, or raise the quota"),
-        (501, "NotImplemented", "the server can't do s3:GetObject (NotImplemented); use one that can"),
+        (501, "NotImplemented", "the server doesn't support s3:GetObject (NotImplemented); use one that does"),
         (418, "Teapot", "GetObject was answered 418 (Teapot); check the s3 settings and the server's log"),
     ],
 )
@@ -258,7 +258,7 @@ def test_nobody_there_is_told_within_the_time(s3: Bucket) -> None:
 def test_a_server_without_a_certificate_is_told_at_once(s3: Bucket) -> None:
     storage.configure(S3(endpoint_url=s3.server.endpoint.replace("http", "https")))
     error = what(lambda: storage.list_names(s3.uri))
-    assert str(error) == f"{s3.uri}: no safe connection; check s3.endpoint_url, or name a CA in AWS_CA_BUNDLE"
+    assert str(error) == f"{s3.uri}: no trusted connection; check s3.endpoint_url, or name a CA bundle in AWS_CA_BUNDLE"
 
 
 @pytest.mark.usefixtures("real_server")

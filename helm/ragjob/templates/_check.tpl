@@ -1,7 +1,7 @@
 {{/* What would fail on the cluster, late: refused here, with the value to change. */}}
 {{- define "ragjob.check" -}}
 {{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" .Release.Name) -}}
-{{- fail (printf "release name %s: KubeRay wants one that begins with a letter and has no dots; take another" .Release.Name) -}}
+{{- fail (printf "release name %s: KubeRay needs one that begins with a letter and has no dots; choose another" .Release.Name) -}}
 {{- end -}}
 {{- $uris := dict "index" (list "corpus" "index") "load" (list "index") "answer" (list "prompts" "index" "output") -}}
 {{- range get $uris .Values.command | default (list "corpus" "prompts" "index" "output") -}}
@@ -10,10 +10,10 @@
 {{- end -}}
 {{- end -}}
 {{- if dig "chroma" "path" "" .Values.config -}}
-{{- fail "config.chroma.path: for a server on the job's own machine; leave it out, the chart runs a Chroma server" -}}
+{{- fail "config.chroma.path: for a server on the job's own machine; leave it out, since the chart runs a Chroma server" -}}
 {{- end -}}
 {{- if and .Values.config.cluster (not (dig "cluster" "groups" list .Values.config)) -}}
-{{- fail "config.cluster: the chart tells the job of its workers; leave it out, and set gpuMemory of a group for the memory of its GPUs" -}}
+{{- fail "config.cluster: the chart describes the workers to the job; leave it out, and set a group's gpuMemory for the memory of its GPUs" -}}
 {{- end -}}
 {{- range $section := list "embed" "retrieve" "generate" -}}
 {{- $pool := dig $section "pool" dict $.Values.config | default dict -}}
@@ -27,10 +27,10 @@
 {{- fail "config.generate.openai.base_url: required by engine openai; set it, e.g. to http://HOST:8000/v1" -}}
 {{- end -}}
 {{- if and $answers (eq $engine "vllm") (hasSuffix "-cpu" .Values.image.tag) -}}
-{{- fail (printf "image.tag: %s has no vLLM, which config.generate.engine names; take the image that `make image TARGET=gpu` builds" .Values.image.tag) -}}
+{{- fail (printf "image.tag: %s has no vLLM, which config.generate.engine needs; use the image that `make image TARGET=gpu` builds" .Values.image.tag) -}}
 {{- end -}}
 {{- if and (dig "s3" "kms_key_id" "" .Values.config) (ne (dig "s3" "sse" "" .Values.config | default "") "aws:kms") -}}
-{{- fail "config.s3.kms_key_id: used with config.s3.sse aws:kms alone; set that too, or leave the key out" -}}
+{{- fail "config.s3.kms_key_id: only used when config.s3.sse is aws:kms; set that too, or leave the key out" -}}
 {{- end -}}
 {{- include "ragjob.checkAddresses" (list "config" .Values.config) -}}
 {{- include "ragjob.checkWorkers" . -}}
@@ -55,7 +55,7 @@
 {{- include "ragjob.checkAddresses" (list $path $child) -}}
 {{- end -}}
 {{- else if and (kindIs "string" $value) (regexMatch "^[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*@" $value) -}}
-{{- fail (printf "%s: an address with a name or password before its @; leave them out and keep them in a Secret" $path) -}}
+{{- fail (printf "%s: an address contains a user name or password; leave them out and keep them in a Secret" $path) -}}
 {{- end -}}
 {{- end -}}
 
@@ -86,7 +86,7 @@
 {{- $names := list "settings" -}}
 {{- range .volumes -}}
 {{- if has .name $names -}}
-{{- fail (printf "%s: a volume %s is there already; give yours another name" $where .name) -}}
+{{- fail (printf "%s: a volume named %s already exists; give yours another name" $where .name) -}}
 {{- end -}}
 {{- $names = append $names .name -}}
 {{- end -}}
@@ -98,7 +98,7 @@
 {{- end -}}
 {{- $paths = append $paths $path -}}
 {{- if not (has .name (concat $names (list "tmp" "cache"))) -}}
-{{- fail (printf "%s: no volume %s, which is to be mounted at %s; add it to volumes" $where .name $path) -}}
+{{- fail (printf "%s: there is no volume %s to mount at %s; add it to volumes" $where .name $path) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 CommandName = Literal["index", "load", "answer", "run"]  # a test compares them with the registry's
 
 app = typer.Typer(
-    help="Answer a file of prompts from a corpus, in batch: each prompt exactly once, with its sources.",
+    help="Answer a file of prompts from a corpus, in batch: every prompt exactly once, with its sources.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
 
-Config = Annotated[Path | None, typer.Option("--config", "-c", help="Settings file; `job.yaml` here, if there is one.")]
-Assignments = Annotated[
-    list[str] | None, typer.Option("--set", help="One setting, as `a.b=value`. Repeat it for more.")
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="Settings file. Default: `job.yaml` in the current folder, if there is one."),
 ]
-Command = Annotated[CommandName, typer.Option(help="Command to check for.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
+Assignments = Annotated[list[str] | None, typer.Option("--set", help="One setting, as `a.b=value`. May be repeated.")]
+Command = Annotated[CommandName, typer.Option(help="The command to check.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show neither progress nor summary.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -51,7 +52,7 @@ def main(
 
 @app.command()
 def plan(config: Config = None, assign: Assignments = None, command: Command = "run") -> None:
-    """Check everything that a command needs, without starting it.
+    """Check everything that a command needs, without running it.
 
     Example: `ragjob plan --config job.yaml --set embed.pool.max=4`
     """
@@ -83,7 +84,7 @@ def load(config: Config = None, assign: Assignments = None, quiet: Quiet = False
 
 @app.command()
 def answer(config: Config = None, assign: Assignments = None, quiet: Quiet = False) -> None:
-    """Answer prompts from an index that is there already.
+    """Answer prompts from an existing index.
 
     Example: `ragjob answer --config job.yaml --set prompts.uri=questions.csv`
     """
@@ -103,16 +104,16 @@ def run(config: Config = None, assign: Assignments = None, quiet: Quiet = False)
 def evaluate(
     run: Annotated[str, typer.Argument(help="Folder of a published run, local or on S3.", metavar="RUN")],
     labels: Annotated[
-        str | None, typer.Option(help="Table of labels; by default that of the run's last evaluation.", metavar="FILE")
+        str | None, typer.Option(help="Table of labels. Default: the one of the run's last evaluation.", metavar="FILE")
     ] = None,
     against: Annotated[
-        str | None, typer.Option(help="Folder of another run of the same prompts, to compare with.", metavar="RUN")
+        str | None, typer.Option(help="Folder of another run of the same prompts to compare with.", metavar="RUN")
     ] = None,
     by: Annotated[
-        str | None, typer.Option(help="Column of the prompts: a table for each of its values.", metavar="COLUMN")
+        str | None, typer.Option(help="Column of the prompts; adds a table for each of its values.", metavar="COLUMN")
     ] = None,
     fail_under: Annotated[
-        list[str] | None, typer.Option(help="Lowest mean that passes, as `recall@3=0.9`. Repeat it for more.")
+        list[str] | None, typer.Option(help="Lowest mean that passes, as `recall@3=0.9`. May be repeated.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     config: Config = None,
@@ -192,7 +193,7 @@ def clean(
     assign: Assignments = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove what is listed.")] = False,
 ) -> None:
-    """List what jobs left that nothing needs any more, or remove it.
+    """List what jobs have left behind that is no longer needed, or remove it.
 
     Example: `ragjob clean --config job.yaml --yes`
     """
@@ -226,12 +227,14 @@ def demo(
 @app.command()
 def submit(
     file: Annotated[Path, typer.Argument(help="Manifest with a RayJob, or the chart's values.")],
-    chart: Annotated[Path | None, typer.Option(help="Folder of the chart: FILE holds values for it.")] = None,
-    release: Annotated[str, typer.Option(help="Name of the release, with --chart.")] = "ragjob",
-    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="By default the context's.")] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Create it, and don't wait for its end.")] = False,
+    chart: Annotated[Path | None, typer.Option(help="Folder of the chart, if FILE holds values for it.")] = None,
+    release: Annotated[str, typer.Option(help="Name of the Helm release, with --chart.")] = "ragjob",
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="Namespace. Default: that of the current context.")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="Create the RayJob without waiting for its end.")] = False,
 ) -> None:
-    """Run the job on Kubernetes: create a RayJob, follow it, and exit as the job does.
+    """Run the job on Kubernetes: create a RayJob, follow its log, and exit with its exit code.
 
     Example: `ragjob submit values.yaml --chart helm/ragjob`
     """

@@ -36,7 +36,7 @@ def _exit_code(stderr: TextIO) -> int:
             return _end(SettingsError(usage), stderr)
         return _end(Defect("".join(traceback.format_exception(error)).rstrip()), stderr)
     # The parser turns KeyboardInterrupt into a code.
-    stopped = Stopped("stopped; what is staged stays, run the same command again to go on")
+    stopped = Stopped("stopped; finished work is kept, so run the same command again to resume")
     return _end(stopped, stderr) if code else 0
 
 

@@ -20,7 +20,7 @@ def show_summary(report: "Report", seconds: float) -> None:
     """Print what was done, what it took, and what failed."""
     what = "prompts" if report.answers else "chunks"
     if report.already_done:
-        out.print(f"Already done: {report.rows:,} {what}, nothing was started.")
+        out.print(f"Already done: {report.rows:,} {what}; nothing was started.")
     else:
         if report.costs:
             out.print(_costs(report))
@@ -48,7 +48,7 @@ def _show_corpus(report: "Report") -> None:
         names = ", ".join(report.first_unknown) + ", …" * (report.unknown_documents > len(report.first_unknown))
         out.print(
             f"{report.unknown_documents:,} documents consist mostly of words that the embedding model doesn't know, "
-            f"so searches hardly find them; set embed.model to a model for their language: {names}",
+            f"so searches will hardly find them; set embed.model to a model for their language: {names}",
             markup=False,
         )
 
@@ -67,8 +67,8 @@ def show_leftovers(leftovers: list["Leftover"], *, removed: bool) -> None:
     for leftover in leftovers:
         line = f"{leftover.kind:<10} {_size(leftover):>15}  {printable(leftover.address)}: {printable(leftover.reason)}"
         out.print(line, markup=False)
-    hint = "; `ragjob clean --yes` removes what is listed" if leftovers and not removed else ""
-    out.print(f"{len(leftovers):,} {'removed' if removed else 'could go'}{hint}")
+    hint = "; `ragjob clean --yes` removes them" if leftovers and not removed else ""
+    out.print(f"{len(leftovers):,} {'removed' if removed else 'can be removed'}{hint}")
 
 
 def _costs(report: "Report") -> Table:

@@ -41,7 +41,7 @@ class Clean:
         return cls(settings)
 
     def execute(self, *, remove: bool) -> list[Leftover]:
-        """What could go; with `remove`, what has gone."""
+        """What can be removed; with `remove`, what has been removed."""
         storage.configure(self.settings.s3)
         with _chroma(self.settings) as target:
             leftovers = _find(self.settings, target)

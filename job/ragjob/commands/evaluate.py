@@ -98,7 +98,7 @@ class Evaluate:
     def _check_limits(self, metrics: Figures) -> None:
         for name in self.limits.keys() - metrics.keys():
             raise SettingsError(
-                f"--fail-under: this run and these labels give no {name}, only {', '.join(metrics)}; name one of these"
+                f"--fail-under: this run and these labels give {', '.join(metrics)}, not {name}; name one of these"
             )
 
 

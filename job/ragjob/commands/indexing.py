@@ -100,7 +100,9 @@ def _check_complete(index: PendingIndex, parts: list[Part]) -> None:
     """Raise when a document is in no part: `clean` takes those of an attempt that was given up long ago."""
     lost = sum(segment.rows for segment in index.segments) - sum(part.documents.num_rows for part in parts)
     if lost > 0:
-        raise DependencyError(f"index.uri: the parts of {lost:,} documents were removed meanwhile; run it again")
+        raise DependencyError(
+            f"index.uri: the parts of {lost:,} documents were removed by another process; run the job again"
+        )
 
 
 def _check_documents(index: PendingIndex, parts: list[Part]) -> None:
@@ -108,7 +110,7 @@ def _check_documents(index: PendingIndex, parts: list[Part]) -> None:
     documents = [document for part in parts for document in part.documents.to_pylist()]
     failed = [document for document in documents if document["failed_count"]]
     if sum(part.empty for part in parts) == len(documents):
-        raise DataError(f"corpus.uri: no text to index in {index.settings.corpus.uri}; name files with text in them")
+        raise DataError(f"corpus.uri: {index.settings.corpus.uri} has no text to index; name files that contain text")
     share = sum(d["failed_count"] / (d["failed_count"] + d["chunk_count"]) for d in failed) / len(documents)
     if share > index.settings.errors.max_rate:
         first = failed[0]

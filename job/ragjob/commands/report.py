@@ -31,14 +31,14 @@ LISTED_UNKNOWN = 10
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something that a job left and nothing needs any more.
+    """Something that a job has left behind and that is no longer needed.
 
     Attributes:
         kind: `staging` of a run, a `version` of an index, a `collection` in Chroma, or an unfinished `upload`.
-        address: its uri; of a collection, its name.
-        reason: why it could go.
-        size: in bytes; of a collection, in vectors; None where it isn't known.
-        remove: removes it and tells whether it is gone: what a job has needed again since it was found stays.
+        address: its uri; for a collection, its name.
+        reason: why it can be removed.
+        size: in bytes; for a collection, in vectors; None if unknown.
+        remove: removes it and says whether it is gone. What a job has started to use again stays.
     """
 
     kind: Literal["staging", "collection", "version", "upload"]
@@ -55,20 +55,20 @@ class Report:
     Attributes:
         command: its name: `index`, `load`, `answer` or `run`.
         version: the index version that was made, loaded or answered from.
-        rows: prompts of the run; where nothing was answered, chunks of the index version.
-        errors: prompts with an error; where nothing was answered, documents with one.
-        already_done: whether all of it had been done before, and nothing was started.
-        run_id: the run's name; empty where nothing was answered.
-        answers: uri of the run's `answers.parquet`; empty where nothing was answered.
-        kept: prompts whose answers an earlier attempt had staged.
+        rows: prompts of the run; without a run, chunks of the index version.
+        errors: prompts with an error; without a run, documents with one.
+        already_done: whether everything had been done before, so that nothing was started.
+        run_id: the run's name; empty without a run.
+        answers: uri of the run's `answers.parquet`; empty without a run.
+        kept: prompts whose answers came from an earlier attempt.
         prompt_tokens: tokens in the prompts of the whole run, as the engine counts them.
         completion_tokens: tokens in its answers.
-        costs: what each stage that ran spent.
-        failures: ids and errors of the first failed prompts or documents, ten at most.
-        passed_over: files of the corpus and of the prompts that aren't read, counted by reason and extension.
-        short_passages: passages that the index leaves out because they are too short; 0 where none was made.
-        unknown_documents: documents most of whose words the embedding model doesn't know; 0 where no index was made.
-        first_unknown: ids of the first of these, ten at most.
+        costs: the cost of each stage that ran.
+        failures: ids and errors of at most ten failed prompts or documents.
+        passed_over: files of corpus and prompts that were skipped, counted by reason and extension.
+        short_passages: passages left out of the index because they are too short; 0 if no index was made.
+        unknown_documents: documents most of whose words the embedding model doesn't know; 0 if no index was made.
+        first_unknown: ids of at most ten of these documents.
     """
 
     command: str

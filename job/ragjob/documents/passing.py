@@ -39,7 +39,7 @@ def common_columns(files: Mapping[Entry, pa.Schema], segments: list[Segment]) ->
     names = dict.fromkeys(name for columns in files.values() for name in columns.names)
     for name in names:
         if name in schema.RESERVED:
-            raise DataError(f"prompts.uri: column {name!r} is the name of an answer column; rename it")
+            raise DataError(f"prompts.uri: column {name!r} has the same name as an answer column; rename it")
     return pa.schema([(name, _common_type(name, files, segments)) for name in names])
 
 
@@ -55,7 +55,7 @@ def _common_type(name: str, files: Mapping[Entry, pa.Schema], segments: list[Seg
             return candidate
     holds = " and ".join(f"{kind} in {_first(kinds, kind).uri}" for kind in distinct[:2])
     raise DataError(
-        f"prompts.uri: column {name!r} holds {holds}, and no type has the values of both; write it with one type"
+        f"prompts.uri: column {name!r} holds {holds}, and no single type can hold both; write it with one type"
     )
 
 

@@ -25,27 +25,25 @@ Patterns = Annotated[list[Annotated[str, AfterValidator(_is_pattern)]], FromText
 
 class Corpus(Section):
     uri: Uri | None = setting(
-        None, decides=Decides.NEITHER, description=f"file, folder or glob of {listed(DOCUMENTS)}; text also as .gz"
+        None,
+        decides=Decides.NEITHER,
+        description=f"file, folder or glob of {listed(DOCUMENTS)}; text formats also as .gz",
     )
     include: Patterns = setting(
         [],
         decides=Decides.INDEX,
-        description="globs of the files to read, by their paths inside `corpus.uri`, as `**/*.md`; all by default",
+        description="globs of the files to read, relative to `corpus.uri`, such as `**/*.md`; all by default",
     )
     exclude: Patterns = setting(
         [], decides=Decides.INDEX, description="globs of files to leave out, such as `drafts/**`"
     )
-    text_column: str = setting(
-        "text", decides=Decides.INDEX, description="column that holds the text, in tabular formats"
-    )
-    id_column: str | None = setting(
-        None, decides=Decides.INDEX, description="column that names the document, in tabular formats"
-    )
+    text_column: str = setting("text", decides=Decides.INDEX, description="column with the text, in tables")
+    id_column: str | None = setting(None, decides=Decides.INDEX, description="column with the document's id, in tables")
     title_column: str | None = setting(
-        None, decides=Decides.INDEX, description="column that holds the document's title, in tabular formats"
+        None, decides=Decides.INDEX, description="column with the document's title, in tables"
     )
     metadata_columns: Annotated[list[str], FromText] = setting(
-        [], decides=Decides.INDEX, description="columns kept as the document's metadata, in tabular formats"
+        [], decides=Decides.INDEX, description="columns kept as the document's metadata, in tables"
     )
     max_pages: int = setting(
         DEFAULT_LIMITS.pages,
@@ -65,26 +63,28 @@ class Prompts(Section):
     uri: Uri | None = setting(
         None,
         decides=Decides.NEITHER,
-        description=f"file, folder or glob of {listed(PROMPTS)}, text also as .gz; of .txt, each line",
+        description=f"file, folder or glob of {listed(PROMPTS)}; text formats also as .gz; of .txt each line",
     )
     prompt_column: str = setting(
-        "prompt", decides=Decides.RUN, description="column that holds the prompt; others pass through"
+        "prompt", decides=Decides.RUN, description="column with the prompt; other columns pass through to the answers"
     )
-    id_column: str | None = setting(None, decides=Decides.RUN, description="column that names the prompt")
+    id_column: str | None = setting(None, decides=Decides.RUN, description="column with the prompt's id")
 
 
 class Chunk(Section):
     strategy: Literal["tokens", "line"] = setting(
-        "tokens", decides=Decides.INDEX, description="tokens: at boundaries within size; line: each line"
+        "tokens",
+        decides=Decides.INDEX,
+        description="tokens: cut at paragraphs and sentences, up to size; line: one chunk per line",
     )
     size: int = setting(
         200,
         decides=Decides.INDEX,
-        description="tokens of the embedding model in a chunk, at most; of characters, six times as many",
+        description="at most this many of the embedding model's tokens in a chunk, and six times as many characters",
         ge=8,
     )
     overlap: int = setting(
-        20, decides=Decides.INDEX, description="tokens that neighbouring chunks share, at most", ge=0
+        20, decides=Decides.INDEX, description="at most this many tokens shared by neighbouring chunks", ge=0
     )
     context: Literal["heading", "title", "none"] = setting(
         "heading",
@@ -95,7 +95,7 @@ class Chunk(Section):
     min_chars: int = setting(
         10,
         decides=Decides.INDEX,
-        description="a chunk has more characters than this, a full-width one counted as two",
+        description="passages of this many characters or fewer are left out; a full-width character counts as two",
         ge=0,
     )
 

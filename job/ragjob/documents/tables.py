@@ -67,7 +67,7 @@ def ids_of(table: pa.Table, column: str | None) -> list[str | None]:
         most, ids = _ROUNDED[ids.type.bit_width], ids.cast(pa.float64())
         ids = pc.if_else(pc.is_nan(ids), None, ids)
         if (pc.max(pc.abs(ids)).as_py() or 0) >= most:
-            raise ValueError("holds floats so large that whole numbers are rounded; write ids as integers or text")
+            raise ValueError("holds floats too large to be exact; write ids as integers or text")
     try:
         return list(as_text(ids).to_pylist())
     except ValueError as error:
@@ -186,5 +186,5 @@ def _written(column: pa.ChunkedArray) -> pa.ChunkedArray:
         raise ValueError("durations, whose text has no unit")
     # Arrow writes dates far off in ways that tell less, or nothing.
     if (pa.types.is_timestamp(kind) or pa.types.is_date(kind)) and not text.cast(kind).equals(column):
-        raise ValueError("dates that text doesn't tell exactly")
+        raise ValueError("dates that can't be written exactly as text")
     return text

@@ -86,7 +86,7 @@ def scan_corpus(entries: list[Entry], corpus: Corpus) -> list[Segment]:
         names = readers.keys() - tables.keys()  # the ids of files that are documents
         _check_ids(rows, tables, "corpus.id_column", corpus.id_column, names)
     if not sum(segment.size for segment in segments if segment.rows):
-        raise DataError(f"corpus.uri: {len(entries)} files, all empty; name files with text in them")
+        raise DataError(f"corpus.uri: all {len(entries)} files are empty; name files that contain text")
     return segments
 
 
@@ -241,7 +241,7 @@ def _check_ids(
                 raise DataError(f"{key}: {entry.uri} has a row without {column!r}; give each row one")
             if given in seen:
                 raise DataError(
-                    f"{key}: {given!r} stands twice in column {column!r}, or is a text file's id; make it unique"
+                    f"{key}: {given!r} appears twice in column {column!r}, or is also a text file's id; make it unique"
                 )
             if given is not None:
                 seen.add(given)

@@ -49,7 +49,9 @@ class CausalLMEngine(Engine[S]):
         from ragjob.models.tokenizer import open_tokenizer
 
         if CONFIG not in self.model.files.sizes:
-            raise DataError(f"generate.model: {self.model.name} is no language model, it has no {CONFIG}; name one")
+            raise DataError(
+                f"generate.model: {self.model.name} isn't a language model, since it has no {CONFIG}; name one"
+            )
         passages, answer = self.around.passage_tokens, self.settings.max_new_tokens
         open_tokenizer(self.model)
         self._check_template()

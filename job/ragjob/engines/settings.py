@@ -14,18 +14,18 @@ class Generation(Section):
     model: str = setting(
         "Qwen/Qwen2.5-0.5B-Instruct",
         decides=Decides.RUN,
-        description="hub id, local folder or s3:// prefix; for an API its own name for the model",
+        description="hub id, local folder or s3:// prefix; for an API, its name for the model",
         min_length=1,
     )
     revision: str | None = setting(None, decides=Decides.RUN, description="branch, tag or commit of a hub model")
     dtype: Dtype = setting(
         "auto",
         decides=Decides.NEITHER,
-        description="auto: bfloat16 or the model's own on CUDA, the faster one on a CPU",
+        description="auto: on CUDA bfloat16 or the model's own, on a CPU whichever is faster",
     )
-    max_new_tokens: int = setting(256, decides=Decides.RUN, description="tokens of an answer, at most", ge=1)
+    max_new_tokens: int = setting(256, decides=Decides.RUN, description="at most this many tokens in an answer", ge=1)
     temperature: float = setting(0, decides=Decides.RUN, description="0 is greedy", ge=0)
     max_engine_restarts: int = setting(
-        3, decides=Decides.NEITHER, description="restarts of a worker that dies of the same prompts", ge=0
+        3, decides=Decides.NEITHER, description="how often a worker that dies is restarted with the same prompts", ge=0
     )
     pool: GeneratePool = GeneratePool()

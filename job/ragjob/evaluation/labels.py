@@ -92,7 +92,7 @@ def _prompts(file: str, rows: pa.Table, key: str) -> list[str | None]:
         has = ", ".join(name for name in rows.column_names if name not in (ROW, FAULT)) or "none"
         raise DataError(
             f"--labels: {file} names no prompts: it needs a column {schema.PROMPT_ID} or {schema.PROMPT}, "
-            f"the same in all files of labels; it has {has}"
+            f"the same one in all label files; it has {has}"
         )
     if not is_plain(rows[key].type):
         raise DataError(f"--labels: column {key} of {file} holds {rows[key].type}; it must hold text or numbers")

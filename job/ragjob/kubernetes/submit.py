@@ -101,7 +101,7 @@ class Submitted:
             with _kubernetes():
                 self._follow(tell)
         except KeyboardInterrupt as interrupt:
-            raise Stopped(f"RayJob {self.name} goes on running; to stop it: {self.stop}") from interrupt
+            raise Stopped(f"RayJob {self.name} is still running; to stop it: {self.stop}") from interrupt
         finally:
             for log in self._logs.values():
                 log.join(LOG_END_S)
@@ -150,7 +150,7 @@ class Submitted:
                 heard = time.monotonic()
             except (HTTPError, ApiException) as error:
                 if isinstance(error, ApiException) and error.status == 404:
-                    raise DependencyError(f"RayJob {self.name}: was deleted; submit it again to go on") from error
+                    raise DependencyError(f"RayJob {self.name}: was deleted; submit it again to resume") from error
                 if time.monotonic() - heard > UNREACHABLE_S:
                     raise
                 time.sleep(LOOK_S)
@@ -180,7 +180,9 @@ def _documents(text: str, file: str) -> list[Document]:
         raise DataError(f"{file}: not YAML: {yaml_fault(error)}") from error
     jobs = [each for each in found if isinstance(each, dict) and each.get("kind") == "RayJob"]
     if len(jobs) != 1:
-        raise DataError(f"{file}: holds {len(jobs)} RayJobs, and must hold one; for a chart's values add --chart")
+        raise DataError(
+            f"{file}: holds {len(jobs)} RayJobs but must hold exactly one; for values of the chart, add --chart"
+        )
     return found
 
 
@@ -196,12 +198,12 @@ def _kubernetes() -> Iterator[None]:
     except ApiException as error:
         raise _refused(error) from error
     except HTTPError as error:
-        raise DependencyError(f"Kubernetes: can't be reached: {error}; see KUBECONFIG") from error
+        raise DependencyError(f"Kubernetes: can't be reached: {error}; check KUBECONFIG") from error
 
 
 def _refused(error: ApiException) -> RagjobError:
     found = re.search(r'"message":"((?:[^"\\]|\\.)*)"', str(error.body))
     said = found[1].replace('\\"', '"') if found else str(error.reason)
     if "field not declared in schema" in said:
-        return DependencyError(f"Kubernetes: {said}: KubeRay's CRDs are too old, install 1.6.2 or later")
+        return DependencyError(f"Kubernetes: {said}: KubeRay's CRDs are too old; install 1.6.2 or later")
     return DependencyError(f"Kubernetes: {said}")

@@ -27,7 +27,7 @@ def failure(name: str, status: dict[str, Any]) -> RagjobError | None:
     """
     message = str(status.get("message", ""))
     if status.get("jobStatus") == "STOPPED":
-        return Stopped(f"RayJob {name} was stopped; what is staged stays, to go on set another `rerun`")
+        return Stopped(f"RayJob {name} was stopped; finished work is kept, so set another `rerun` to resume")
     code = re.search(r"exit code (\d+)", message)
     if status.get("jobStatus") == "FAILED" and code:
         errors = {kind.exit_code: kind for kind in RagjobError.__subclasses__() if kind is not Defect}
@@ -44,7 +44,7 @@ def failure(name: str, status: dict[str, Any]) -> RagjobError | None:
 def find(core: Any, name: str, namespace: str, status: dict[str, Any]) -> dict[str, str]:
     """What keeps a RayJob from running, by the object that it concerns: its pods, and what is warned of."""
     if not status.get("jobDeploymentStatus"):
-        return {name: f"RayJob {name}: no operator takes it up; start KubeRay's, 1.6.2 or later"}
+        return {name: f"RayJob {name}: no operator has picked it up; start KubeRay's operator, 1.6.2 or later"}
     cluster = status.get("rayClusterName", "")
     selectors = [f"job-name={name}", f"{RAY}={cluster}"] if cluster else [f"job-name={name}"]
     found = [pod for selector in selectors for pod in pods(core, namespace, selector)]
@@ -72,14 +72,14 @@ def of_pod(pod: Pod) -> str | None:
         waiting = each["state"].get("waiting") or {}
         reason, message = waiting.get("reason", ""), waiting.get("message", "")
         if reason in IMAGE:
-            return f"pod {name}: image {each['image']} can't be pulled: push it, or set another image"
+            return f"pod {name}: image {each['image']} can't be pulled; push it, or set another image"
         if reason in ("CreateContainerConfigError", "CreateContainerError"):
-            return f"pod {name}: {message}: create what is missing, or take it out of the values"
+            return f"pod {name}: {message}: create what is missing, or remove it from the values"
     for condition in status.get("conditions", []):
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             message = condition.get("message", "").split(". ")[0]
             lacks = "has a free GPU" if "gpu" in message else "takes it"
-            return f"pod {name}: no node {lacks} ({message}): add one, or lower what `workers` and `head` ask for"
+            return f"pod {name}: no node {lacks} ({message}): add one, or lower what `workers` and `head` request"
     return None
 
 

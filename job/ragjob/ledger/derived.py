@@ -131,7 +131,7 @@ class SegmentFiles:
         built, _ = _build(ledger.batches(settled), settled, there)
         if built != self.files:
             raise DataError(
-                f"index.uri: the files of segment {self.segment} are damaged, and its parts don't give the same again: "
+                f"index.uri: the files of segment {self.segment} are damaged, and its parts don't reproduce them: "
                 f"remove {ledger.folder} and the versions that use it, and run `ragjob index`"
             )
         with suppress(DependencyError):  # this job may not be allowed to write there

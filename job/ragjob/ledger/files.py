@@ -18,7 +18,7 @@ def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
         with storage.open_input(uri) as file:
             return pq.ParquetFile(file).read(columns=columns)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{uri}: not a whole Parquet file; remove it and run again") from error
+        raise DataError(f"{uri}: not a complete Parquet file; remove it and run again") from error
 
 
 def read_if_there(uri: str) -> bytes | None:

@@ -130,7 +130,9 @@ class IndexLedger:
             self._put_manifest(parts, about)
         committed = self.manifest()
         if committed is None:
-            raise DependencyError(f"index.uri: version {self.version} was removed meanwhile; run it again")
+            raise DependencyError(
+                f"index.uri: version {self.version} was removed by another process; run the job again"
+            )
         self.sweep()
         return committed
 

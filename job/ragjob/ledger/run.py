@@ -47,8 +47,8 @@ class Claim:
     index_version: Name
 
 
-_MANIFESTS = ManifestKind(RunManifest, RUN_MANIFEST_FORMAT, "output.uri", "take another run_id or output.uri")
-_CLAIMS = ManifestKind(Claim, CLAIM_FORMAT, "run_id", "take another run_id or output.uri")
+_MANIFESTS = ManifestKind(RunManifest, RUN_MANIFEST_FORMAT, "output.uri", "choose another run_id or output.uri")
+_CLAIMS = ManifestKind(Claim, CLAIM_FORMAT, "run_id", "choose another run_id or output.uri")
 
 
 class RunLedger:
@@ -148,7 +148,7 @@ class RunLedger:
         if identity != self._identity:
             raise DataError(
                 f"run_id: {self.run_id} was started with other settings or inputs; "
-                "take another run_id, or leave it out to get one that follows from them"
+                "choose another run_id, or leave it out to have one derived from them"
             )
 
     def _merge(self, sink: BinaryIO, total: int, columns: pa.Schema) -> None:
@@ -164,7 +164,7 @@ class RunLedger:
         """Rows of positions first to last: an answer before an error, and the first by part name."""
         tables = [read_parquet(storage.join(self._staging, name)) for name in names]
         if not tables:
-            raise DependencyError(f"{self._staging}: no part holds prompts {first} to {last}; run it again")
+            raise DependencyError(f"{self._staging}: no part holds prompts {first} to {last}; run the job again")
         rows = pa.concat_tables(tables, promote_options="permissive")
         rows = rows.filter(pc.is_in(rows[schema.POSITION], pa.array(range(first, last + 1), pa.int64())))
         positions, failed = rows[schema.POSITION].to_numpy(), pc.is_valid(rows[schema.ERROR]).to_numpy()
@@ -172,7 +172,7 @@ class RunLedger:
         rows = rows.take(order[np.flatnonzero(np.diff(positions[order], prepend=-1))])
         if rows.num_rows != last - first + 1:
             lost = last - first + 1 - rows.num_rows
-            raise DependencyError(f"{self._staging}: {lost} prompts have no row; run it again")
+            raise DependencyError(f"{self._staging}: {lost} prompts have no row; run the job again")
         return rows.select(columns.names).cast(columns)
 
     def _count(self) -> RunManifest:
@@ -235,7 +235,7 @@ def _claim(uri: str, key: str) -> Claim:
     try:
         return _CLAIMS.parse(storage.read_bytes(uri), uri)
     except DamagedError as error:
-        raise DataError(f"run_id: {uri} holds no {key}; remove that folder, or take another run_id") from error
+        raise DataError(f"run_id: {uri} has no {key}; remove that folder, or choose another run_id") from error
 
 
 def _positions(name: str) -> tuple[int, int]:

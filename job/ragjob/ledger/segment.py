@@ -56,7 +56,7 @@ class Part:
     empty: int
 
 
-_SEGMENTS = ManifestKind(SegmentManifest, SEGMENT_FORMAT, "index.uri", ELSEWHERE, "isn't a segment of this program: {}")
+_SEGMENTS = ManifestKind(SegmentManifest, SEGMENT_FORMAT, "index.uri", ELSEWHERE, "isn't a segment of ragjob: {}")
 
 
 class SegmentLedger:
@@ -124,7 +124,9 @@ class SegmentLedger:
             self._put_manifest(parts)
         settled = self.manifest()
         if settled is None:
-            raise DependencyError(f"index.uri: segment {self._segment} was removed meanwhile; run it again")
+            raise DependencyError(
+                f"index.uri: segment {self._segment} was removed by another process; run the job again"
+            )
         return settled
 
     def batches(self, manifest: SegmentManifest) -> Iterator[pa.Table]:
@@ -154,7 +156,7 @@ class SegmentLedger:
             if (name := self._settle(part))
         ]
         if not settled:
-            raise DataError("corpus.uri: not one passage of it could be embedded; the rows' errors say why")
+            raise DataError("corpus.uri: none of its passages could be embedded; the rows' errors say why")
         vectors = self._schema(settled[0].name).field(schema.EMBEDDING).type
         documents = pa.concat_tables([part.documents for part in parts])
         manifest = SegmentManifest(

@@ -5,13 +5,15 @@ from ragjob.settings import CollectionStem, Decides, Name, Section, Uri, setting
 
 class Index(Section):
     uri: Uri | None = setting(
-        None, decides=Decides.NEITHER, description="folder that keeps index versions, vectors and texts"
+        None, decides=Decides.NEITHER, description="folder for index versions, with vectors and texts"
     )
-    collection: CollectionStem = setting("corpus", decides=Decides.NEITHER, description="stem of the collection's name")
+    collection: CollectionStem = setting(
+        "corpus", decides=Decides.NEITHER, description="prefix of the collection's name in Chroma"
+    )
     cache: Uri = setting(
         "~/.cache/ragjob/index",
         decides=Decides.NEITHER,
-        description="folder that keeps what retrieval reads of an index on s3://, once per node",
+        description="folder where each node caches an index from s3://",
     )
     version: Name | None = setting(
         None, decides=Decides.NEITHER, description="version to answer from; the current one by default"
@@ -19,21 +21,19 @@ class Index(Section):
 
 
 class Output(Section):
-    uri: Uri | None = setting(
-        None, decides=Decides.NEITHER, description="folder that answers are written to, one folder a run"
-    )
+    uri: Uri | None = setting(None, decides=Decides.NEITHER, description="folder for answers, with one folder per run")
 
 
 class Keep(Section):
     versions: int = setting(
         3,
         decides=Decides.NEITHER,
-        description="index versions that `clean` keeps beside the current one: the newest",
+        description="how many of the newest index versions `clean` keeps besides the current one",
         ge=1,
     )
     staging_days: float = setting(
         7,
         decides=Decides.NEITHER,
-        description="days without a write after which `clean` takes what never came to its end",
+        description="days without a write after which `clean` removes unfinished work",
         gt=0,
     )

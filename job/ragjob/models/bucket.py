@@ -53,7 +53,7 @@ class BucketFiles:
                     self._download()
         except OSError as error:
             what = f"models.cache: {kept.parent}: {error.strerror or error}"
-            raise DependencyError(f"{what}; name a folder with rights and space") from error
+            raise DependencyError(f"{what}; name a writable folder with enough space") from error
         return str(kept)
 
     @property
@@ -97,7 +97,9 @@ def _copy_checked(entry: storage.Entry, target: Path) -> None:
     digest, one_piece = _copy(entry.uri, target), re.fullmatch("[0-9a-f]{32}", entry.tag)
     # Of an object put in one piece the ETag is its MD5, unless KMS encrypts it: then two copies are the same.
     if one_piece and digest != entry.tag and _copy(entry.uri, target) not in (digest, entry.tag):
-        raise DependencyError(f"{entry.uri}: comes damaged, otherwise each time; check the way to the server")
+        raise DependencyError(
+            f"{entry.uri}: arrives damaged, differently each time; check the connection to the server"
+        )
     if target.stat().st_size != entry.size:
         raise _changed(entry.uri)
 

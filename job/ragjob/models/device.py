@@ -53,7 +53,7 @@ def pick_device(gpus: float) -> str:
         return "cuda"
     if any(DEVICES.glob("nvidia[0-9]*")):
         raise DependencyError(
-            f"num_gpus: PyTorch can't use the GPU of this node ({_why_not()}): update NVIDIA's driver there, take a "
+            f"num_gpus: PyTorch can't use the GPU of this node ({_why_not()}): update NVIDIA's driver there, install a "
             "build of PyTorch for it, or set the pool's num_gpus to 0"
         )
     return "cpu"

@@ -83,9 +83,9 @@ def weights(sizes: Mapping[str, int]) -> list[str]:
 def check_model(sizes: Mapping[str, int], what: str) -> None:
     """Raise `DataError` when these are no model's files; `what` names setting and place."""
     if CONFIG not in sizes and MODULES not in sizes:
-        raise DataError(f"{what} is no model, it has no {CONFIG}; name one as from_pretrained takes it")
+        raise DataError(f"{what} isn't a model, since it has no {CONFIG}; name one that from_pretrained can load")
     if not weights(sizes):
-        raise DataError(f"{what} has no weights, neither *.safetensors nor *.bin; complete it")
+        raise DataError(f"{what} has no weights, neither *.safetensors nor *.bin; add them")
 
 
 def check_paths(paths: Iterable[str], what: str) -> None:
@@ -115,7 +115,7 @@ def read_json(source: Source, path: str) -> dict[str, Any]:
     """A JSON file of the model, empty when it has none such."""
     found = _parsed(source, path) if path in source.files.sizes else {}
     if not isinstance(found, dict):
-        raise DataError(f"{source.key}: {source.name}: {path} holds no JSON object; mend or replace it")
+        raise DataError(f"{source.key}: {source.name}: {path} isn't a JSON object; correct or replace it")
     return found
 
 
@@ -139,4 +139,4 @@ def _parsed(source: Source, path: str) -> Any:
     try:
         return json.loads(source.files.read(path))
     except ValueError as error:
-        raise DataError(f"{source.key}: {source.name}: {path} isn't JSON ({error}); mend or replace it") from error
+        raise DataError(f"{source.key}: {source.name}: {path} isn't JSON ({error}); correct or replace it") from error

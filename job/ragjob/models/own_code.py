@@ -22,8 +22,8 @@ def refuse_own_code(source: Source) -> None:
     else:
         return
     raise DataError(
-        f"{source.key}: {source.name} brings code of its own ({told}), which takes trust_remote_code=True, and that is "
-        "never set here; name a model that transformers has the code for"
+        f"{source.key}: {source.name} needs code of its own ({told}), and trust_remote_code=True is "
+        "never set here; name a model that transformers supports"
     )
 
 

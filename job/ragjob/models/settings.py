@@ -12,17 +12,20 @@ class Embed(Section):
     )
     revision: str | None = setting(None, decides=Decides.INDEX, description="branch, tag or commit of a hub model")
     query_prefix: str | None = setting(
-        None, decides=Decides.INDEX, description="put before prompts; the model's own by default"
+        None, decides=Decides.INDEX, description="text put in front of prompts; the model's own by default"
     )
     document_prefix: str | None = setting(
-        None, decides=Decides.INDEX, description="put before chunks; the model's own by default"
+        None, decides=Decides.INDEX, description="text put in front of chunks; the model's own by default"
     )
     dtype: Dtype = setting(
-        "auto", decides=Decides.NEITHER, description="auto measures float32 against bfloat16 on a CPU"
+        "auto", decides=Decides.NEITHER, description="auto: on a CPU float32, or bfloat16 if measured to be much faster"
     )
-    batch_size: int = setting(64, decides=Decides.NEITHER, description="texts in one pass of the model", ge=1)
+    batch_size: int = setting(64, decides=Decides.NEITHER, description="texts per forward pass of the model", ge=1)
     max_length: int | None = setting(
-        None, decides=Decides.INDEX, description="tokens read of a text; the model's own by default", ge=8
+        None,
+        decides=Decides.INDEX,
+        description="tokens of a text that the model reads; the model's own limit by default",
+        ge=8,
     )
     pool: Pool = Pool()
 
@@ -49,5 +52,5 @@ class Models(Section):
     cache: Uri = setting(
         "~/.cache/ragjob/models",
         decides=Decides.NEITHER,
-        description="folder that keeps models from s3://, once per node",
+        description="folder where each node caches models from s3://",
     )

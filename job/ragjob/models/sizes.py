@@ -24,7 +24,7 @@ def weights_bytes(source: Source) -> int:
     for index in [path for path in sizes if path.endswith(ending)]:
         missing = set(read_json(source, index).get("weight_map", {}).values()) - sizes.keys()
         if missing:
-            raise DataError(f"{source.key}: {source.name} has no {min(missing)}, which its {index} lists; complete it")
+            raise DataError(f"{source.key}: {source.name} has no {min(missing)}, which its {index} lists; add it")
     return sum(sizes[path] for path in files)
 
 

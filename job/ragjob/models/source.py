@@ -39,7 +39,7 @@ def _find(name: str, revision: str | None, key: str, cache: str) -> Source:
     if not (name.startswith((PACKAGE, S3, *_FOLDERS)) or Path(name).exists()):
         return find_on_hub(name, revision, key)
     if revision is not None:
-        raise SettingsError(f"{key}: {name} has no revision {revision}, only hub ids have: leave it out")
+        raise SettingsError(f"{key}: {name} can't have a revision ({revision}), as only hub ids do; leave it out")
     if name.startswith(PACKAGE):
         return find_package(name, key)
     return find_in_bucket(name, key, cache) if name.startswith(S3) else find_folder(name, key)
@@ -60,5 +60,5 @@ def loading(source: Source) -> Iterator[str]:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
         what = f"{source.key}: {source.name} can't be loaded ({reason})"
         if any(sign in reason for sign in _OUT_OF_MEMORY):
-            raise DependencyError(f"{what}; take a smaller model, or a machine with more memory") from error
+            raise DependencyError(f"{what}; use a smaller model, or a machine with more memory") from error
         raise DataError(f"{what}; check its files in {folder}, or name another model") from error

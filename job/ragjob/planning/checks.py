@@ -157,7 +157,7 @@ def _end(
     plan.checks.append(Check("cluster", _cluster_line(size)))
     if sums := settings.cluster.sums:
         keys = ", ".join(f"cluster.{key}" for key in sums)
-        plan.checks.append(Warned("warning", f"{keys} take all nodes to be equal; use cluster.groups instead"))
+        plan.checks.append(Warned("warning", f"{keys} assume that all nodes are equal; use cluster.groups instead"))
     plan.look("pools", lambda: check_pools(settings, flows, size))
     if not plan.failed("corpus") and not plan.failed("pools"):  # which say how many vectors, and which nodes
         plan.look("memory", lambda: _check_memory(index, answering, flows, size))
@@ -229,11 +229,11 @@ def _check_chroma(settings: JobSettings, size: Resources, *, needs_server: bool)
         check(Target(chroma.url, chroma.timeout_s))
         return shown(chroma.url)
     if needs_server and not chroma.path:
-        raise SettingsError("chroma.url: `load` needs a server that lasts; set chroma.url or chroma.path")
+        raise SettingsError("chroma.url: `load` needs a permanent server; set chroma.url or chroma.path")
     if size.nodes > 1:
         raise SettingsError(
-            f"chroma.url: required on {size.nodes} nodes: the job's own server is on loopback, "
-            "which the other nodes can't reach; start a Chroma server and name it"
+            f"chroma.url: required on {size.nodes} nodes, since the job's own server listens on loopback, "
+            "which other nodes can't reach; start a Chroma server and name its address"
         )
     if chroma.path:
         from ragjob.retrieval.chroma.server import check_folder

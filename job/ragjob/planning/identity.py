@@ -83,7 +83,9 @@ class CommittedIndex:
     def require(self) -> None:
         """Raise `DataError` when `clean` took the version away before this job said that it needs it."""
         if not self.ledger.is_committed():
-            raise DataError(f"index.uri: version {self.ledger.version} was removed since the job began; run it again")
+            raise DataError(
+                f"index.uri: version {self.ledger.version} was removed after the job began; run the job again"
+            )
 
 
 @dataclass(frozen=True)
@@ -251,8 +253,8 @@ def _check_prompts_apart(settings: JobSettings, corpus_uri: str, corpus: storage
         for entry in list_prompts(prompts_uri).entries:
             if entry.uri in documents:
                 raise SettingsError(
-                    f"prompts.uri: {entry.listed_uri} is in corpus.uri, {corpus_uri}, too, and its prompts would find "
-                    "themselves; move it out of the corpus, or leave it out with corpus.exclude"
+                    f"prompts.uri: {entry.listed_uri} is in corpus.uri, {corpus_uri}, too, so its prompts would find "
+                    "themselves; move it out of the corpus, or exclude it with corpus.exclude"
                 )
 
 

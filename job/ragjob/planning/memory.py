@@ -40,8 +40,8 @@ def check_memory(
             largest = max(models, key=models.__getitem__, default="embed")
             raise SettingsError(
                 f"{largest}.pool.max: about {taken / 1e9:.1f} GB for models and vectors, a node has "
-                f"{node.group.memory / 1e9:.1f} GB; lower it or the pool's batches, take a smaller model, name larger "
-                "nodes by the pool's group, or a Chroma server elsewhere by chroma.url"
+                f"{node.group.memory / 1e9:.1f} GB; lower it or the pool's batch size, use a smaller model, "
+                "name a group of larger nodes in the pool's group, or use another Chroma server with chroma.url"
             )
     most = max(
         (sum(pool(settings, name).max * each[name] for name in pools(settings, flow)) for flow in flows), default=0

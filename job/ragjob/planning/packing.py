@@ -164,7 +164,7 @@ def _check_cpus(settings: JobSettings, flow: str, size: Resources) -> None:
         named = {f"{name}.pool": pool(settings, name) for name in pools(settings, flow)}
         key = max(named, key=lambda name: (named[name].max * named[name].num_cpus, name))
         raise SettingsError(
-            f"{key}.max: the pools of `{flow}` reserve {cpus:g} CPUs, and reads and writes need {room:g}, "
+            f"{key}.max: the pools of `{flow}` reserve {cpus:g} CPUs, and reading and writing need {room:g} more, "
             f"but the cluster has {size.cpus:g}; lower {key}.max or {key}.num_cpus"
         )
 
@@ -176,7 +176,7 @@ def _check_actor(name: str, wanted: Pool, size: Resources) -> None:
         known = ", ".join(filter(None, names)) or "none with a name (Ray's label ray.io/node-group)"
         raise SettingsError(f"{key}.group: no nodes are named {unknown[0]}; the cluster has {known}")
     if wanted.num_gpus > 1 and wanted.num_gpus != int(wanted.num_gpus):
-        raise SettingsError(f"{key}.num_gpus: {wanted.num_gpus:g} can't be placed: above one GPU, take whole ones")
+        raise SettingsError(f"{key}.num_gpus: {wanted.num_gpus:g} can't be placed; above one GPU, use a whole number")
     if wanted.num_gpus and not size.gpus:
         raise SettingsError(f"{key}.num_gpus: {wanted.num_gpus:g} of a GPU, but the cluster has none; set it to 0")
     if size.holding(wanted):
@@ -200,8 +200,8 @@ def _no_place(name: str, wanted: Pool, flow: str, size: Resources) -> SettingsEr
         for group in size.groups
     )
     return SettingsError(
-        f"{name}.pool.{what}: {share}{wanted.num_cpus:g} CPUs find no place beside the other actors of `{flow}` "
-        f"on {nodes}; lower the shares or the pools' max"
+        f"{name}.pool.{what}: {share}{wanted.num_cpus:g} CPUs don't fit beside the other actors of `{flow}` "
+        f"on {nodes}; lower the pools' shares or their max"
     )
 
 

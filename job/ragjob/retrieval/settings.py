@@ -14,21 +14,29 @@ class Retrieval(Section):
     """What every mode is told; a mode with settings of its own adds them in a subclass."""
 
     mode: str = setting("", decides=Decides.RUN, description="how passages are found: the first that is registered")
-    top_k: int = setting(3, decides=Decides.RUN, description="passages for a prompt, at most", ge=1, le=1000)
+    top_k: int = setting(3, decides=Decides.RUN, description="at most this many passages per prompt", ge=1, le=1000)
     candidates: int = setting(
-        100, decides=Decides.RUN, description="passages that are compared for a prompt, at least top_k", ge=1, le=10000
+        100,
+        decides=Decides.RUN,
+        description="passages that are compared for a prompt, of each side; never fewer than `top_k`",
+        ge=1,
+        le=10000,
     )
     sentences: bool = setting(
-        True, decides=Decides.RUN, description="rank a passage by the better of its own similarity and its sentences'"
+        True,
+        decides=Decides.RUN,
+        description="rank a passage by its own similarity or its best sentence's, whichever is higher",
     )
     min_score: float | None = setting(
-        None, decides=Decides.RUN, description="passages below this similarity are left", ge=-1, le=1
+        None, decides=Decides.RUN, description="passages less similar than this are left out", ge=-1, le=1
     )
     where: Where = setting(
         {},
         decides=Decides.RUN,
-        description="names of metadata and what passages must have there: a value, a list of values of which one will "
-        "do, or `{column}` of the prompt; all must hold",
+        description="filter by metadata: for each name a value, a list of values of which one must match, or "
+        "`{column}` for the value in that column of the prompt; all names must match",
     )
-    batch_size: int = setting(256, decides=Decides.NEITHER, description="prompts in one request, at most", ge=1)
+    batch_size: int = setting(
+        256, decides=Decides.NEITHER, description="at most this many prompts in one request", ge=1
+    )
     pool: RetrievePool = RetrievePool()

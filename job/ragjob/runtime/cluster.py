@@ -82,7 +82,9 @@ def resources(cluster: Cluster) -> Resources:
         seen = Resources.equal(**sums, memory=min((group.memory or 0 for group in seen.groups), default=0) or None)
     if not seen.cpus:
         example = "[{name: cpu, cpus: 8, max: 4}]"
-        raise SettingsError(f"cluster.groups: no node of the Ray cluster has CPUs yet; say what may come, as {example}")
+        raise SettingsError(
+            f"cluster.groups: no node of the Ray cluster has CPUs yet; say which nodes may start, for example {example}"
+        )
     return seen
 
 

@@ -161,7 +161,7 @@ class _Worker:
             raise
         except (MemoryError, OSError) as error:
             what = f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
-            raise DependencyError(f"a worker's node: {what}; give it more memory or disk space") from error
+            raise DependencyError(f"a worker failed: {what}; give its node more memory or disk space") from error
         except Exception as error:
             raise Defect("".join(traceback.format_exception(error)).rstrip()) from error
 
@@ -277,4 +277,4 @@ def _death() -> DependencyError:
         for lines in last_lines():
             log.warning("a worker died; the end of its stderr", extra=asdict(lines))
     words = (_internal_kv_get(_last_words()) or NO_LAST_WORDS).decode()
-    return DependencyError(f"Ray: the worker of one block died whenever it was tried: {words}")
+    return DependencyError(f"Ray: the worker died each time it tried one block: {words}")

@@ -25,8 +25,8 @@ def require_answer(address: str) -> None:
     if asking.is_alive() or errors:
         reason = errors[0] if errors else f"no answer within {ANSWER_S:g} s"
         raise DependencyError(
-            f"Ray: no cluster answers at RAY_ADDRESS={address} ({reason}); see that it runs and can be reached from "
-            "here, or unset RAY_ADDRESS to start a Ray on this machine"
+            f"Ray: no cluster answers at RAY_ADDRESS={address} ({reason}); check that it is running "
+            "and can be reached from here, or unset RAY_ADDRESS to start a Ray on this machine"
         )
 
 

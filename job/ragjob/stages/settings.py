@@ -20,7 +20,7 @@ class Augment(Section):
     max_context_tokens: int = setting(
         1500,
         decides=Decides.RUN,
-        description="tokens of passages in a prompt, at most; of characters, eight times as many",
+        description="at most this many tokens of passages in a prompt, and eight times as many characters",
         ge=16,
     )
 
@@ -32,7 +32,7 @@ class Augment(Section):
         except ValueError as error:
             raise ValueError(f"not a template: {error}; write {{{{ and }}}} for braces") from error
         if sorted(str(field) for field, _, _ in parts) != ["context", "prompt"]:
-            raise ValueError("must contain {context} and {prompt}, each once, and no other field")
+            raise ValueError("must contain {context} and {prompt}, each exactly once, and no other field")
         if any(specification or conversion for _, specification, conversion in parts):
             raise ValueError("must contain {context} and {prompt} as they are, without a format such as {prompt:>9}")
         return template

@@ -142,7 +142,7 @@ def put_if_absent(uri: str, content: bytes) -> bool:
             return True
         with suppress(MissingError):  # removed meanwhile
             return read_bytes(uri) == content
-    raise MissingError(f"{uri}: is put and removed by others all the time; run one job at a time here")
+    raise MissingError(f"{uri}: keeps being written and removed by others; run one job at a time here")
 
 
 def publish(uri: str, write: Callable[[BinaryIO], object]) -> bool:

@@ -94,7 +94,9 @@ def publish(uri: str, write: Callable[[BinaryIO], object]) -> bool:
             raise _swept(uri) from error
         except OSError as error:
             if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
-                raise DependencyError(f"{uri}: its file system has no hard links; take one that has, or S3") from error
+                raise DependencyError(
+                    f"{uri}: its file system doesn't support hard links; use one that does, or S3"
+                ) from error
             raise
         finally:
             staged.unlink(missing_ok=True)
@@ -180,7 +182,7 @@ def _make(path: Path) -> tuple[int, Path]:
 
 
 def _swept(uri: str) -> SweptError:
-    return SweptError(f"{uri}: another process cleaned up while this one wrote it; run it again")
+    return SweptError(f"{uri}: another process removed it while it was being written; run the job again")
 
 
 class _errors:  # noqa: N801 - reads as a verb phrase: with _errors(uri)

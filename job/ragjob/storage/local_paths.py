@@ -19,11 +19,11 @@ def to_path(uri: str) -> Path:
     """
     path = os.fsdecode(unquote_to_bytes(uri.removeprefix(_SCHEME))) if uri.startswith(_SCHEME) else uri
     if "\0" in path:
-        raise SettingsError(f"{uri!r}: no path holds a NUL character; remove it")
+        raise SettingsError(f"{uri!r}: a path can't contain a NUL character; remove it")
     try:
         return Path(path).expanduser().absolute()
     except RuntimeError as error:  # there is no such user, or the user has no home
-        raise SettingsError(f"{uri}: ~ stands for no folder here; write the whole path") from error
+        raise SettingsError(f"{uri}: ~ can't be expanded here; write the full path") from error
 
 
 def to_uri(path: str | Path) -> str:

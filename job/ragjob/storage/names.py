@@ -99,11 +99,11 @@ def count_passed_over(setting: str, skipped: list[Skipped]) -> list[PassedOver]:
 
 
 def missing(uri: str) -> MissingError:
-    return MissingError(f"{uri}: no such file; check its address, or put it there")
+    return MissingError(f"{uri}: no such file; check its address, or create it")
 
 
 def changed(uri: str) -> DataError:
-    return DataError(f"{uri}: was changed since the job began; leave inputs as they are, and run it again")
+    return DataError(f"{uri}: was changed while the job was running; leave inputs alone and run the job again")
 
 
 def split(uri: str) -> tuple[str, str]:
@@ -147,7 +147,7 @@ def split_glob(path: str) -> tuple[str, str]:
     parts = path.split("/")
     first = next(at for at, part in enumerate(parts) if has_wildcards(part))
     if has_stray_stars(path):
-        raise SettingsError(f"{path}: ** stands for folders, alone between slashes; write **/*.txt, say")
+        raise SettingsError(f"{path}: ** must stand alone between slashes, as in **/*.txt")
     return "/".join(parts[:first]), "/".join(parts[first:])
 
 

@@ -233,5 +233,5 @@ def _check_conditions(probe: str) -> None:
     if not kept:
         raise DependencyError(
             f"{probe}: the server ignores If-None-Match, so that two attempts could publish at once; "
-            "use a server that keeps to it on PutObject and CompleteMultipartUpload"
+            "use a server that supports it for PutObject and CompleteMultipartUpload"
         )

@@ -84,8 +84,8 @@ def _made(s3: S3) -> Any:
         made = _open(s3, config.merge(Config(proxies={})))
     elif proxies.get(scheme := urlsplit(address).scheme, "").startswith("socks"):
         raise DependencyError(
-            f"{scheme.upper()}_PROXY: names a SOCKS proxy, which S3 can't be reached through; name an HTTP proxy, or "
-            "the server in NO_PROXY"
+            f"{scheme.upper()}_PROXY: names a SOCKS proxy, which isn't supported for S3; name an HTTP proxy, or put "
+            "the server into NO_PROXY"
         )
     made.meta.events.register_last("before-parameter-build.s3", partial(_stay, s3.region))
     return made
@@ -95,7 +95,9 @@ def _open(s3: S3, config: Config) -> Any:
     try:
         return boto3.Session().client("s3", region_name=s3.region, endpoint_url=s3.endpoint_url, config=config)
     except ValueError:  # of AWS_ENDPOINT_URL: the setting is checked when it is read
-        raise SettingsError("AWS_ENDPOINT_URL: isn't http://HOST:PORT or https://HOST; mend it, or unset it") from None
+        raise SettingsError(
+            "AWS_ENDPOINT_URL: isn't of the form http://HOST:PORT or https://HOST; correct it, or unset it"
+        ) from None
 
 
 def _stay(region: str | None, model: Any, context: dict[str, Any], **_: Any) -> None:

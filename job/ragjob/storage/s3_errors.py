@@ -70,10 +70,12 @@ _CREDENTIALS_REMEDY = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROF
 
 _PRECISE: dict[str, Callable[[str], RagjobError]] = {
     "404": missing,  # of a HEAD, which has no body to tell more
-    "InvalidRange": lambda uri: RangeError(f"{uri}: has no such bytes; run it again"),
+    "InvalidRange": lambda uri: RangeError(f"{uri}: doesn't have these bytes; run the job again"),
     "NoSuchKey": missing,
-    "NoSuchUpload": lambda uri: NoUploadError(f"{uri}: its upload was aborted by others; run it again"),
-    "PreconditionFailed": lambda uri: ConditionFailedError(f"{uri}: was put or changed by others; run it again"),
+    "NoSuchUpload": lambda uri: NoUploadError(f"{uri}: its upload was aborted by someone else; run the job again"),
+    "PreconditionFailed": lambda uri: ConditionFailedError(
+        f"{uri}: was written or changed by someone else; run the job again"
+    ),
 }
 # What was answered, by code, and the remedy. {bucket} and {action}, as IAM calls the request, are filled in.
 _DENIED = ("access is denied", "allow these credentials {action} on bucket {bucket}")
@@ -89,11 +91,11 @@ _REASONS = {
     "ExpiredTokenException": _EXPIRED,
     "IllegalLocationConstraintException": _ELSEWHERE,
     "InvalidAccessKeyId": _REFUSED,
-    "InvalidBucketName": ("{bucket} is no name of a bucket", "mend the address"),
+    "InvalidBucketName": ("{bucket} isn't a valid bucket name", "correct the address"),
     "InvalidObjectState": ("it is archived", "restore it first"),
     "InvalidToken": _REFUSED,
-    "NoSuchBucket": ("there is no bucket {bucket}", "make it, or mend the address"),
-    "NotImplemented": ("the server can't do {action}", "use one that can"),
+    "NoSuchBucket": ("there is no bucket {bucket}", "create it, or correct the address"),
+    "NotImplemented": ("the server doesn't support {action}", "use one that does"),
     "QuotaExceeded": _SPACE,
     "RequestTimeTooSkewed": ("this machine's clock and the server's differ", "set the clock"),
     "SignatureDoesNotMatch": _REFUSED,
@@ -125,7 +127,9 @@ def failure(uri: str, error: Exception, attempts: int, timeout_s: float) -> Ragj
         return _answered(uri, error, attempts, timeout_s)
     kind = type(error).__name__
     if isinstance(error, boto.SSLError):
-        return DependencyError(f"{uri}: no safe connection; check s3.endpoint_url, or name a CA in AWS_CA_BUNDLE")
+        return DependencyError(
+            f"{uri}: no trusted connection; check s3.endpoint_url, or name a CA bundle in AWS_CA_BUNDLE"
+        )
     if isinstance(error, boto.ProxyConnectionError):
         return DependencyError(
             f"{uri}: the proxy doesn't answer ({attempts} attempts); check HTTP_PROXY and HTTPS_PROXY, or name the "

@@ -14,23 +14,23 @@ class S3(Section):
         None, decides=Decides.NEITHER, description="address of an S3 server; AWS by default"
     )
     region: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)] | None = setting(
-        None, decides=Decides.NEITHER, description="region of all buckets; by default each one's is found out"
+        None, decides=Decides.NEITHER, description="region of all buckets; by default detected for each bucket"
     )
     path_style: bool | None = setting(
         None,
         decides=Decides.NEITHER,
-        description="true: bucket in the path, false: in the host name; by default false on AWS alone",
+        description="true: bucket in the path; false: in the host name; by default false for AWS, else true",
     )
     timeout_s: float = setting(
-        60, decides=Decides.NEITHER, description="deadline of a request, retries included, in seconds", gt=0
+        60, decides=Decides.NEITHER, description="seconds for a request, retries included, before the job fails", gt=0
     )
     sse: Literal["AES256", "aws:kms"] | None = setting(
         None,
         decides=Decides.NEITHER,
-        description="encryption asked of the server, AES256 or aws:kms; the bucket's own by default",
+        description="server-side encryption to request, AES256 or aws:kms; by default the bucket's own",
     )
     kms_key_id: str | None = setting(
-        None, decides=Decides.NEITHER, description="KMS key for aws:kms; the account's own by default", min_length=1
+        None, decides=Decides.NEITHER, description="KMS key for aws:kms; by default the account's own", min_length=1
     )
 
     _no_user = field_validator("endpoint_url")(names_no_user)

@@ -239,7 +239,7 @@ def test_a_prompt_that_the_api_fails_at_each_time_fails_alone(api: FakeAPI) -> N
     api.reply = lambda asked: refusal(500, "engine bug") if asked.user == "b" else echo(asked)
     a, b = ask(api.url, ["a", "b"])
     assert [a] == echoed(["a"])
-    assert b == Failure("the API answers another prompt but not this one, at last: answered 500 engine bug")
+    assert b == Failure("the API answers other prompts but not this one; its last response: answered 500 engine bug")
     assert (api.users().count("b"), api.users().count("Hello")) == (6, 1)
 
 

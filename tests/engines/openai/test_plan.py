@@ -39,7 +39,10 @@ def test_an_api_takes_no_memory_of_the_machine_but_its_workers() -> None:
     [
         ({}, "generate.openai.base_url: required by engine openai"),
         ({"openai": {"base_url": "http://a/v1"}, "pool": {"num_gpus": 1}}, "generate.pool.num_gpus: engine openai"),
-        ({"openai": {"base_url": "http://a/v1"}, "revision": "main"}, "generate.revision: engine openai can't ask"),
+        (
+            {"openai": {"base_url": "http://a/v1"}, "revision": "main"},
+            "generate.revision: engine openai can't request a revision",
+        ),
     ],
 )
 def test_an_api_without_address_or_with_gpus_or_a_revision_is_refused(

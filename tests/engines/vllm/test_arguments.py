@@ -75,7 +75,7 @@ def test_arguments_are_checked_by_vllms_own_names_without_importing_it(vllm: Non
 
 @pytest.mark.parametrize(("name", "key"), [("model", "generate.model"), ("dtype", "generate.dtype")])
 def test_an_argument_that_another_setting_says_is_refused(vllm: None, name: str, key: str) -> None:
-    with pytest.raises(SettingsError, match=rf"^generate.vllm.{name}: {key} says it; set that instead$"):
+    with pytest.raises(SettingsError, match=rf"^generate.vllm.{name}: use {key} instead$"):
         check_arguments({name: "any"}, 1)
 
 
@@ -86,7 +86,7 @@ def test_what_a_plan_computes_with_is_a_number(vllm: None, name: str) -> None:
 
 
 def test_a_vllm_for_gpus_wants_one(vllm: None) -> None:
-    with pytest.raises(SettingsError, match=r"^generate.pool.num_gpus: 0, but the vllm that is installed needs a GPU"):
+    with pytest.raises(SettingsError, match=r"^generate.pool.num_gpus: 0, but the installed vllm needs a GPU"):
         check_arguments({}, 0)
 
 
@@ -106,5 +106,7 @@ def test_a_vllm_that_isnt_installed_is_named_with_its_remedy(monkeypatch: pytest
 
 def test_a_models_own_code_is_never_run(vllm: None) -> None:
     assert engine_arguments("auto", 1, {})["trust_remote_code"] is False
-    with pytest.raises(SettingsError, match=r"^generate.vllm.trust_remote_code: a model's own code is never run"):
+    with pytest.raises(
+        SettingsError, match=r"^generate.vllm.trust_remote_code: code that comes with a model is never run"
+    ):
         check_arguments({"trust_remote_code": True}, 1)

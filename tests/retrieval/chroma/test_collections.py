@@ -278,7 +278,7 @@ def test_a_foreign_collection_is_refused_until_a_load_replaces_it(
     api = connect(target, 0)
     api.create_collection(expected.name, configuration={"hnsw": {"space": metric}}, metadata=about or None)
 
-    refused = r"index\.collection: .* isn't of this index.*: run `ragjob load`"
+    refused = r"index\.collection: .* belongs to another index.*: run `ragjob load`"
     with pytest.raises(DataError, match=refused):
         loading.is_loaded(target, expected, PASSAGES)
     with pytest.raises(DataError, match=refused):

@@ -201,7 +201,9 @@ def test_a_link_in_the_place_of_the_lock_is_not_opened(tmp_path: Path) -> None:
     data, theirs = tmp_path / "data", tmp_path / "theirs"
     data.mkdir()
     (data / ".ragjob.lock").symlink_to(theirs)
-    refused = pytest.raises(DependencyError, match=r"chroma\.path: .*symbolic links.*\.ragjob\.lock.*: name a folder")
+    refused = pytest.raises(
+        DependencyError, match=r"chroma\.path: .*symbolic links.*\.ragjob\.lock.*; name a writable folder"
+    )
     with LocalChroma(str(data)) as server, refused:
         server.url()
     assert not theirs.exists()
@@ -246,7 +248,7 @@ def test_a_port_that_is_taken_meanwhile_is_given_up_for_another(monkeypatch: pyt
 def test_a_path_that_cannot_be_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    refused = pytest.raises(DependencyError, match=r"chroma\.path: .*file.*: name a folder")
+    refused = pytest.raises(DependencyError, match=r"chroma\.path: .*file.*; name a writable folder")
     with LocalChroma(str(tmp_path / "file")) as server, refused:
         server.url()
 
@@ -254,7 +256,7 @@ def test_a_path_that_cannot_be_a_folder_is_named(tmp_path: Path) -> None:
 def test_a_server_that_does_not_start_is_reported_with_its_last_words(tmp_path: Path) -> None:
     (tmp_path / "chroma.sqlite3").write_text("not a database")
 
-    refused = pytest.raises(DependencyError, match=r"chroma\.path: .*file is not a database.*: mend or empty")
+    refused = pytest.raises(DependencyError, match=r"chroma\.path: .*file is not a database.*: repair or empty")
     with LocalChroma(str(tmp_path)) as server, refused:
         server.url()
 
@@ -279,12 +281,14 @@ def test_a_folder_of_another_jobs_server_fails_the_check(tmp_path: Path, monkeyp
 def test_a_path_that_cannot_be_a_folder_fails_the_check(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(DependencyError, match=r"chroma\.path: .*file.*: name a folder"):
+    with pytest.raises(DependencyError, match=r"chroma\.path: .*file.*; name a writable folder"):
         chroma_server.check_folder(str(tmp_path / "file"))
 
 
 def test_a_path_on_a_full_disk_fails_the_check(small_disk: Path) -> None:
     (small_disk / "full").write_bytes(bytes(64 * 1024))
 
-    with pytest.raises(DependencyError, match=r"chroma\.path: .*No space left.*: name a folder with space"):
+    with pytest.raises(
+        DependencyError, match=r"chroma\.path: .*No space left.*; name a writable folder with enough space"
+    ):
         chroma_server.check_folder(str(small_disk / "chroma"))

@@ -252,7 +252,7 @@ def cut_off() -> Iterator[str]:
 
 
 def test_a_way_that_is_cut_is_no_death_of_the_server() -> None:
-    refused = pytest.raises(DependencyError, match="see that a Chroma server runs there")
+    refused = pytest.raises(DependencyError, match="check that a Chroma server is running there")
     with cut_off() as url, Session(url, 2, 0, httpx.Headers()) as session, refused as failure:
         session.request("post", f"{url}/api/v2/collections/query")
 

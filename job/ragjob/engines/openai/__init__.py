@@ -18,19 +18,19 @@ class OpenAI(Section):
     base_url: Address | None = setting(
         None,
         decides=Decides.NEITHER,
-        description="address of the API, as http://HOST:8000/v1; required by openai",
+        description="address of the API, such as http://HOST:8000/v1; required for openai",
     )
     api_key_env: str = setting(
         "OPENAI_API_KEY",
         decides=Decides.NEITHER,
-        description="variable in the workers' environment that holds the key, if any",
+        description="environment variable that holds the API's key, if it needs one",
         min_length=1,
     )
-    concurrency: int = setting(32, decides=Decides.NEITHER, description="requests at once of each actor", ge=1)
+    concurrency: int = setting(32, decides=Decides.NEITHER, description="concurrent requests per actor", ge=1)
     timeout_s: float = setting(
         120,
         decides=Decides.NEITHER,
-        description="seconds that the API may go without an answer; one try has half of it",
+        description="seconds without any answer from the API before the job fails; one request may take half of it",
         gt=0,
     )
 
@@ -44,7 +44,7 @@ class OpenAIGeneration(Generation):
 @dataclass(frozen=True)
 class OpenAIEngine(Engine[OpenAIGeneration]):
     name = "openai"
-    summary = "an API"
+    summary = "an OpenAI-compatible API"
     Settings = OpenAIGeneration
 
     @property
@@ -56,9 +56,9 @@ class OpenAIEngine(Engine[OpenAIGeneration]):
 
     def check(self) -> str:
         if self.settings.revision:
-            raise SettingsError("generate.revision: engine openai can't ask for one; leave it out")
+            raise SettingsError("generate.revision: engine openai can't request a revision; leave it out")
         if self.settings.pool.num_gpus:
-            raise SettingsError("generate.pool.num_gpus: engine openai computes elsewhere; set it to 0")
+            raise SettingsError("generate.pool.num_gpus: engine openai uses no GPU of its own; set it to 0")
         from ragjob.engines.openai.client import check_api  # imports openai, which a finished job never needs
 
         api = self.settings.openai
@@ -90,5 +90,7 @@ class OpenAIEngine(Engine[OpenAIGeneration]):
     @property
     def _url(self) -> str:
         if self.settings.openai.base_url is None:
-            raise SettingsError("generate.openai.base_url: required by engine openai; set it, as http://HOST:8000/v1")
+            raise SettingsError(
+                "generate.openai.base_url: required by engine openai; set it, for example to http://HOST:8000/v1"
+            )
         return self.settings.openai.base_url

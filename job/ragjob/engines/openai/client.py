@@ -150,7 +150,7 @@ class _Call:
         self._suspicion = 0
         with suppress(NoAnswerError):
             await self._api.attempt(PROBE, 1, self._api.timeout_s / 4)
-            raise RefusedError(f"the API answers another prompt but not this one, at last: {error}") from error
+            raise RefusedError(f"the API answers other prompts but not this one; its last response: {error}") from error
 
     def _left_s(self) -> float:
         return max(self._began, self._api.answered) + self._api.timeout_s - monotonic()

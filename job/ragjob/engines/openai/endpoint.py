@@ -70,7 +70,9 @@ class Endpoint:
             async with asyncio.timeout(limit_s):
                 found = await self._send(request, max_tokens)
         except TimeoutError as error:
-            raise NoAnswerError(f"no answer within {limit_s:.3g} s, by generate.openai.timeout_s", weight=3) from error
+            raise NoAnswerError(
+                f"no answer within {limit_s:.3g} s, half of generate.openai.timeout_s", weight=3
+            ) from error
         except APIStatusError as error:
             raise self._explain(error) from None  # a traceback would show what the API said of the key
         except APIConnectionError as error:
@@ -110,22 +112,23 @@ class Endpoint:
             return DependencyError(f"generate.openai.api_key_env: {self._url} {answered}; {self._key_remedy()}")
         if status in NOT_THERE:
             return DataError(
-                f"generate.model: {self._url} {answered}; see that it has a model {self._model!r}, and that "
-                f"generate.openai.base_url is right, with /v1 at its end for most servers"
+                f"generate.model: {self._url} {answered}; check that it serves a model {self._model!r}, and that "
+                f"generate.openai.base_url is right (for most servers it ends in /v1)"
             )
         return RefusedError(f"the API {answered}")
 
     def _key_remedy(self) -> str:
         if self._key:
-            return f"see that {self._key_env} holds a key with the right to {self._model!r}"
+            return f"check that {self._key_env} holds a key that may use {self._model!r}"
         return f"and {self._key_env} isn't set where the job runs: put the API's key there"
 
     def give_up(self, attempts: int, error: Exception) -> DependencyError:
         """What ends the job once the API has gone without an answer for too long."""
         return DependencyError(
             f"generate.openai.base_url: {self._url} gave no answer for {self.timeout_s:g} s ({attempts} attempts at "
-            f"this prompt, at last: {error}): see that the API runs there, raise generate.openai.timeout_s (an answer "
-            f"may take half of it), or lower generate.openai.concurrency ({self._concurrency})"
+            f"this prompt; last error: {error}); check that the API is running, raise "
+            f"generate.openai.timeout_s (an answer may take half of it), or lower "
+            f"generate.openai.concurrency ({self._concurrency})"
         )
 
     def _line(self, text: str) -> str:
@@ -157,7 +160,7 @@ def _open(url: str, key: str, concurrency: int) -> AsyncOpenAI:
 def _read_key(variable: str) -> str | None:
     key = os.environ.get(variable, "").strip()
     if not (key.isascii() and key.isprintable()):
-        raise DependencyError(f"generate.openai.api_key_env: {variable} holds letters that no key has; set it anew")
+        raise DependencyError(f"generate.openai.api_key_env: {variable} holds characters that no key has; set it again")
     return key or None
 
 

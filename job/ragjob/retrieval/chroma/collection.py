@@ -100,8 +100,8 @@ def find(target: Target, expected: Expected) -> ChromaCollection | None:
     chroma = _collection(api, model)
     if not is_ours(chroma, expected):
         raise DataError(
-            f"index.collection: {expected.name} on {shown(target.url)} isn't of this index, or measures otherwise: "
-            "run `ragjob load` to replace it, or choose another name"
+            f"index.collection: {expected.name} on {shown(target.url)} belongs to another index, or uses another "
+            "distance: run `ragjob load` to replace it, or choose another name"
         )
     return chroma
 

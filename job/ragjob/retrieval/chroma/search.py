@@ -48,6 +48,6 @@ class Collection:
             return list(self._chroma.query(query_embeddings=vectors, n_results=count, include=[])["ids"])
         except NotThereError as error:
             raise NotThereError(
-                f"index.collection: {self._chroma.name} went while it was searched: run the same command again, "
-                "which loads it, and let the server keep its data"
+                f"index.collection: {self._chroma.name} disappeared during the search; run the same command again, "
+                "which loads it again, and keep the server's data"
             ) from error

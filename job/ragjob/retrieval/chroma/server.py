@@ -121,7 +121,7 @@ class LocalChroma:
                 break
         raise DependencyError(
             f"chroma.path: the server in {folder} doesn't start ({_last_line(folder)}): "
-            "mend or empty that folder, or set chroma.url"
+            "repair or empty that folder, or set chroma.url"
         )
 
     def _is_ready(self, server: subprocess.Popen[bytes], port: int) -> bool:
@@ -158,7 +158,7 @@ def _data_folder(path: str | None) -> Iterator[tuple[Path, int]]:
             yield found
     except OSError as error:
         raise DependencyError(
-            f"chroma.path: {path or tempfile.gettempdir()}: {error}: name a folder with space that this job may write"
+            f"chroma.path: {path or tempfile.gettempdir()}: {error}; name a writable folder with enough space"
         ) from error
 
 
@@ -188,7 +188,7 @@ def _acquire(lock: int, folder: Path) -> None:
         waiting(fcntl.flock, lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise DependencyError(
-            f"chroma.path: {folder} is in use by another job's Chroma server: wait for it, "
+            f"chroma.path: {folder} is in use by another job's Chroma server; wait for it to end, "
             "or set chroma.path to another folder"
         ) from error
 

@@ -87,7 +87,7 @@ class Session(httpx.Client):
     def _remedy(self, call: "_Call") -> str:
         if call.deaths >= DEATHS:
             return "it died of that each time: see its log and its memory limit, or empty its data folder"
-        return f"see that a Chroma server runs there, or raise chroma.timeout_s ({self._timeout_s:g})"
+        return f"check that a Chroma server is running there, or raise chroma.timeout_s ({self._timeout_s:g})"
 
 
 class _Call:

@@ -15,19 +15,19 @@ class Chroma(Section):
         "with a password, set it as the variable RAGJOB__CHROMA__URL",
     )
     path: Uri | None = setting(
-        None, decides=Decides.NEITHER, description="folder that the job's own server keeps; temporary by default"
+        None, decides=Decides.NEITHER, description="data folder of the job's own server; temporary by default"
     )
     timeout_s: float = setting(
         60,
         decides=Decides.NEITHER,
-        description="seconds that Chroma may give no sign of life, retries included",
+        description="seconds without a response from Chroma, retries included, before the job fails",
         gt=0,
     )
 
     @model_validator(mode="after")
     def _one_server(self) -> Self:
         if self.url and self.path:
-            raise ValueError("url and path are both set: path is for the job's own server, leave one out")
+            raise ValueError("url and path are both set, but path is for the job's own server; leave one out")
         return self
 
 
