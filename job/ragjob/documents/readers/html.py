@@ -140,7 +140,7 @@ class _Blocks:
         self._draft = draft
         self._text = ""
         self._depth = 0  # of lists
-        self._item: str | None = None  # what stands before the text, if it begins an item of a list
+        self._bullet, self._gap = "", ""  # before the next text in a list
         self._is_pre = False
 
     def read(self, markup: str) -> None:
@@ -165,9 +165,10 @@ class _Blocks:
         level = int(name[1]) if is_end and name[0] == "h" else 0
         self._flush(level)
         if name in ("ul", "ol"):
+            self._gap = self._gap if self._depth else "\n\n"
             self._depth += -1 if is_end else 1
         if name == "li" and not is_end:
-            self._item = "  " * (self._depth - 1) + "- "
+            self._bullet = "- "
 
     def _flush(self, level: int = 0) -> None:
         """Append the text before a tag; of what no tag surrounds, each line."""
@@ -177,9 +178,8 @@ class _Blocks:
         if level:
             self._draft.add_heading(text, level)
         elif self._depth:
-            lines = " ".join(text.split())
-            self._draft.add((self._item or "  " * self._depth) + lines, gap="\n")
-            self._item = None
+            self._draft.add(self._bullet + " ".join(text.split()), gap=self._gap)
+            self._bullet, self._gap = "", "\n"
         else:
             self._draft.add("\n".join(" ".join(line.split()) for line in text.split("\n")))
 

@@ -74,7 +74,6 @@ class _Process:
             stdout=subprocess.DEVNULL,
         )
         theirs.close()
-        atexit.register(self.end)
         if self.ask(b"", b"", START_S) != b"":
             self.end()
             raise DependencyError("the process that parses documents doesn't start; the log of the worker says why")
@@ -107,6 +106,12 @@ def _process() -> _Process:
     if process is None or not process.is_running():
         process = _processes[os.getpid()] = _Process()
     return process
+
+
+@atexit.register
+def _end() -> None:
+    if process := _processes.pop(os.getpid(), None):
+        process.end()
 
 
 def _document(reply: dict[str, Any]) -> Document:
