@@ -539,7 +539,7 @@ def test_only_operator_and_submitter_reach_the_dashboard_beside_ray() -> None:
             {"config": URIS, "head": {"volumes": VOLUME, "volumeMounts": MOUNT * 2}},
             "head: something is mounted at /v already",
         ),
-        ({"config": URIS, "head": {"volumeMounts": MOUNT}}, "head: no volume v, which is to be mounted at /v; add it"),
+        ({"config": URIS, "head": {"volumeMounts": MOUNT}}, "head: there is no volume v to mount at /v; add it"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
@@ -573,7 +573,7 @@ def test_an_at_sign_behind_the_host_is_no_credential() -> None:
 
 @needs_helm
 def test_a_release_that_kuberay_would_refuse_is_refused_at_once() -> None:
-    assert "release name 7up: KubeRay wants one that begins with a letter" in refusal({"config": URIS}, "7up")
+    assert "release name 7up: KubeRay needs one that begins with a letter" in refusal({"config": URIS}, "7up")
 
 
 TMP_MOUNT = [{"name": "tmp", "mountPath": "/v"}]

@@ -198,7 +198,7 @@ def test_a_value_that_wont_do_is_refused_with_its_key(assignment: str, message: 
 
 
 def test_groups_of_nodes_leave_no_room_for_a_second_description() -> None:
-    with pytest.raises(SettingsError, match=r"^cluster: .*groups and cpus and gpu_gb say the same: leave out all but"):
+    with pytest.raises(SettingsError, match=r"^cluster: .*groups and cpus and gpu_gb mean the same; keep only"):
         load_settings(None, ["cluster.groups=[{name: a}]", "cluster.cpus=2", "cluster.gpu_gb=24"])
 
 
@@ -244,7 +244,7 @@ def test_engine_arguments_can_be_given_together() -> None:
 
 
 def test_chroma_is_one_server() -> None:
-    with pytest.raises(SettingsError, match=r"^chroma: url and path are both set: .* leave one out"):
+    with pytest.raises(SettingsError, match=r"^chroma: url and path are both set, .* leave one out"):
         load_settings(None, ["chroma.url=http://chroma:8000", "chroma.path=data"])
 
 

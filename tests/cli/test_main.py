@@ -84,7 +84,11 @@ cli.main()
     ("ending", "code", "said"),
     [
         ("raise DataError('corpus.uri: gone')", 4, "ragjob: corpus.uri: gone\n"),
-        ("os.kill(os.getpid(), signal.SIGTERM)", 130, "ragjob: stopped; what is staged stays, run the same command"),
+        (
+            "os.kill(os.getpid(), signal.SIGTERM)",
+            130,
+            "ragjob: stopped; finished work is kept, so run the same command",
+        ),
     ],
     ids=["an error", "SIGTERM"],
 )

@@ -107,7 +107,7 @@ LEFTOVERS = [
 
 @pytest.mark.parametrize(
     ("removed", "end"),
-    [(False, "3 could go; `ragjob clean --yes` removes them"), (True, "3 removed")],
+    [(False, "3 can be removed; `ragjob clean --yes` removes them"), (True, "3 removed")],
 )
 def test_leftovers_are_listed_with_their_sizes_and_reasons(
     capsys: pytest.CaptureFixture[str], removed: bool, end: str
@@ -123,4 +123,4 @@ def test_leftovers_are_listed_with_their_sizes_and_reasons(
 
 def test_no_leftovers_need_no_removal(capsys: pytest.CaptureFixture[str]) -> None:
     show_leftovers([], removed=False)
-    assert lines(capsys) == ["0 could go"]
+    assert lines(capsys) == ["0 can be removed"]

@@ -305,7 +305,7 @@ def test_a_claim_that_names_no_version_ends_it_before_anything_is_removed(
     commit(settings, "v1", "v2", "v3")
     storage.put(join(str(settings.output.uri), "_staging", "r1", "identity.json"), damaged.encode())
     before = listing(settings)
-    with pytest.raises(DataError, match=r"^run_id: .*/r1/identity.json holds no index_version; remove that folder"):
+    with pytest.raises(DataError, match=r"^run_id: .*/r1/identity.json has no index_version; remove that folder"):
         clean(settings, remove=True)
     assert listing(settings) == before
 
@@ -403,7 +403,7 @@ def test_the_command_lists_and_with_yes_removes(tmp_path: Path) -> None:
     listed = command(tmp_path).splitlines()
     assert listed[0].startswith("version ")
     assert listed[0].endswith(f" kB  {tmp_path}/index/versions/v1: not among the newest 2")
-    assert listed[1:] == ["1 could go; `ragjob clean --yes` removes them"]
+    assert listed[1:] == ["1 can be removed; `ragjob clean --yes` removes them"]
     assert command(tmp_path, "--yes").splitlines() == [listed[0], "1 removed"]
-    assert command(tmp_path).splitlines() == ["0 could go"]
+    assert command(tmp_path).splitlines() == ["0 can be removed"]
     assert current_version(f"{tmp_path}/index") == "v3"

@@ -206,7 +206,9 @@ def test_an_index_whose_parts_are_removed_meanwhile_isnt_committed(use: Use, cor
         return []
 
     use(losing)
-    with pytest.raises(DependencyError, match=r"^index.uri: the parts of 2 documents were removed meanwhile; run it"):
+    with pytest.raises(
+        DependencyError, match=r"^index.uri: the parts of 2 documents were removed by another process; run the job"
+    ):
         api.index(of_index(corpus, tmp_path))
     use(here)
     assert api.index(of_index(corpus, tmp_path)).rows == 2
@@ -387,7 +389,7 @@ def test_other_settings_under_a_run_id_that_is_taken_compute_nothing(use: Use, a
     with pytest.raises(KeyboardInterrupt):
         api.answer(asked(run_id="mine"))
     use(refusing)
-    with pytest.raises(DataError, match=r"^run_id: mine was started with other settings or inputs; take"):
+    with pytest.raises(DataError, match=r"^run_id: mine was started with other settings or inputs; choose"):
         api.answer(asked(run_id="mine", retrieve={"top_k": 2}))
 
 

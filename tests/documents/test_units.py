@@ -82,7 +82,7 @@ def test_a_column_named_as_one_of_the_answers_is_refused(write_files: WriteFiles
 
 def test_a_prompt_column_beside_the_one_that_is_set_is_refused(write_files: WriteFiles) -> None:
     entries = write_files({"a.csv": b"question,prompt\na,b\n"})
-    with pytest.raises(DataError, match=r"^prompts.uri: column 'prompt' is the name of an answer column"):
+    with pytest.raises(DataError, match=r"^prompts.uri: column 'prompt' has the same name as an answer column"):
         scan_prompts(entries, Prompts(prompt_column="question"))
 
 
@@ -116,7 +116,7 @@ def test_a_prompt_column_beside_the_one_that_is_set_is_refused(write_files: Writ
         (
             {"a.parquet": ids([1.0, 2.0**53])},
             NAMED,
-            "prompts.id_column: column 'id' of .*a.parquet: holds floats so large",
+            "prompts.id_column: column 'id' of .*a.parquet: holds floats too large",
         ),
         ({"a.parquet": ids([1.0, float("nan")])}, NAMED, "prompts.id_column: .*a.parquet has a row without 'id'"),
         ({"a.parquet": ids([7, 8]), "b.parquet": ids([7.0])}, NAMED, "prompts.id_column: '7' stands twice"),
@@ -150,8 +150,8 @@ def test_two_parquet_columns_of_one_name_are_refused(write_files: WriteFiles) ->
         ({"a.csv": b"text\na\n"}, Corpus(id_column="id"), "corpus.id_column: .*a.csv has no column 'id'; it has text"),
         ({"a.csv": b"text,id\na,1\nb,1\n"}, Corpus(id_column="id"), "corpus.id_column: '1' stands twice"),
         ({"a.txt": b"a", "b.csv": b"text,id\nb,a.txt\n"}, Corpus(id_column="id"), "corpus.id_column: 'a.txt' stands"),
-        ({"a.md": b"", "b.txt": b""}, DOCUMENTS, "corpus.uri: 2 files, all empty"),
-        ({"a.csv": b"text\n", "b.jsonl": b"\n"}, DOCUMENTS, "corpus.uri: 2 files, all empty"),
+        ({"a.md": b"", "b.txt": b""}, DOCUMENTS, "corpus.uri: all 2 files are empty"),
+        ({"a.csv": b"text\n", "b.jsonl": b"\n"}, DOCUMENTS, "corpus.uri: all 2 files are empty"),
         ({"a.parquet": b"PAR1"}, DOCUMENTS, "corpus.uri: .*a.parquet: not a whole Parquet file; write it again"),
         ({"a.csv": b"text,n\na\n"}, DOCUMENTS, "corpus.uri: .*a.csv: can't be read: CSV parse error"),
     ],

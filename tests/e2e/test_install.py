@@ -75,7 +75,7 @@ def test_submit_that_is_stopped_leaves_the_job_running_and_the_next_one_follows_
     _, err = left.communicate(timeout=60)
     (rayjob,) = {*place.namespace.rayjobs()} - {first}
     assert left.returncode == 130
-    assert f"goes on running; to stop it: kubectl -n {place.namespace.name} delete rayjob {rayjob}" in err
+    assert f"is still running; to stop it: kubectl -n {place.namespace.name} delete rayjob {rayjob}" in err
 
     following = submit(place.namespace, values, tmp_path)
     out, err = following.communicate(timeout=500)

@@ -117,4 +117,4 @@ def test_other_settings_under_the_same_run_id_are_refused(here: Job) -> None:
     other = here("answer", run_id="mine", retrieve__top_k=2)
     kill_group(first)
     assert other.code == 4
-    assert other.err.startswith("ragjob: run_id: mine was started with other settings or inputs; take another run_id")
+    assert other.err.startswith("ragjob: run_id: mine was started with other settings or inputs; choose another run_id")

@@ -29,7 +29,7 @@ def manifest(tmp_path: Path) -> Path:
     ("text", "says"),
     [
         ("config: {}", "holds 0 RayJobs but must hold exactly one; for values of the chart, add --chart"),
-        (yaml.safe_dump_all([RAYJOB, RAYJOB]), "holds 2 RayJobs, and must hold one"),
+        (yaml.safe_dump_all([RAYJOB, RAYJOB]), "holds 2 RayJobs but must hold exactly one"),
         ("a: [", "not YAML"),
     ],
 )

@@ -334,7 +334,7 @@ def test_a_manifest_that_isnt_one_is_named(index: IndexLedger, version: Path, co
 @pytest.mark.parametrize("content", ["{", "[]", '{"segment": "v1"}'])
 def test_a_segments_file_that_isnt_one_is_named(index: IndexLedger, segment: Path, content: str) -> None:
     storage.put(str(segment / "segment.json"), content.encode())
-    with pytest.raises(DataError, match=r"^index.uri: .*/segment.json isn't a segment of this program"):
+    with pytest.raises(DataError, match=r"^index.uri: .*/segment.json isn't a segment of ragjob"):
         index.segment.manifest()
 
 

@@ -168,7 +168,9 @@ def test_a_run_is_claimed_again_by_the_same_job(run: RunLedger, tmp_path: Path) 
 
 def test_another_job_under_the_same_run_id_is_refused(run: RunLedger, tmp_path: Path) -> None:
     run.claim("v1")
-    with pytest.raises(DataError, match=r"^run_id: r1 was started with other settings or inputs; take another run_id"):
+    with pytest.raises(
+        DataError, match=r"^run_id: r1 was started with other settings or inputs; choose another run_id"
+    ):
         RunLedger(str(tmp_path), "r1", "other").claim("v1")
 
 

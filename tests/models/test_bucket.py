@@ -190,7 +190,7 @@ def test_a_file_that_comes_damaged_once_is_fetched_again(way: Proxy, model: str,
 
 def test_a_file_that_always_comes_damaged_is_a_dependency_error(way: Proxy, model: str, tmp_path: Path) -> None:
     way.faults.append(Fault(garble, on=r"GET .*model\.safetensors"))
-    with pytest.raises(DependencyError, match=rf"^embed.model: {model}/model.safetensors: comes damaged, [^\n]*$"):
+    with pytest.raises(DependencyError, match=rf"^embed.model: {model}/model.safetensors: arrives damaged, [^\n]*$"):
         find(model, tmp_path).files.fetch()
 
 

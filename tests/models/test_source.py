@@ -33,7 +33,9 @@ def test_a_name_that_cant_be_a_hub_id_is_a_dependency_error() -> None:
 
 @pytest.mark.parametrize("name", [MINILM, ".", "s3://bucket/model"])
 def test_what_has_no_revisions_isnt_asked_for_one(name: str) -> None:
-    with pytest.raises(SettingsError, match=rf"^embed.model: {name} has no revision main, only hub ids have: leave it"):
+    with pytest.raises(
+        SettingsError, match=rf"^embed.model: {name} can't have a revision \(main\), as only hub ids do; leave it"
+    ):
         resolve(name, "main", KEY, "cache")
 
 
@@ -41,9 +43,9 @@ def test_what_has_no_revisions_isnt_asked_for_one(name: str) -> None:
     ("error", "kind", "message"),
     [
         (ValueError("no\nsuch architecture"), DataError, r"\(ValueError: no such architecture\); check its files in"),
-        (torch.OutOfMemoryError("CUDA out of memory"), DependencyError, r"\(.*out of memory\); take a smaller model"),
-        (RuntimeError("you can't allocate memory"), DependencyError, r"\(.*\); take a smaller model, or a machine"),
-        (MemoryError(), DependencyError, r"\(MemoryError: \); take a smaller model"),
+        (torch.OutOfMemoryError("CUDA out of memory"), DependencyError, r"\(.*out of memory\); use a smaller model"),
+        (RuntimeError("you can't allocate memory"), DependencyError, r"\(.*\); use a smaller model, or a machine"),
+        (MemoryError(), DependencyError, r"\(MemoryError: \); use a smaller model"),
     ],
 )
 def test_a_model_that_cant_be_loaded_is_one_line_that_names_the_setting(

@@ -47,5 +47,5 @@ def test_no_more_than_max_length_tokens_of_a_text_are_read(static_model: Path) -
 def test_it_answers_nothing(static_model: Path) -> None:
     (static_model / "config.json").unlink(missing_ok=True)
     model = resolve(str(static_model), None, "generate.model", "cache")
-    with pytest.raises(DataError, match=r"^generate.model: .* is no language model, it has no config.json"):
+    with pytest.raises(DataError, match=r"^generate.model: .* isn't a language model, since it has no config.json"):
         engine_of(given(generate={"engine": "transformers"}), model).check_prompt()

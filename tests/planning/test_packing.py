@@ -36,7 +36,10 @@ def test_a_job_with_no_flow_left_needs_no_pool() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (pools(embed={"max": 4, "num_cpus": 1}), "embed.pool.max: the pools of `index` reserve 4 CPUs, and reads and"),
+        (
+            pools(embed={"max": 4, "num_cpus": 1}),
+            "embed.pool.max: the pools of `index` reserve 4 CPUs, and reading and",
+        ),
         (pools(embed={"num_cpus": 3.7}), "embed.pool.max: .* need 0.4, but the cluster has 4; lower embed.pool.max or"),
         (pools(generate={"max": 40}), "generate.pool.max: the pools of `answer` reserve 5.1 CPUs"),
     ],
@@ -56,20 +59,18 @@ def test_an_actor_that_no_node_can_hold_is_refused() -> None:
 
 
 def test_actors_that_the_nodes_cant_hold_together_are_refused() -> None:
-    with pytest.raises(
-        SettingsError, match=r"^embed.pool.num_cpus: 1.2 CPUs find no place .* 2 nodes of 2 CPUs; lower"
-    ):
+    with pytest.raises(SettingsError, match=r"^embed.pool.num_cpus: 1.2 CPUs don't fit .* 2 nodes of 2 CPUs; lower"):
         check_pools(pools(embed={"max": 3, "num_cpus": 1.2}), ["index"], cpus(4, nodes=2))
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (pools(embed={"max": 2, "num_gpus": 0.6}), "embed.pool.num_gpus: 0.6 of a GPU and 0.1 CPUs find no"),
+        (pools(embed={"max": 2, "num_gpus": 0.6}), "embed.pool.num_gpus: 0.6 of a GPU and 0.1 CPUs don't fit"),
         (pools(embed={"num_gpus": 0.6}, generate={"num_gpus": 0.5}), "embed.pool.num_gpus: 0.6 .* of `answer` on"),
         (pools(embed={"num_gpus": 1.5}), "embed.pool.num_gpus: 1.5 can't be placed; above one GPU, use a whole number"),
         (pools(embed={"num_gpus": 2}), "embed.pool.num_gpus: 2 for one actor, but no node has over 1"),
-        (pools(embed={"max": 3, "num_gpus": 0.5}), "embed.pool.num_gpus: 0.5 .* and 1 GPUs; lower the shares"),
+        (pools(embed={"max": 3, "num_gpus": 0.5}), "embed.pool.num_gpus: 0.5 .* and 1 GPUs; lower the pools' shares"),
     ],
 )
 def test_gpu_shares_that_cant_be_placed_together_are_refused(settings: JobSettings, message: str) -> None:

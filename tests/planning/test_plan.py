@@ -416,7 +416,9 @@ def test_a_folder_whose_name_only_begins_like_the_inputs_is_free(settings: Setti
 def test_prompts_that_were_edited_since_they_were_listed_are_refused(settings: Settings, tmp_path: Path) -> None:
     run = Run.of(settings())
     (tmp_path / "prompts.csv").write_text("prompt\nWho?\n")
-    with pytest.raises(DataError, match=r"^prompts.uri: .*prompts.csv: was changed since the job began; leave inputs"):
+    with pytest.raises(
+        DataError, match=r"^prompts.uri: .*prompts.csv: was changed while the job was running; leave inputs"
+    ):
         run.plan().require()
 
 
@@ -425,7 +427,7 @@ def test_a_document_that_was_edited_since_it_was_listed_isnt_read(settings: Sett
     assert isinstance(index, PendingIndex)
     (unit,) = plan_slices(index.segments, 9, 10**9)
     (tmp_path / "corpus" / "depot.md").write_text("It has burnt down.")
-    with pytest.raises(DataError, match=r"^.*/depot.md: was changed since the job began; leave inputs as they are"):
+    with pytest.raises(DataError, match=r"^.*/depot.md: was changed while the job was running; leave inputs alone"):
         ReadDocuments(index.settings.corpus, frozenset())(unit)
 
 

@@ -288,5 +288,5 @@ def test_an_encoded_uri_is_decoded(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("uri", ["file:///a%00b", "~nobody-of-this-name/x"])
 def test_a_uri_that_is_no_path_is_refused(uri: str) -> None:
-    with pytest.raises(SettingsError, match=r"^corpus.uri: .*; (remove it|write the whole path)$"):
+    with pytest.raises(SettingsError, match=r"^corpus.uri: .*; (remove it|write the full path)$"):
         listing(uri)

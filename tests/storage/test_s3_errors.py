@@ -360,7 +360,7 @@ def test_a_server_on_loopback_is_reached_past_proxies(
     ("proxy", "timeout_s", "told"),
     [
         ("http://127.0.0.1:9", 0.5, "s3://bucket/x: the proxy doesn't answer .*; check HTTP_PROXY and HTTPS_PROXY"),
-        ("socks5://127.0.0.1:9", 60, "HTTP_PROXY: names a SOCKS proxy, which S3 can't be reached through"),
+        ("socks5://127.0.0.1:9", 60, "HTTP_PROXY: names a SOCKS proxy, which isn't supported for S3"),
     ],
 )
 def test_a_proxy_that_cant_be_used_is_named(

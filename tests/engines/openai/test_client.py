@@ -261,7 +261,7 @@ def test_a_prompt_that_the_api_never_answers_fails_alone(api: FakeAPI, silence: 
     a, b = ask(api.url, ["a", "b"], timeout_s=2)
     assert [a] == echoed(["a"])
     assert isinstance(b, Failure)
-    assert "answers another prompt but not this one, at last: no answer within" in b.error
+    assert "answers other prompts but not this one; its last response: no answer within" in b.error
 
 
 def test_an_api_that_answers_nothing_ends_the_job(api: FakeAPI, silence: Callable[[Asked], Reply]) -> None:
@@ -282,7 +282,7 @@ def test_a_wrong_key_names_its_variable_and_never_shows(api: FakeAPI, key: str) 
     api.reply = lambda _: refusal(401, f"Incorrect API key provided: {key}")
     with pytest.raises(DependencyError) as caught:
         ask(api.url, ["a", "b"])
-    assert_one_line(caught.value, "generate.openai.api_key_env", f"{VARIABLE} holds a key with the right to 'tiny'")
+    assert_one_line(caught.value, "generate.openai.api_key_env", f"{VARIABLE} holds a key that may use 'tiny'")
     assert api.asked[0].headers["Authorization"] == f"Bearer {key}"
 
 
