@@ -104,7 +104,8 @@ def test_types_that_no_other_type_holds_are_refused_naming_column_and_files(
 ) -> None:
     entries = write_files({"a.parquet": file(first), "b.parquet": file(other)})
     one, two = types.split(".* and ")
-    message = f"^prompts.uri: column 'x' holds {one} in .*/a.parquet and {two} in .*/b.parquet, and no single type can hold both.*"
+    holds = f"holds {one} in .*/a.parquet and {two} in .*/b.parquet"
+    message = f"^prompts.uri: column 'x' {holds}, and no single type can hold both.*"
     with pytest.raises(DataError, match=message):
         scan_prompts(entries, PROMPTS)
 
