@@ -6,9 +6,9 @@ from itertools import repeat
 
 import numpy as np
 
-from ragjob.ledger.passages import Numbers, Passages
+from ragjob.ledger.passages import Numbers, Passages, Vectors
 from ragjob.ledger.sentences import Sentences
-from ragjob.retrieval.base import Hit, Vectors
+from ragjob.retrieval.base import Hit
 from ragjob.retrieval.filters import Filters, Selection
 from ragjob.retrieval.settings import Retrieval
 from ragjob.retrieval.where import Condition
