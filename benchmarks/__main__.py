@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks.figures import Figure
 
 # Modules with `figures(folder)`, which yields each `Figure` as soon as it is measured.
-PARTS = ["embed", "documents", "chunk", "store", "filters", "generate", "jobs", "pools"]
+PARTS = ["embed", "documents", "chunk", "store", "retrieve", "filters", "generate", "jobs", "pools"]
 LONG = ["scale", "long_jobs", "peers"]
 
 

@@ -158,6 +158,7 @@ def make_rows(count: int) -> Rows:
     ids = [f"{number:0{schema.ID_CHARS}x}" for number in range(count)]
     columns = {schema.CHUNK_ID: ids, schema.TEXT: texts}
     columns |= {name: [metadata[name] for metadata in metadatas] for name in metadatas[0]}
+    columns |= {name: [None] * count for name in (schema.TITLE, schema.HEADING, schema.PAGE, schema.METADATA)}
     members = pa.array([[number] for number in range(count)], pa.list_(pa.int32()))
     table = pa.table({schema.ROW_ID: ids, schema.MEMBERS: members})
     mapped = Passages([pa.RecordBatch.from_pydict(columns)], vectors.astype(np.float16), table)

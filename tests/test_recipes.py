@@ -101,7 +101,7 @@ def test_a_new_engine_answers_and_a_new_format_is_read(seen: dict[str, Any]) -> 
 
 
 def test_a_new_mode_is_a_choice_and_finds_passages(seen: dict[str, Any]) -> None:
-    assert (seen["modes"], seen["hits"]) == (["dense", "first"], ["The depot holds forty cars."])
+    assert (seen["modes"], seen["hits"]) == (["hybrid", "dense", "lexical", "first"], ["The depot holds forty cars."])
 
 
 def test_the_settings_table_and_both_schemas_have_a_new_engine(seen: dict[str, Any]) -> None:

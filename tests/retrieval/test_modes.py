@@ -17,7 +17,7 @@ from tests.passages import make_chunks
 pytestmark = pytest.mark.services
 
 # Points on a circle, of which the last is far from all questions about trams.
-TEXTS = [f"About trams, part {number}" for number in range(30)] + ["The KX-7 coupling is greased each May."]
+TEXTS = [f"About trams, part {number}" for number in range(30)] + ["The KX-77 coupling is greased each May."]
 ANGLES = np.array([number / 40 for number in range(30)] + [2.0])
 TRAMS, FAR = np.array([[1, 0]], np.float32), np.array([[-1, 0]], np.float32)
 
@@ -51,7 +51,7 @@ def texts(hits: list[Hit]) -> list[str]:
 
 
 def test_hybrid_finds_a_rare_word_that_dense_misses(served: Served) -> None:
-    question = "What is a KX-7?"
+    question = "What is a KX-77?"
     assert TEXTS[-1] not in texts(search(served, question, mode="dense"))
     assert texts(search(served, question, lexical_weight=0.6))[0] == TEXTS[-1]
     assert texts(search(served, question, mode="lexical")) == [TEXTS[-1]]
@@ -60,7 +60,7 @@ def test_hybrid_finds_a_rare_word_that_dense_misses(served: Served) -> None:
 def test_scores_are_what_ranked_and_similarities_are_cosines(served: Served) -> None:
     cosines = dict(zip(TEXTS, np.cos(ANGLES), strict=True))
     dense, hybrid, lexical = (
-        search(served, "coupling KX-7", mode=mode, top_k=40) for mode in ("dense", "hybrid", "lexical")
+        search(served, "coupling KX-77", mode=mode, top_k=40) for mode in ("dense", "hybrid", "lexical")
     )
     for hits in (dense, hybrid, lexical):
         assert [hit.similarity for hit in hits] == pytest.approx([cosines[text] for text in texts(hits)], abs=1e-3)
@@ -79,7 +79,7 @@ def test_a_question_without_a_known_word_is_answered_by_similarity(served: Serve
 
 @pytest.mark.parametrize("mode", MODES)
 def test_passages_that_are_not_similar_enough_are_left_whatever_ranked_them(served: Served, mode: str) -> None:
-    hits = search(served, "KX-7 trams", mode=mode, min_score=0.9, top_k=40)
+    hits = search(served, "KX-77 trams", mode=mode, min_score=0.9, top_k=40)
     assert hits
     assert min(hit.similarity for hit in hits) >= 0.9
 
@@ -88,7 +88,7 @@ def test_passages_that_are_not_similar_enough_are_left_whatever_ranked_them(serv
 def test_passages_of_equal_scores_are_in_the_order_of_their_chunks(
     shared_chroma: str, tmp_path: Path, fusion: str
 ) -> None:
-    twins = serve(shared_chroma, tmp_path, [f"tram {letter}" for letter in "dcabe"], np.zeros(5))
+    twins = serve(shared_chroma, tmp_path, [f"tram {letter}" for letter in "kbcgx"], np.zeros(5))
     for mode in MODES:
         hits = search(twins, "tram", mode=mode, fusion=fusion, top_k=4)
         assert [hit.passage.chunk_id for hit in hits] == [f"chunk-{number:05}" for number in range(4)]

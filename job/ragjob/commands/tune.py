@@ -72,7 +72,8 @@ class Tune:
     def _candidates(self, questions: list[str], relevant: list[Sequence[str]], column: str) -> Candidates:
         files = files_of(self.index)
         retrieve: Any = self.index.settings.retrieve
-        passages, lexical = files.open(), open_index(files, retrieve.language)
+        passages = files.open()
+        lexical = open_index(files, retrieve.language, len(passages))
         of_sentences = sentence_files(self.index)
         sentences = of_sentences.open() if of_sentences else None
         vectors = embed_questions(self.index, questions)

@@ -110,7 +110,8 @@ class SegmentFiles:
         there = self._cached
         try:
             there.mkdir(parents=True, exist_ok=True)
-            with FileLock(there.with_name(f"{there.name}.lock")):
+            # One object for a path: who builds a file beside the others may have to fetch these.
+            with FileLock(there.with_name(f"{there.name}.lock"), is_singleton=True):
                 yield
         except OSError as error:
             raise DependencyError(f"index.cache: can't write to {there}: {error}") from error

@@ -15,7 +15,7 @@ from ragjob.retrieval.lexical import build
 from ragjob.retrieval.lexical.index import LexicalIndex, best, open_index, prepare
 from ragjob.retrieval.lexical.tokens import Tokenizer
 from tests.conftest import files_below
-from tests.ledger.test_derived import files_of
+from tests.ledger.test_derived import chunks, derived, files_of
 from tests.services import Bucket
 from tests.storage.conftest import place, real_server, s3
 
@@ -50,7 +50,7 @@ def test_scores_are_those_of_the_plain_formula(tmp_path: Path, question: str) ->
             total += rarity * times / (times + 1.5 * (0.25 + 0.75 * len(terms[text]) / mean))
         return float(total)
 
-    found = scores_by_text(open_index(files, "en"), files, question)
+    found = scores_by_text(open_index(files, "en", len(TEXTS)), files, question)
     assert found == pytest.approx({text: score(text) for text in TEXTS}, abs=1e-6)
 
 
@@ -59,19 +59,17 @@ def test_scores_are_those_that_the_library_gives_for_an_index_of_its_own(tmp_pat
     plain = BM25(method="lucene")
     plain.index([Tokenizer("en").terms(text) for text in TEXTS], show_progress=False)
     expected = dict(zip(TEXTS, plain.get_scores(Tokenizer("en").terms(QUESTIONS[1])).tolist(), strict=True))
-    assert scores_by_text(open_index(files, "en"), files, QUESTIONS[1]) == pytest.approx(expected, abs=1e-6)
+    assert scores_by_text(open_index(files, "en", len(TEXTS)), files, QUESTIONS[1]) == pytest.approx(expected, abs=1e-6)
 
 
 def test_title_and_headings_count_whatever_the_context(tmp_path: Path) -> None:
     ledger = SegmentLedger(str(tmp_path), "s1")
-    from tests.ledger.test_derived import chunks, derived
-
     rows = chunks(["Line 4 runs all night.", "It is closed."])
     rows = rows.set_column(rows.schema.get_field_index(schema.TITLE), schema.TITLE, [["Trams", "Ferries"]])
     rows = rows.set_column(rows.schema.get_field_index(schema.HEADING), schema.HEADING, [["At night", "Repairs"]])
     ledger.write(rows)
     files = SegmentFiles(str(tmp_path), "s1", derived(ledger), str(tmp_path / "cache"))
-    found = [scores_by_text(open_index(files, "en"), files, question) for question in ("ferry", "repair")]
+    found = [scores_by_text(open_index(files, "en", 2), files, question) for question in ("ferry", "repair")]
     assert [[text for text, score in scores.items() if score] for scores in found] == [["It is closed."]] * 2
 
 
@@ -80,7 +78,7 @@ def test_equal_passages_give_equal_files_and_blocks_of_any_size_equal_scores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
     files = files_of(str(tmp_path), tmp_path / "cache", TEXTS)
-    whole = open_index(files, "en").scores(QUESTIONS[1])
+    whole = open_index(files, "en", len(TEXTS)).scores(QUESTIONS[1])
     monkeypatch.setattr(build, "BLOCK_ROWS", rows)
     for name in ("once", "again"):
         build.build(files.open(), "en", tmp_path / name)
@@ -90,7 +88,7 @@ def test_equal_passages_give_equal_files_and_blocks_of_any_size_equal_scores(
 
 def test_an_index_without_a_word_finds_nothing(tmp_path: Path) -> None:
     files = files_of(str(tmp_path), tmp_path / "cache", ["…", "the"])
-    assert not open_index(files, "en").scores("the tram").any()
+    assert not open_index(files, "en", 2).scores("the tram").any()
 
 
 def lexical_files(uri: str) -> list[str]:
@@ -108,7 +106,7 @@ def test_it_is_built_once_and_lies_beside_the_segments_other_files(place: str, t
 
 def test_a_damaged_file_is_built_anew(place: str, tmp_path: Path) -> None:
     files = files_of(place, tmp_path / "cache", TEXTS)
-    before = open_index(files, "en").scores(QUESTIONS[0])
+    before = open_index(files, "en", len(TEXTS)).scores(QUESTIONS[0])
     (name,) = lexical_files(place)
     uri = storage.join(SegmentLedger(place, "s1").folder, name)
     whole = storage.read_bytes(uri)
@@ -117,7 +115,7 @@ def test_a_damaged_file_is_built_anew(place: str, tmp_path: Path) -> None:
     again = replace(files, cache=str(tmp_path / "other node"))
 
     assert prepare(again, "en") is True
-    np.testing.assert_array_equal(open_index(again, "en").scores(QUESTIONS[0]), before)
+    np.testing.assert_array_equal(open_index(again, "en", len(TEXTS)).scores(QUESTIONS[0]), before)
     assert storage.read_bytes(uri) == whole
 
 

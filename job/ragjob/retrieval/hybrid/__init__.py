@@ -38,10 +38,7 @@ class Hybrid(Mode[HybridRetrieval]):
         from ragjob.retrieval.hybrid.retriever import HybridRetriever
         from ragjob.retrieval.lexical.index import open_index
 
-        return HybridRetriever(
-            open_collection(served.target, served.expected),
-            open_index(served.files, self.settings.language),
-            served.files.open(),
-            self.settings,
-            served.sentences.open() if served.sentences else None,
-        )
+        collection, passages = open_collection(served.target, served.expected), served.files.open()
+        index = open_index(served.files, self.settings.language, len(passages))
+        sentences = served.sentences.open() if served.sentences else None
+        return HybridRetriever(collection, index, passages, self.settings, sentences)

@@ -23,4 +23,6 @@ class Lexical(Mode[LexicalRetrieval]):
         from ragjob.retrieval.lexical.index import open_index
         from ragjob.retrieval.lexical.retriever import LexicalRetriever
 
-        return LexicalRetriever(open_index(served.files, self.settings.language), served.files.open(), self.settings)
+        passages = served.files.open()
+        index = open_index(served.files, self.settings.language, len(passages))
+        return LexicalRetriever(index, passages, self.settings)

@@ -57,9 +57,9 @@ def best(scores: Scores, count: int, among: Numbers | None = None) -> Numbers:
     return np.sort(np.concatenate([above, equal[: count - len(above)]]))
 
 
-def open_index(files: SegmentFiles, language: str) -> LexicalIndex:
-    """The index of a segment in a language, built if it isn't there. Raises as `SegmentFiles.added` does."""
-    return LexicalIndex(_file(files, language)[0], language, len(files.open()))
+def open_index(files: SegmentFiles, language: str, rows: int) -> LexicalIndex:
+    """The index of a segment of `rows` rows, built if it isn't there. Raises as `SegmentFiles.added` does."""
+    return LexicalIndex(_file(files, language)[0], language, rows)
 
 
 def prepare(files: SegmentFiles, language: str) -> bool:
