@@ -19,7 +19,7 @@ def test_each_prompt_is_answered_from_its_own_tenants_passages_alone(job: Job) -
     (job.folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, prompts)))
 
     corpus = {"corpus__uri": "corpus.jsonl", "corpus__metadata_columns": '["tenant"]'}
-    ended = job("run", **corpus, retrieve__where='{"tenant": "{tenant}"}')
+    ended = job("run", **corpus, commit_rows=32, retrieve__where='{"tenant": "{tenant}"}')
 
     assert ended.code == 0, ended.err
     answers = job.answers()
