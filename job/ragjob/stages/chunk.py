@@ -165,6 +165,7 @@ def _lines(text: str, _: Sequence[Block]) -> Iterator[tuple[int, int]]:
     """Where each line begins and ends without its margins."""
     begin = 0
     for line in text.split("\n"):
-        start = begin + len(line) - len(line.lstrip())
-        yield start, max(start, begin + len(line.rstrip()))
+        inked = line.strip()
+        start = begin + line.index(inked)
+        yield start, start + len(inked)
         begin += len(line) + 1
