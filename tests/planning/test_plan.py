@@ -56,6 +56,8 @@ def failed(command: Command) -> dict[str, type[RagjobError]]:
 IN_THE_INDEX = {
     "corpus.text_column": "body",
     "corpus.id_column": "id",
+    "corpus.max_pages": "100",
+    "corpus.max_chars": "1000000",
     "chunk.strategy": "line",
     "chunk.size": "100",
     "chunk.overlap": "10",

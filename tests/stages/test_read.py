@@ -1,4 +1,5 @@
 import gzip
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ from ragjob.documents.units import Inputs, plan_slices, scan_corpus, scan_prompt
 from ragjob.errors import DataError
 from ragjob.stages.read import ReadDocuments, ReadPrompts
 from tests.conftest import WriteFiles, parquet
+from tests.documents.readers.pdfs import pdf
 
 ALL = 10**9
 BY_DEFAULT, ANY_PROMPT = Corpus(), Prompts()
@@ -95,6 +97,29 @@ def test_a_document_that_cant_be_read_is_a_row_with_an_error(
     last = documents(files)[-1]
     assert last["text"] == text
     assert last["error"].startswith(error)
+
+
+def test_a_file_of_blocks_has_its_title_pages_and_metadata(documents: Read) -> None:
+    content = pdf([(18, "Depots"), (10, "Nordhavn has 42 cars.")], info="/Title (The line) /Author (A. B.)")
+    (document,) = documents({"a.PDF": content})
+    assert (document["text"], document["title"]) == ("Depots\n\nNordhavn has 42 cars.", "The line")
+    assert json.loads(document["metadata"]) == {"path": "a.PDF", "size": len(content), "author": "A. B."}
+    assert document["blocks"] == [
+        {"start": 0, "kind": "heading", "level": 1, "page": 1},
+        {"start": 8, "kind": "prose", "level": 0, "page": 1},
+    ]
+
+
+def test_a_document_beyond_the_limits_is_an_error_in_every_format(documents: Read) -> None:
+    files = {"a.pdf": pdf([(10, "one")], [(10, "two")]), "b.txt": b"too long", "c.csv": b"text\ntoo long\nshort\n"}
+    read = documents(files, Corpus(max_pages=1, max_chars=7))
+    advice = "split it or leave it out, or raise corpus.max_"
+    assert [(d["text"], d["error"]) for d in read] == [
+        (None, f"document has more than 1 pages; {advice}pages"),
+        (None, f"document has more than 7 characters; {advice}chars"),
+        (None, f"document has more than 7 characters; {advice}chars"),
+        ("short", None),
+    ]
 
 
 @pytest.mark.parametrize(

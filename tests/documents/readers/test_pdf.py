@@ -1,3 +1,5 @@
+import zlib
+
 import pytest
 
 from ragjob.documents.readers.base import Document, Kind
@@ -76,3 +78,13 @@ def test_as_many_pages_as_the_setting_allows_are_read_and_no_more() -> None:
     assert PDF().read_within(content, Limits(2, 1000)) == Document(
         None, "document has more than 2 pages; split it or leave it out, or raise corpus.max_pages", blocks=[]
     )
+
+
+def test_a_page_that_unpacks_to_a_thousand_times_its_size_is_an_error() -> None:
+    packing = zlib.compressobj(9)
+    first, more = (packing.compress(b" " * 2**20) + packing.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    content = first + more * 699 + packing.flush()
+    page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] /Contents 5 0 R >>"
+    stream = b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream" % (len(content), content)
+    pages = [b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>", page]
+    assert "its parser crashed" in (PDF().read(assemble([*pages, b"<< >>", stream])).error or "")

@@ -48,10 +48,10 @@ def test_all_json_has_one_reader(name: str) -> None:
 
 def test_formats_of_text_may_be_packed_and_others_may_not() -> None:
     packed = {suffix.removesuffix(".gz") for suffix in suffixes(DOCUMENTS) if suffix.endswith(".gz")}
-    assert packed == {".txt", ".md", ".markdown", ".csv", ".jsonl", ".ndjson", ".json"}
-    assert set(DOCUMENTS) - packed == {".parquet"}
+    assert packed == {".txt", ".md", ".markdown", ".html", ".htm", ".csv", ".jsonl", ".ndjson", ".json"}
+    assert set(DOCUMENTS) - packed == {".pdf", ".docx", ".pptx", ".xlsx", ".epub", ".parquet"}
 
 
 def test_files_in_upper_case_and_packed_ones_are_listed(write_files: WriteFiles) -> None:
-    names = ["A.TXT", "b.md.gz", "c.ndjson", "d.JSON.gz", "e.parquet.gz", "f.gz", "g.pdf"]
+    names = ["A.TXT", "b.md.gz", "c.ndjson", "d.JSON.gz", "e.parquet.gz", "f.gz", "g.png"]
     assert [entry.path for entry in write_files(dict.fromkeys(names, b""))] == names[:4]
