@@ -70,6 +70,8 @@ def _end_with(parent: int) -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         sys.exit("the process that asks ended before this one began")
+    for number in (signal.SIGINT, signal.SIGTERM):  # which reach all processes of a job: it ends when that one does
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _limit() -> None:

@@ -26,7 +26,7 @@ DATES = {"CreationDate": "date", "ModDate": "modified"}
 
 
 class Line(NamedTuple):
-    """A line of text; `size` of its letters and `y` of its baseline are in points, and 0 where they aren't known."""
+    """A line of text; `size` of its letters, to half a point, and `y` of its baseline are 0 where they aren't known."""
 
     page: int
     text: str
@@ -87,7 +87,7 @@ def _lines(page: Any, number: int) -> Iterator[Line]:
             raw.FPDFText_GetCharOrigin(page, first, x, y)
             raw.FPDFText_GetMatrix(page, first, matrix)
             size = raw.FPDFText_GetFontSize(page, first) * math.hypot(matrix.b, matrix.d)
-            yield Line(number, text, round(size, 1), y.value)
+            yield Line(number, text, round(2 * size) / 2, y.value)
         at += len(line) + sum(char > "\uffff" for char in line)  # PDFium counts in UTF-16
 
 
