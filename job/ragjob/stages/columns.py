@@ -55,6 +55,6 @@ def fits(present: pa.DataType, stated: pa.DataType) -> bool:
     >>> fits(pa.list_(pa.float32(), 384), pa.list_(pa.float32()))
     True
     """
-    if pa.types.is_list(stated) and pa.types.is_fixed_size_list(present):
-        return bool(present.value_type == stated.value_type)
+    if pa.types.is_list(stated) and (pa.types.is_list(present) or pa.types.is_fixed_size_list(present)):
+        return fits(present.value_type, stated.value_type)
     return bool(present == stated)
