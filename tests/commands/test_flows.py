@@ -278,15 +278,42 @@ def test_a_kill_after_the_manifest_is_settled_by_the_next_attempt(
 ) -> None:
     settings = of_index(corpus, tmp_path)
     use(here)
-    monkeypatch.setattr("ragjob.ledger.index.IndexLedger.sweep", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        api.index(settings)
+    with monkeypatch.context() as kill:
+        kill.setattr("ragjob.ledger.index.IndexLedger.sweep", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            api.index(settings)
     killed = {name.split("/")[-1] for name in files_below(tmp_path / "index")}
-    monkeypatch.undo()
     api.index(settings)
     settled = {name.split("/")[-1] for name in files_below(tmp_path / "index")}
     assert {"_dtype", "_taken-up", "manifest.json"} < killed
-    assert settled == killed - {"_dtype", "_taken-up"} | {"current.json"}
+    sentences = {name for name in settled if name.startswith(("sentences-", "spans-"))}
+    assert len(sentences) == 3
+    assert settled == killed - {"_dtype", "_taken-up"} | {"current.json"} | sentences
+
+
+SENTENCES_KILLED = [
+    "ragjob.ledger.sentences.SentenceLedger.write",
+    "ragjob.ledger.sentences.SentenceLedger.join",
+    "ragjob.ledger.sentences.put",
+    "ragjob.ledger.sentences.SentenceLedger._delete",
+]
+
+
+@pytest.mark.parametrize("place", SENTENCES_KILLED)
+def test_a_kill_while_sentences_are_embedded_is_followed_by_a_rerun_that_embeds_no_chunk(
+    use: Use, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    settings = of_index(corpus, tmp_path)
+    use(here)
+    with monkeypatch.context() as kill:
+        kill.setattr(place, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            api.index(settings)
+    monkeypatch.setattr("ragjob.commands.indexing.execute", refusing)
+    api.index(settings)
+    names = [name.split("/")[-1] for name in files_below(tmp_path / "index" / "segments")]
+    assert len([name for name in names if name.startswith(("sentences-", "spans-"))]) == 3
+    assert api.index(settings).already_done
 
 
 # Answer

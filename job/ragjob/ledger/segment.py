@@ -16,6 +16,7 @@ from ragjob.settings import FileName, Name
 # Staged parts: whole documents; documents with a failed chunk; what a settlement keeps of either.
 _CLEAN, _FAILED, _SETTLED = "part-", "_failed-", "part-settled-"
 _DOCUMENTS = "_documents-"
+SENTENCES = "sentences-"  # the sentences of rows, and their parts: see `ledger.sentences`
 _OF_DOCUMENT = [schema.DOCUMENT_ID, schema.URI, schema.TITLE, schema.METADATA]  # alike in all of its chunks
 _LISTED = [*_OF_DOCUMENT, schema.CHUNK_ID, schema.CONTEXT, schema.SHORT_COUNT, schema.UNKNOWN_SHARE]
 
@@ -141,7 +142,10 @@ class SegmentLedger:
     def sweep(self, manifest: SegmentManifest) -> None:
         """Remove what attempts left beside the settled parts."""
         listed = {part.name for part in manifest.parts} | {manifest.documents_file}
-        left = [name for name in storage.list_names(self.folder) if name.startswith(("_", _CLEAN))]
+        names = storage.list_names(self.folder)
+        # Parts of sentences go once they are joined, which a file with their key says.
+        joined = [f"{name.removesuffix('.json')}-" for name in names if name.startswith(SENTENCES) and name.endswith(".json")]
+        left = [name for name in names if name.startswith(("_", _CLEAN, *joined))]
         storage.delete(storage.join(self.folder, name) for name in left if name not in listed)
 
     def remove(self) -> None:

@@ -23,7 +23,7 @@ from ragjob.ledger.derived import DerivedFiles, fetch, is_whole, named, put
 from ragjob.ledger.files import read_parquet, to_json, to_parquet
 from ragjob.ledger.manifests import ELSEWHERE, SENTENCES_FORMAT, ManifestKind
 from ragjob.ledger.passages import Numbers, Vectors, similarities
-from ragjob.ledger.segment import SegmentLedger
+from ragjob.ledger.segment import SENTENCES, SegmentLedger
 from ragjob.settings import FileName
 
 PART_ROWS = 512  # of each part but the last, whatever the settings: a rerun finds the same parts
@@ -119,7 +119,7 @@ class SentenceLedger:
     def __init__(self, index_uri: str, segment: str, derived: DerivedFiles, rows: int) -> None:
         self._segment = SegmentLedger(index_uri, segment)
         self._rows = rows
-        self._prefix = f"sentences-{schema.digest(derived.rows, schema.SENTENCE_FORMAT)}"
+        self._prefix = f"{SENTENCES}{schema.digest(derived.rows, schema.SENTENCE_FORMAT)}"
         self._manifest = storage.join(self._segment.folder, f"{self._prefix}.json")
 
     def manifest(self) -> SentenceManifest | None:
@@ -165,12 +165,8 @@ class SentenceLedger:
             raise DependencyError("index.uri: the sentences' files were removed meanwhile; run it again")
         kept = {settled.vectors, settled.spans}
         self._delete(name for name in (made.vectors, made.spans) if name not in kept)
-        self.sweep()
-        return settled
-
-    def sweep(self) -> None:
-        """Remove the parts, which the joined files replace."""
         self._delete(name for _, _, name in self._parts())
+        return settled
 
     def discard(self) -> None:
         """Remove the files, which are damaged, and what names them."""
