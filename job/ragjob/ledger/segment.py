@@ -144,7 +144,8 @@ class SegmentLedger:
         listed = {part.name for part in manifest.parts} | {manifest.documents_file}
         names = storage.list_names(self.folder)
         # Parts of sentences go once they are joined, which a file with their key says.
-        joined = [f"{name.removesuffix('.json')}-" for name in names if name.startswith(SENTENCES) and name.endswith(".json")]
+        manifests = [name for name in names if name.startswith(SENTENCES) and name.endswith(".json")]
+        joined = [f"{name.removesuffix('.json')}-" for name in manifests]
         left = [name for name in names if name.startswith(("_", _CLEAN, *joined))]
         storage.delete(storage.join(self.folder, name) for name in left if name not in listed)
 

@@ -163,7 +163,7 @@ def _end(
         plan.look("memory", lambda: _check_memory(index, answering, flows, size))
     if not answering or MODES[settings.retrieve.mode].asks_chroma:
         plan.look("chroma", lambda: _check_chroma(settings, size, needs_server=needs_server))
-    if flows and not plan.errors:
+    if (indexing or answering) and not plan.errors:
         plan.checks.extend(Check("proposal", line) for line in _proposals(index, indexing, answering, size))
     return plan
 
