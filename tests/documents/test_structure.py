@@ -38,7 +38,9 @@ SENTENCES = st.builds("Tram {}here. ".format, WORDS)
 ROWS = SENTENCES.map("| {} | b. C |\n".format)
 PARTS = st.one_of(
     st.tuples(st.just(Kind.HEADING), st.integers(1, 3), WORDS.map("# Line {}\n\n".format)),
-    st.tuples(st.just(Kind.PROSE), st.just(0), st.lists(SENTENCES, max_size=5).map("".join).map("{}\n\n".format)),
+    st.tuples(
+        st.just(Kind.PROSE), st.just(0), st.lists(SENTENCES, min_size=1, max_size=5).map("".join).map("{}\n\n".format)
+    ),
     st.tuples(st.just(Kind.TABLE), st.just(0), st.lists(ROWS, min_size=1, max_size=6).map("".join)),
     st.tuples(st.just(Kind.CODE), st.just(0), st.lists(WORDS, max_size=4).map("\n\n".join).map("```\n{}\n".format)),
 )
@@ -183,6 +185,12 @@ def names(begin: str, end: str) -> list[str]:
 )
 def test_the_headings_of_a_passage_are_those_above_its_first_words(begin: str, end: str, headings: list[str]) -> None:
     assert names(begin, end) == headings
+
+
+def test_a_block_may_end_the_sections_before_it() -> None:
+    text, blocks = assemble([(Kind.HEADING, 1, "One\n"), (Kind.PROSE, 1, "two\n"), (Kind.TABLE, 0, "three")])
+    structure = Structure(text, blocks)
+    assert [structure.headings(start, start + 1) for start in (0, 4, 8)] == [[Heading(0, "One")], [], []]
 
 
 def test_a_long_heading_is_cut() -> None:

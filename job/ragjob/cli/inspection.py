@@ -35,7 +35,7 @@ def _document(document: InspectedDocument, full: bool) -> Iterator[str]:
         yield f"  {document.unknown_share:.0%} of its words are unknown to the embedding model"
     for block in document.blocks:
         if block.text.strip():
-            kind = f"{block.kind} {block.level}" if block.level else block.kind
+            kind = f"{block.kind} {block.level}" if block.kind == "heading" else block.kind
             yield f"  {kind:<9}{_page(block.page)} {_shortened(block.text)}"
     for chunk in document.chunks:
         yield from _chunk(chunk, full)

@@ -21,7 +21,7 @@ from ragjob.storage.names import Entry
 
 @dataclass(frozen=True)
 class InspectedBlock:
-    """A block of a document; `level` is a heading's, else 0."""
+    """A block of a document; `level` is that of `Block`."""
 
     kind: str
     level: int

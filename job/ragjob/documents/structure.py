@@ -92,7 +92,7 @@ def _above(blocks: Sequence[Block]) -> Iterator[int]:
     """For each block the number of the innermost heading above it, of a lower level than its own; -1 for none."""
     path: list[int] = []
     for number, block in enumerate(blocks):
-        if block.kind == Kind.HEADING:
+        if block.level or block.kind == Kind.HEADING:
             while path and blocks[path[-1]].level >= block.level:
                 path.pop()
         yield path[-1] if path else -1

@@ -30,12 +30,12 @@ def slides() -> bytes:
     return content.getvalue()
 
 
-def test_each_slide_is_a_page_of_blocks(slides: bytes) -> None:
+def test_each_slide_is_a_page_of_blocks_and_one_without_a_title_ends_the_section_before(slides: bytes) -> None:
     document = PPTX().read(slides)
     assert blocks(document) == [
         (Kind.HEADING, 1, 1, "Rolling stock"),
         (Kind.PROSE, 0, 1, "It has forty cars.\nAnd a crane.\n\nMention the fire of 1931."),
-        (Kind.TABLE, 0, 2, "Depot | Cars\nNordhavn | 42"),
+        (Kind.TABLE, 1, 2, "Depot | Cars\nNordhavn | 42"),
         (Kind.PROSE, 0, 2, "In a group."),
     ]
     assert document.title == "The harbour line"

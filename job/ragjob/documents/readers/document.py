@@ -34,8 +34,8 @@ class Kind(StrEnum):
 class Block(NamedTuple):
     """A run of a document's text: from the character `start` up to the next block's, or to the end of the text.
 
-    `level` is that of a heading, from 1; 0 for other blocks. `page` counts pages, slides or sheets from 1, where there
-    are any.
+    `level` is that of a heading, from 1. Another block has 0, or ends the sections from that level on, as a slide
+    without a title does. `page` counts pages, slides or sheets from 1, where there are any.
     """
 
     start: int

@@ -24,12 +24,17 @@ class Draft:
         self._blocks: list[Block] = []
         self._chars = 0
         self._page: int | None = None
+        self._ends_sections = False
 
-    def turn_page(self) -> int:
-        """Begin the next page, slide or sheet, whose number it gives. Raises `Unreadable` for one too many."""
+    def turn_page(self, *, ends_sections: bool = False) -> int:
+        """Begin the next page, slide or sheet, whose number it gives. Raises `Unreadable` for one too many.
+
+        If it `ends_sections`, headings of the pages before don't stand above it.
+        """
         page = (self._page or 0) + 1
         self._limits.check_pages(page)
         self._page = page
+        self._ends_sections = ends_sections
         return page
 
     def add(self, text: str, kind: Kind = Kind.PROSE, level: int = 0, gap: str = "\n\n") -> None:
@@ -41,12 +46,15 @@ class Draft:
         if not text or text.isspace():
             return
         last = self._blocks[-1] if self._blocks else None
-        is_alike = last is not None and (last.kind, last.level, last.page) == (kind, level, self._page)
+        is_alike = last is not None and (last.kind, last.page) == (kind, self._page)
         goes_on = is_alike and (kind is Kind.PROSE or gap == "\n")
         if last is not None:
             text = (gap if goes_on else "\n\n") + text
         if not goes_on:
-            self._blocks.append(Block(self._chars + (2 if last else 0), kind, level, self._page))
+            self._blocks.append(
+                Block(self._chars + (2 if last else 0), kind, level or int(self._ends_sections), self._page)
+            )
+            self._ends_sections = False
         self._parts.append(text)
         self._chars += len(text)
         self._limits.check_chars(self._chars)

@@ -20,7 +20,7 @@ class PPTX(ParsedReader):
         presentation = pptx.Presentation(io.BytesIO(content))
         draft = Draft(limits)
         for slide in presentation.slides:
-            draft.turn_page()
+            draft.turn_page(ends_sections=True)
             heading = slide.shapes.title
             if heading is not None:
                 draft.add_heading(heading.text_frame.text, 1)

@@ -28,7 +28,7 @@ class XLSX(ParsedReader):
         try:
             workbook = CalamineWorkbook.from_filelike(io.BytesIO(content))
             for sheet in workbook.sheets_metadata:
-                draft.turn_page()
+                draft.turn_page(ends_sections=True)
                 if sheet.typ == SheetTypeEnum.WorkSheet:
                     rows = workbook.get_sheet_by_name(sheet.name).iter_rows()
                     _add_sheet(draft, sheet.name, rows)
