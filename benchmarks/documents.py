@@ -78,10 +78,11 @@ def _pages(text: str) -> Iterator[list[tuple[float, str]]]:
 def _html(text: str) -> bytes:
     """A page of sections with a list and a table each, below a menu."""
     menu = "".join(f'<li><a href="/{number}">Page {number}</a></li>' for number in range(30))
-    row = "<tr><td>Depot</td><td>42</td></tr>"
+    table = f"<table>{'<tr><td>Depot</td><td>42</td></tr>' * 10}</table>"
     sections = ""
     while len(sections) < HTML_BYTES - len(menu):
         at = len(sections)
-        paragraphs = "".join(f"<p>{text[at + part : at + part + 400]}</p>" for part in (0, 400, 800))
-        sections += f"<h2>Section {at}</h2>{paragraphs}<ul><li>first<li>second</ul><table>{row * 5}</table>"
-    return f"<html><body><nav><ul>{menu}</ul></nav><main>{sections}</main></body></html>".encode()
+        paragraphs = "".join(f"<p>{text[at + part : at + part + 400]}</p>" for part in range(0, 2000, 400))
+        sections += f"<h2>Section {at}</h2>{paragraphs}<ul><li>first<li>second<li>third</ul>{table}"
+    page = f"<nav><ul>{menu}</ul></nav><div><div><main>{sections}</main></div></div>"
+    return f"<html><body>{page}</body></html>".encode()

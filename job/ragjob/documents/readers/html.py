@@ -18,6 +18,7 @@ TABLE_MARK = "\ue000"  # begins what stands in the place of a table, as preforma
 LAYOUT = (
     "table, h1, h2, h3, h4, h5, h6, ul, ol, pre, script, style"  # such elements in a table show that it lays out a page
 )
+SHALLOW_LISTS = ":is(body > ul, body > * > ul, body > * > * > ul)"  # are taken for navigation
 HEAD_BYTES = 2048
 _CHARSET = re.compile(rb"<meta[^>]*charset\s*=\s*[\"']?\s*([\w-]+)", re.I)
 _ATTRIBUTES = r"(?:[^\">]|\"[^\"]*\")*"
@@ -71,7 +72,7 @@ def add_html(draft: Draft, tree: Any, *, main_content: bool) -> None:
         raise Unreadable(f"elements are nested more than {MAX_DEPTH} deep; leave the file out")
     _replace(tree, f"table:not(:has({LAYOUT}))", _table_as_lines)
     if main_content:
-        _replace(tree, "ul", _list_with_numbers)
+        _replace(tree, SHALLOW_LISTS, _list_with_numbers)
     _Blocks(draft).read(extract_plain_text(tree, preserve_formatting="minimal_html", main_content=main_content))
 
 
@@ -116,7 +117,7 @@ def _table_as_lines(table: Any) -> str | None:
 
 
 def _list_with_numbers(items: Any) -> str | None:
-    """A list with numbers, for one of text: without, it may be taken for navigation."""
+    """A list with numbers, for one of text: with those it isn't taken for navigation."""
     linked, all_items = len(items.query_selector_all("li:has(a)")), len(items.query_selector_all("li"))
     return f"<ol>{items.inner_html}</ol>" if 2 * linked <= all_items else None
 
