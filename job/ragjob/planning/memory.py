@@ -10,6 +10,7 @@ from ragjob.models import sizes
 from ragjob.models.capacity import Resources
 from ragjob.models.files import Source
 from ragjob.planning.packing import Node, pack, pool, pools
+from ragjob.retrieval import MODES
 from ragjob.retrieval.chroma.expected import memory_bytes
 
 WORKER_BYTES = 700_000_000  # a Python process with torch, before any weights (measured: 0.5 to 0.7 GB)
@@ -31,7 +32,9 @@ def check_memory(
     beside them, on the one node.
     """
     each = {name: WORKER_BYTES + held for name, held in actors.items()}
-    vectors = 0 if settings.chroma.url else memory_bytes(chunks, dimension)
+    mode = MODES[settings.retrieve.mode](settings.retrieve)
+    each["retrieve"] += mode.actor_bytes(chunks)
+    vectors = 0 if settings.chroma.url or not mode.asks_chroma else memory_bytes(chunks, dimension)
     placed = [node for flow in flows for nodes in pack(settings, flow, size).placements for node in nodes]
     for node in placed or [Node(group, group.cpus, []) for group in size.groups]:
         models = Counter({name: each[name] * count for name, count in Counter(node.actors).items()})

@@ -88,6 +88,10 @@ class Mode(ABC, Generic[S]):
         """Whether it searches the vectors of sentences, too."""
         return self.asks_chroma and self.settings.sentences
 
+    def actor_bytes(self, chunks: int) -> int:
+        """Memory that a worker takes for an index of so many chunks, roughly, beside what it maps of files."""
+        return 0
+
     def prepare(self, files: "SegmentFiles") -> bool:
         """Build what it searches beside the version's own files, unless it is there. Tells whether it had to.
 

@@ -1,12 +1,14 @@
 """Find passages by their meaning and their words: the similarity of embeddings fused with BM25."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from ragjob.ledger.derived import SegmentFiles
 from ragjob.retrieval.base import Mode, Retriever, Served
-from ragjob.retrieval.lexical.settings import LexicalRetrieval
+from ragjob.retrieval.lexical.settings import CHUNK_BYTES, LexicalRetrieval
 from ragjob.settings import Decides, setting
+
+if TYPE_CHECKING:
+    from ragjob.ledger.derived import SegmentFiles
 
 
 class HybridRetrieval(LexicalRetrieval):
@@ -28,7 +30,10 @@ class Hybrid(Mode[HybridRetrieval]):
     summary = "by both, fused"
     Settings = HybridRetrieval
 
-    def prepare(self, files: SegmentFiles) -> bool:
+    def actor_bytes(self, chunks: int) -> int:
+        return CHUNK_BYTES * chunks
+
+    def prepare(self, files: "SegmentFiles") -> bool:
         from ragjob.retrieval.lexical.index import prepare
 
         return prepare(files, self.settings.language)

@@ -1,10 +1,13 @@
 """Find passages by the words that they share with the question."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ragjob.ledger.derived import SegmentFiles
 from ragjob.retrieval.base import Mode, Retriever, Served
-from ragjob.retrieval.lexical.settings import LexicalRetrieval
+from ragjob.retrieval.lexical.settings import CHUNK_BYTES, LexicalRetrieval
+
+if TYPE_CHECKING:
+    from ragjob.ledger.derived import SegmentFiles
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,10 @@ class Lexical(Mode[LexicalRetrieval]):
     Settings = LexicalRetrieval
     asks_chroma = False
 
-    def prepare(self, files: SegmentFiles) -> bool:
+    def actor_bytes(self, chunks: int) -> int:
+        return CHUNK_BYTES * chunks
+
+    def prepare(self, files: "SegmentFiles") -> bool:
         from ragjob.retrieval.lexical.index import prepare
 
         return prepare(files, self.settings.language)

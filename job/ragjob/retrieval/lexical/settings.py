@@ -9,6 +9,10 @@ from ragjob.settings import Decides, setting
 NO_LANGUAGE = "none"
 
 
+# Of a worker: a passage's share of the terms, and its scores for the questions of four blocks at once.
+CHUNK_BYTES = 200
+
+
 class LexicalRetrieval(Retrieval):
     language: Literal[(*LANGUAGES, NO_LANGUAGE)] = setting(  # type: ignore[valid-type]
         "en",
