@@ -22,7 +22,7 @@ def changed(settings: JobSettings, **sections: dict[str, object]) -> JobSettings
 
 def test_a_question_finds_passages_with_both_sides_scores(made: JobSettings) -> None:
     first, second = Search.of(made).execute(QUESTION)
-    assert (first.passage.uri, first.passage.text) == ("fares.md", DOCUMENTS["fares.md"])
+    assert (first.passage.document_id, first.passage.text) == ("fares.md", DOCUMENTS["fares.md"])
     assert first.bm25 is not None
     assert (first.score, first.bm25 > 0, second.bm25) == (pytest.approx(1), True, 0)
     assert first.similarity > second.similarity
@@ -31,7 +31,7 @@ def test_a_question_finds_passages_with_both_sides_scores(made: JobSettings) -> 
 @pytest.mark.parametrize("mode", ["dense", "lexical"])
 def test_a_server_of_the_jobs_own_is_loaded_if_the_mode_asks_one(made: JobSettings, mode: str) -> None:
     hits = Search.of(changed(made, chroma={}, retrieve={"mode": mode})).execute(QUESTION)
-    assert hits[0].passage.uri == "fares.md"
+    assert hits[0].passage.document_id == "fares.md"
 
 
 def test_an_index_that_the_server_hasnt_got_is_refused(made: JobSettings) -> None:
@@ -46,4 +46,4 @@ def test_hits_are_printed_for_people_and_for_programs(made: JobSettings, capsys:
     assert capsys.readouterr().out.startswith("1. score 1.000: similarity 0.")
     show_hits(hits, as_json=True)
     best = json.loads(capsys.readouterr().out)[0]
-    assert (best["uri"], best["title"], best["bm25"]) == ("fares.md", None, hits[0].bm25)
+    assert (best["document_id"], best["title"], best["bm25"]) == ("fares.md", None, hits[0].bm25)
