@@ -494,7 +494,7 @@ def test_a_plan_looks_at_what_remains_alone(settings: Settings) -> None:
     version = commit(settings())
     lines = found(COMMANDS["answer"].of(settings()))
     of_the_cluster = ["cluster", "warning", "pools", "memory", "chroma", "proposal"]
-    assert [*lines] == ["prompts", "output", "searches", "prompt", "engine", "index", *of_the_cluster]
+    assert [*lines] == ["prompts", "output", "searches", "prompt", "engine", "index", "sentences", *of_the_cluster]
     assert lines["index"] == f"version {version}, 1 chunks"
 
 
