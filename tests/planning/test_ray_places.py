@@ -15,7 +15,7 @@ from ray.util import placement_group, remove_placement_group
 from ragjob.config import JobSettings
 from ragjob.errors import SettingsError
 from ragjob.models.capacity import Group, Resources
-from ragjob.planning.packing import POOLS, Packing, pack, pool
+from ragjob.planning.packing import Packing, pack, pool, pools
 from ragjob.runtime import places
 
 SHAPES = [(2, 0), (8, 0), (4, 1), (4, 4), (8, 2)]  # CPUs and GPUs of a node
@@ -60,14 +60,14 @@ def packed(settings: JobSettings, size: Resources) -> Packing | None:
 
 def has_room(settings: JobSettings, size: Resources) -> bool:
     """Tell whether all actors can be placed in any way. Counts hundredths, which add up exactly."""
-    pools = [pool(settings, name) for name in POOLS["answer"]]
+    wanted = [pool(settings, name) for name in pools(settings, "answer")]
     actors = [
         (
             round(100 * each.num_gpus),
             round(100 * each.num_cpus),
             {*each.groups} or {group.name for group in size.groups},
         )
-        for each in pools
+        for each in wanted
         for _ in range(each.max)
     ]
     actors.sort(key=lambda actor: actor[:2])
@@ -152,13 +152,13 @@ def taken_up(nodes: dict[int, int]) -> list[Any]:
 
 def all_start(settings: JobSettings, reserved: tuple[str, ...], folder: Path) -> bool:
     """Tell whether Ray finds a place for every actor of a flow at once, asked as a flow asks."""
-    pools = {name: pool(settings, name) for name in POOLS["answer"]}
-    with places.taken({name: pools[name] for name in reserved}) as taken:
-        names = [(name, f"{name}-{number}") for name, each in pools.items() for number in range(each.max)]
+    wanted = {name: pool(settings, name) for name in pools(settings, "answer")}
+    with places.taken({name: wanted[name] for name in reserved}) as taken:
+        names = [(name, f"{name}-{number}") for name, each in wanted.items() for number in range(each.max)]
         held = []
         for name, actor in names:
-            where = taken.get(name) or {"scheduling_strategy": "SPREAD"} | places.anywhere(pools[name])
-            resources = {"num_cpus": pools[name].num_cpus, "num_gpus": pools[name].num_gpus}
+            where = taken.get(name) or {"scheduling_strategy": "SPREAD"} | places.anywhere(wanted[name])
+            resources = {"num_cpus": wanted[name].num_cpus, "num_gpus": wanted[name].num_gpus}
             held.append(hold.options(**resources, **where).remote(folder, actor))
         deadline = time.monotonic() + WITHIN_S
         while not (started := all((folder / actor).exists() for _, actor in names)) and time.monotonic() < deadline:
