@@ -213,7 +213,7 @@ def interrupt(*_: object) -> None:
 
 KILLED_AT = {
     "at the segment's manifest": "ragjob.ledger.segment.to_json",
-    "at the derived files": "ragjob.ledger.derived._put",
+    "at the derived files": "ragjob.ledger.derived.put",
     "at the documents": "ragjob.ledger.index.to_parquet",
     "at the version's manifest": "ragjob.ledger.index.to_json",
     "at the sweep": "ragjob.ledger.segment.SegmentLedger.sweep",
