@@ -109,7 +109,7 @@ def test_a_prompt_column_beside_the_one_that_is_set_is_refused(write_files: Writ
         (
             {"a.csv": b"prompt,id\na,1\n", "b.jsonl": b'{"prompt": "a", "id": 1}'},
             NAMED,
-            "prompts.id_column: '1' stands twice",
+            "prompts.id_column: '1' appears twice",
         ),
         ({"a.csv": b"prompt,id\na,\n"}, NAMED, "prompts.id_column: .* has a row without 'id'; give each row one"),
         ({"a.jsonl": b'{"prompt": "a", "id": null}'}, NAMED, "prompts.id_column: .* has a row without 'id'"),
@@ -119,11 +119,11 @@ def test_a_prompt_column_beside_the_one_that_is_set_is_refused(write_files: Writ
             "prompts.id_column: column 'id' of .*a.parquet: holds floats too large",
         ),
         ({"a.parquet": ids([1.0, float("nan")])}, NAMED, "prompts.id_column: .*a.parquet has a row without 'id'"),
-        ({"a.parquet": ids([7, 8]), "b.parquet": ids([7.0])}, NAMED, "prompts.id_column: '7' stands twice"),
+        ({"a.parquet": ids([7, 8]), "b.parquet": ids([7.0])}, NAMED, "prompts.id_column: '7' appears twice"),
         ({"a.csv": b"prompt\n"}, PROMPTS, "prompts.uri: no prompt in .*a.csv; name a file that has some"),
         ({"a.parquet": parquet(ROWS.slice(0, 0))}, PROMPTS, "prompts.uri: no prompt in .*a.parquet"),
         ({"a.parquet": parquet(ROWS)[:-9]}, PROMPTS, "prompts.uri: .*a.parquet: not a whole Parquet file"),
-        ({"a.csv": b"prompt,x,x\na,b,c\n"}, PROMPTS, "prompts.uri: .*a.csv: column 'x' stands twice"),
+        ({"a.csv": b"prompt,x,x\na,b,c\n"}, PROMPTS, "prompts.uri: .*a.csv: column 'x' appears twice"),
     ],
 )
 def test_prompts_that_wont_do_are_refused(
@@ -135,7 +135,7 @@ def test_prompts_that_wont_do_are_refused(
 
 def test_two_parquet_columns_of_one_name_are_refused(write_files: WriteFiles) -> None:
     table = pa.Table.from_arrays([ROWS["prompt"], ROWS["prompt"]], names=["prompt", "prompt"])
-    with pytest.raises(DataError, match=r"^prompts.uri: .*a.parquet: column 'prompt' stands twice; rename one"):
+    with pytest.raises(DataError, match=r"^prompts.uri: .*a.parquet: column 'prompt' appears twice; rename one"):
         scan_prompts(write_files({"a.parquet": parquet(table)}), PROMPTS)
 
 
@@ -148,8 +148,8 @@ def test_two_parquet_columns_of_one_name_are_refused(write_files: WriteFiles) ->
             "corpus.text_column: .*b.csv has no column 'text'; it has body",
         ),
         ({"a.csv": b"text\na\n"}, Corpus(id_column="id"), "corpus.id_column: .*a.csv has no column 'id'; it has text"),
-        ({"a.csv": b"text,id\na,1\nb,1\n"}, Corpus(id_column="id"), "corpus.id_column: '1' stands twice"),
-        ({"a.txt": b"a", "b.csv": b"text,id\nb,a.txt\n"}, Corpus(id_column="id"), "corpus.id_column: 'a.txt' stands"),
+        ({"a.csv": b"text,id\na,1\nb,1\n"}, Corpus(id_column="id"), "corpus.id_column: '1' appears twice"),
+        ({"a.txt": b"a", "b.csv": b"text,id\nb,a.txt\n"}, Corpus(id_column="id"), "corpus.id_column: 'a.txt' appears"),
         ({"a.md": b"", "b.txt": b""}, DOCUMENTS, "corpus.uri: all 2 files are empty"),
         ({"a.csv": b"text\n", "b.jsonl": b"\n"}, DOCUMENTS, "corpus.uri: all 2 files are empty"),
         ({"a.parquet": b"PAR1"}, DOCUMENTS, "corpus.uri: .*a.parquet: not a whole Parquet file; write it again"),
