@@ -179,6 +179,7 @@ def _engine(settings: JobSettings, embedder: Source) -> Engine[Generation]:
         settings.cluster.gpu_memory_gb(settings.generate.pool),
         settings.models.cache,
         mode_of(settings).uses_sentences,
+        settings.retrieve.language,
     )
     return ENGINES[settings.generate.engine].open(settings.generate, around)
 

@@ -125,7 +125,7 @@ def _read_file(reader: DocumentReader, part: Slice, limits: Limits) -> Document:
     document = attempt(lambda: _decode(reader, content, limits))
     if isinstance(document, Exception):
         document = Document(None, row_error(document, part.path))
-    return replace(document, metadata={"path": part.path, "size": len(content)} | dict(document.metadata))
+    return replace(document, metadata={**document.metadata, "path": part.path, "size": len(content)})
 
 
 def _decode(reader: DocumentReader, content: bytes, limits: Limits) -> Document:

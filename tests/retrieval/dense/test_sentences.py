@@ -31,7 +31,7 @@ def search(**settings: float) -> tuple[list[Hit], int]:
     sentences = Sentences(vectors([near for _, near in OF_SENTENCES]).astype(np.float16), spans, len(OWN))
     collection = Nearest()
     retriever = DenseRetriever(collection, make_passages(vectors(OWN)), Retrieval(**settings), sentences)
-    [hits] = retriever.search(["?"], np.array([[1, 0]], np.float32))
+    [hits] = retriever.search(["?"], np.array([[1, 0]], np.float32), [None])
     return hits, collection.count
 
 
