@@ -140,7 +140,7 @@ def test_one_on_s3_is_fetched_once_for_a_node(s3: Bucket, tmp_path: Path) -> Non
 
 
 def test_a_disk_without_room_is_an_error_of_one_line(tmp_path: Path, small_disk: Path) -> None:
-    files = files_of(str(tmp_path), small_disk, [f"{text} {number}" for text in TEXTS for number in range(2000)])
+    files = files_of(str(tmp_path), small_disk, [f"{text} {number}" for text in TEXTS for number in range(300)])
     with pytest.raises(DependencyError, match=r"^index.cache: can't build the lexical index in \S+: [^\n]+$"):
         prepare(files, "en")
 

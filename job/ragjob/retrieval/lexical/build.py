@@ -7,6 +7,7 @@ files.
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,8 +41,9 @@ def build_apart(paths: list[Path], language: str, target: Path) -> None:
     command = [sys.executable, "-P", "-m", __name__, language, *map(str, [target, *paths])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if ended.returncode == FAILED:
-        raise DependencyError(f"index.cache: can't build the lexical index in {target.parent}: {ended.stderr.strip()}")
+    if ended.returncode in (FAILED, -signal.SIGBUS):  # the signal is what a mapped file on a full disk gives
+        reason = ended.stderr.strip() or "no space left"
+        raise DependencyError(f"index.cache: can't build the lexical index in {target.parent}: {reason}")
     if ended.returncode:
         raise RuntimeError(f"building the lexical index ended with {ended.returncode}: {ended.stderr}")
 
