@@ -40,7 +40,10 @@ def test_a_job_with_no_flow_left_needs_no_pool() -> None:
             pools(embed={"max": 4, "num_cpus": 1}),
             "embed.pool.max: the pools of `index` reserve 4 CPUs, and reading and",
         ),
-        (pools(embed={"num_cpus": 3.7}), "embed.pool.max: .* need 0.4 more, but the cluster has 4; lower embed.pool.max or"),
+        (
+            pools(embed={"num_cpus": 3.7}),
+            "embed.pool.max: .* need 0.4 more, but the cluster has 4; lower",
+        ),
         (pools(generate={"max": 40}), "generate.pool.max: the pools of `answer` reserve 5.1 CPUs"),
     ],
 )

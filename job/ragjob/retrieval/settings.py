@@ -1,7 +1,12 @@
 """Settings that all retrieval modes share. Those of one mode stand in its own module."""
 
+from typing import Literal
+
+from ragjob.retrieval.languages import LANGUAGES
 from ragjob.retrieval.where import Where
 from ragjob.settings import Decides, Pool, Section, setting
+
+NO_LANGUAGE = "none"
 
 
 class RetrievePool(Pool):
@@ -26,6 +31,12 @@ class Retrieval(Section):
         True,
         decides=Decides.RUN,
         description="rank a passage by its own similarity or its best sentence's, whichever is higher",
+    )
+    language: Literal[(*LANGUAGES, NO_LANGUAGE)] = setting(  # type: ignore[valid-type]
+        "en",
+        decides=Decides.RUN,
+        description="language of the corpus: its words are stemmed, and its commonest left out, where words are "
+        f"compared; {NO_LANGUAGE} for another",
     )
     min_score: float | None = setting(
         None, decides=Decides.RUN, description="passages less similar than this are left out", ge=-1, le=1

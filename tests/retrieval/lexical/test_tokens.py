@@ -4,7 +4,7 @@ import pytest
 from bm25s import stopwords
 from Stemmer import Stemmer
 
-from ragjob.retrieval.lexical.languages import LANGUAGES
+from ragjob.retrieval.languages import LANGUAGES
 from ragjob.retrieval.lexical.tokens import Tokenizer
 
 

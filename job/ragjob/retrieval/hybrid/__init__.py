@@ -4,14 +4,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ragjob.retrieval.base import Mode, Retriever, Served
-from ragjob.retrieval.lexical.settings import CHUNK_BYTES, LexicalRetrieval
+from ragjob.retrieval.lexical import CHUNK_BYTES
+from ragjob.retrieval.settings import Retrieval
 from ragjob.settings import Decides, setting
 
 if TYPE_CHECKING:
     from ragjob.ledger.derived import SegmentFiles
 
 
-class HybridRetrieval(LexicalRetrieval):
+class HybridRetrieval(Retrieval):
     fusion: Literal["convex", "rrf"] = setting(
         "convex", decides=Decides.RUN, description="how both sides' scores become one: weighted, or by reciprocal ranks"
     )

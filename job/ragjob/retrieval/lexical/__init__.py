@@ -4,17 +4,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ragjob.retrieval.base import Mode, Retriever, Served
-from ragjob.retrieval.lexical.settings import CHUNK_BYTES, LexicalRetrieval
+from ragjob.retrieval.settings import Retrieval
 
 if TYPE_CHECKING:
     from ragjob.ledger.derived import SegmentFiles
 
+# Of a worker: a passage's share of the terms, and its scores for the questions of four blocks at once.
+CHUNK_BYTES = 200
+
 
 @dataclass(frozen=True)
-class Lexical(Mode[LexicalRetrieval]):
+class Lexical(Mode[Retrieval]):
     name = "lexical"
     summary = "by words (BM25)"
-    Settings = LexicalRetrieval
     asks_chroma = False
 
     def actor_bytes(self, chunks: int) -> int:

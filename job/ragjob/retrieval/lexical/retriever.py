@@ -4,15 +4,15 @@ from ragjob.ledger.passages import Passages
 from ragjob.retrieval.base import Hit, Vectors
 from ragjob.retrieval.filters import Selection
 from ragjob.retrieval.lexical.index import LexicalIndex, best
-from ragjob.retrieval.lexical.settings import LexicalRetrieval
 from ragjob.retrieval.ranking import Ranking, Scored
+from ragjob.retrieval.settings import Retrieval
 from ragjob.retrieval.where import Condition
 
 
 class LexicalRetriever:
     """Ranks the rows that have words of a question by their BM25 scores."""
 
-    def __init__(self, index: LexicalIndex, passages: Passages, settings: LexicalRetrieval) -> None:
+    def __init__(self, index: LexicalIndex, passages: Passages, settings: Retrieval) -> None:
         self._index = index
         self._ranking = Ranking(passages, settings)
         self._count = max(settings.candidates, settings.top_k)

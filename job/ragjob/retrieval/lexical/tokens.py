@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import regex
 
-from ragjob.retrieval.lexical.languages import LANGUAGES, Language
+from ragjob.retrieval.languages import LANGUAGES, Language
 
 STEMS_KEPT = 200_000  # those of the words seen last
 
