@@ -3,8 +3,8 @@
 import json
 
 from ragjob.cli.output import out
+from ragjob.commands.search import Hit
 from ragjob.errors import printable
-from ragjob.retrieval.base import Hit
 
 SHOWN_CHARS = 200  # of a passage's text
 

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from rich.table import Column, Table
 
 from ragjob.cli.output import out
-from ragjob.evaluation.tuning import Setting, Tuning
+from ragjob.commands.tune import HYBRID, LEXICAL, Setting, Tuning
 
 
 def show_tuning(tuning: Tuning, *, as_json: bool) -> None:
@@ -34,8 +34,8 @@ def show_tuning(tuning: Tuning, *, as_json: bool) -> None:
 def _assignments(setting: Setting) -> list[str]:
     """The assignments that the settings come to; those that don't count in their mode are left out."""
     values = {"mode": setting.mode}
-    if setting.mode != "lexical":
+    if setting.mode != LEXICAL:
         values |= {"sentences": str(setting.sentences).lower(), "candidates": str(setting.candidates)}
-    if setting.mode == "hybrid":
+    if setting.mode == HYBRID:
         values |= {"fusion": setting.fusion, "lexical_weight": f"{setting.lexical_weight:g}"}
     return [f"retrieve.{name}={value}" for name, value in values.items()]

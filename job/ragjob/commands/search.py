@@ -12,6 +12,8 @@ from ragjob.retrieval.chroma.settings import lasts
 from ragjob.retrieval.where import Condition, Where, columns_of, condition_of
 from ragjob.runtime.progress import silent
 
+__all__ = ["Hit", "Search"]
+
 
 @dataclass(frozen=True)
 class Search:

@@ -13,11 +13,13 @@ from ragjob.commands.serving import embed_questions, files_of
 from ragjob.config import JobSettings, require
 from ragjob.errors import DataError
 from ragjob.evaluation.labels import Labels, read_labels
-from ragjob.evaluation.tuning import CANDIDATES, Candidates, Setting, Tuning, tune
+from ragjob.evaluation.tuning import CANDIDATES, HYBRID, LEXICAL, Candidates, Setting, Tuning, tune
 from ragjob.ledger.passages import Numbers, Passages
 from ragjob.planning.identity import CommittedIndex, find_index
 from ragjob.retrieval.exact import nearest
 from ragjob.retrieval.lexical.index import best, open_index
+
+__all__ = ["HYBRID", "LEXICAL", "Setting", "Tune", "Tuning"]
 
 MOST = max(CANDIDATES)  # of each side
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from ragjob import schema, storage
-from ragjob.documents.inputs import list_tables
-from ragjob.documents.readers import prompt_reader
-from ragjob.documents.readers.base import FAULT, ROW, segment_rows
+from ragjob import schema
+from ragjob.documents.inputs import read_tables
+from ragjob.documents.readers.base import FAULT, ROW
 from ragjob.documents.tables import ids_of, is_plain
 from ragjob.errors import DataError
 
@@ -44,7 +43,7 @@ def read_labels(uri: str) -> Labels:
 
     Raises `DataError`, naming file and row, for labels that can't be read, lack a prompt, or label one twice.
     """
-    tables = list(_tables(uri))
+    tables = list(read_tables(uri, "--labels"))
     columns = {name for _, rows in tables for name in rows.column_names}
     if {DOCUMENT_IDS, CHUNK_IDS} <= columns:
         raise DataError(f"--labels: {uri} has both {DOCUMENT_IDS} and {CHUNK_IDS}; remove one of these columns")
@@ -62,15 +61,6 @@ def read_labels(uri: str) -> Labels:
                 )
             places[prompt], by_prompt[prompt] = place, label
     return Labels(key, relevant, by_prompt)
-
-
-def _tables(uri: str) -> Iterator[tuple[str, pa.Table]]:
-    """The rows of each file, in one or several tables."""
-    for entry in list_tables(uri, "--labels").entries:
-        reader = prompt_reader(entry.path)
-        with storage.naming("--labels"):
-            for segment in reader.segments(entry):
-                yield entry.uri, segment_rows(reader, entry.uri, entry.tag, segment.group, None)
 
 
 def _labels(file: str, rows: pa.Table, key: str, relevant: str) -> Iterator[tuple[str, str, Label]]:

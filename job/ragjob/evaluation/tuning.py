@@ -13,7 +13,12 @@ import numpy.typing as npt
 
 from ragjob.evaluation.ranking import Hits, Values, ndcg, recall, reciprocal_rank
 from ragjob.evaluation.resampling import interval
+from ragjob.retrieval.dense import Dense
+from ragjob.retrieval.hybrid import Hybrid
 from ragjob.retrieval.hybrid.fusion import convex, reciprocal_ranks
+from ragjob.retrieval.lexical import Lexical
+
+DENSE, LEXICAL, HYBRID = Dense.name, Lexical.name, Hybrid.name
 
 FOLDS = 5
 CUTOFF = 10  # of the metric that decides, nDCG@10
@@ -111,13 +116,13 @@ def tune(candidates: Candidates, current: Setting) -> Tuning:
 
 def _settings(candidates: Candidates) -> Iterator[Setting]:
     """All that are tried: of equals the first is taken, so the simplest come first."""
-    yield Setting("dense")
-    yield Setting("lexical")
+    yield Setting(DENSE)
+    yield Setting(LEXICAL)
     sides = (False, True) if candidates.with_sentences is not None else (False,)
     if candidates.with_sentences is not None:
-        yield Setting("dense", sentences=True)
+        yield Setting(DENSE, sentences=True)
     for sentences, count, weight in product(sides, reversed(CANDIDATES), WEIGHTS):
-        yield Setting("hybrid", sentences, weight, count)
+        yield Setting(HYBRID, sentences, weight, count)
 
 
 def _hits(candidates: Candidates, setting: Setting) -> Hits:
@@ -138,9 +143,9 @@ def _scores(candidates: Candidates, setting: Setting) -> Scores:
     if setting.sentences and candidates.with_sentences is not None:
         near = candidates.with_sentences
     dense, lexical = (ranks < setting.candidates for ranks in (candidates.dense_ranks, candidates.lexical_ranks))
-    if setting.mode == "dense":
+    if setting.mode == DENSE:
         return np.where(dense, near, -np.inf)
-    if setting.mode == "lexical":
+    if setting.mode == LEXICAL:
         return np.where(lexical & (candidates.bm25 > 0), candidates.bm25, -np.inf)
     among = dense | lexical
     sides = np.where(among, near, -1), np.where(among, candidates.bm25, 0)

@@ -1,5 +1,6 @@
 """Segments: parts of whole documents, and the file that settles which parts count."""
 
+import fnmatch
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
@@ -144,8 +145,7 @@ class SegmentLedger:
         listed = {part.name for part in manifest.parts} | {manifest.documents_file}
         names = storage.list_names(self.folder)
         # Parts of sentences go once they are joined, which a file with their key says.
-        manifests = [name for name in names if name.startswith(SENTENCES) and name.endswith(".json")]
-        joined = [f"{name.removesuffix('.json')}-" for name in manifests]
+        joined = [f"{name.rpartition('.')[0]}-" for name in fnmatch.filter(names, f"{SENTENCES}*.json")]
         left = [name for name in names if name.startswith(("_", _CLEAN, *joined))]
         storage.delete(storage.join(self.folder, name) for name in left if name not in listed)
 
