@@ -327,7 +327,7 @@ def test_a_part_that_is_cut_short_is_named(index: IndexLedger, segment: Path) ->
 @pytest.mark.parametrize("content", ["{", "[]", '{"version": "v1"}'])
 def test_a_manifest_that_isnt_one_is_named(index: IndexLedger, version: Path, content: str) -> None:
     storage.put(str(version / "manifest.json"), content.encode())
-    with pytest.raises(DataError, match=r"^index.uri: .*/manifest.json isn't a manifest of this program"):
+    with pytest.raises(DataError, match=r"^index.uri: .*/manifest.json isn't a manifest of ragjob"):
         index.manifest()
 
 
@@ -393,7 +393,7 @@ def test_a_manifest_that_names_a_file_elsewhere_is_a_data_error(
     index.commit(index.segment.survey(), ABOUT)
     manifest = json.loads((tmp_path / file).read_bytes())
     (tmp_path / file).write_text(json.dumps(manifest | fields))
-    with pytest.raises(DataError, match=rf"^index.uri: .*{file} isn't a \w+ of this program: {min(fields)}"):
+    with pytest.raises(DataError, match=rf"^index.uri: .*{file} isn't a \w+ of ragjob: {min(fields)}"):
         [index.manifest(), index.segment.manifest()]
 
 

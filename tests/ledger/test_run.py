@@ -177,7 +177,7 @@ def test_another_job_under_the_same_run_id_is_refused(run: RunLedger, tmp_path: 
 @pytest.mark.parametrize("damaged", ["", "{", "[]"])
 def test_an_identity_that_is_damaged_is_named(run: RunLedger, tmp_path: Path, damaged: str) -> None:
     storage.put(str(tmp_path / "_staging" / "r1" / "identity.json"), damaged.encode())
-    with pytest.raises(DataError, match=r"^run_id: .*/identity.json holds no identity; remove that folder"):
+    with pytest.raises(DataError, match=r"^run_id: .*/identity.json has no identity; remove that folder"):
         run.claim("v1")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from ragjob import schema
 from ragjob.documents.readers import text
-from ragjob.documents.readers.base import Document
+from ragjob.documents.readers.base import Block, Document
 from ragjob.documents.settings import Chunk, Corpus, Prompts
 from ragjob.documents.units import plan_slices, scan_corpus, scan_prompts
 from ragjob.engines.base import Completion, Failure, Request
@@ -59,9 +59,9 @@ class Library:
         self._refuse([request.question for request in requests])
         return [Completion("because", "stop", 1, 1) for _ in requests]
 
-    def split(self, document: str) -> list[str]:
+    def spans(self, document: str, blocks: list[Block]) -> list[tuple[int, int]]:
         self._refuse([document])
-        return [document]
+        return [(0, len(document))]
 
     def read(self, content: bytes) -> Document:
         self._refuse([content.decode()])
@@ -98,7 +98,7 @@ def _value(kind: pa.DataType, text: str) -> object:
 
 def chunk_with(library: Library) -> Stage:
     stage = ChunkStage(Chunk(strategy="line", min_chars=0), None, None)
-    stage._split = library.split
+    stage._spans = library.spans
     return stage
 
 

@@ -32,15 +32,16 @@ def test_each_prompt_gets_its_own_passages_best_first() -> None:
 class QuotingRetriever(LengthRetriever):
     """Gives the sentences of each passage, too."""
 
-    def search(self, questions: list[str], vectors: Vectors) -> list[list[Hit]]:
+    def search(self, questions: list[str], vectors: Vectors, conditions: list[Condition | None]) -> list[list[Hit]]:
         sentences = [schema.Sentence(0, 1, 0.5)]
-        return [[hit._replace(sentences=sentences) for hit in row] for row in super().search(questions, vectors)]
+        found = super().search(questions, vectors, conditions)
+        return [[hit._replace(sentences=sentences) for hit in row] for row in found]
 
 
 def test_sentences_travel_with_their_passages() -> None:
     vectors = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 1.0], pa.float32()), 2)
     rows = pa.table({"prompt": ["x"], "error": pa.nulls(1, pa.string()), "embedding": vectors})
-    found = RetrieveStage(QuotingRetriever(2))(rows)
+    found = RetrieveStage(QuotingRetriever(2), {})(rows)
     assert found["_sentences"].to_pylist() == [[[{"start": 0, "end": 1, "similarity": 0.5}]] * 2]
 
 

@@ -17,7 +17,6 @@ TEXTS = [
     "One tram runs. Two trams run all night. Why?",
     "Only one sentence here.",
     f"Two {POISON} here. It is bad.",
-    "",
 ]
 
 

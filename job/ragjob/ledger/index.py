@@ -76,7 +76,7 @@ class Current:
 
 
 _MANIFESTS = ManifestKind(
-    IndexManifest, INDEX_MANIFEST_FORMAT, "index.uri", ELSEWHERE, "isn't a manifest of this program: {}"
+    IndexManifest, INDEX_MANIFEST_FORMAT, "index.uri", ELSEWHERE, "isn't a manifest of ragjob: {}"
 )
 _CURRENTS = ManifestKind(Current, CURRENT_FORMAT, "index.uri", ELSEWHERE, "names no version: run `ragjob index` again")
 

@@ -12,7 +12,8 @@ from ragjob.ledger.passages import Passages
 from ragjob.retrieval import exact, filters
 from ragjob.retrieval.base import Hit
 from ragjob.retrieval.chroma.search import Collection
-from ragjob.retrieval.dense.retriever import DECIMALS, DenseRetriever
+from ragjob.retrieval.dense.retriever import DenseRetriever
+from ragjob.retrieval.ranking import DECIMALS
 from ragjob.retrieval.settings import Retrieval
 from ragjob.retrieval.where import Condition, condition_of
 from tests.passages import make_passages

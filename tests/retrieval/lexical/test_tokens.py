@@ -12,7 +12,7 @@ from ragjob.retrieval.lexical.tokens import Tokenizer
     ("language", "text", "terms"),
     [
         ("en", "What don't the Conductors' books say?", ["conductor", "book", "say"]),
-        ("en", "University_of_Notre-Dame, MAX_PAGES=12", ["univers", "notr", "dame", "max", "page", "12"]),
+        ("en", "University_of_Notre-Dame, MAX_PAGES=12", ["universiti", "notr", "dame", "max", "page", "12"]),
         ("de", "Die Häuser der Straße", ["haus", "strass"]),
         ("ru", "и города", ["город"]),
         ("none", "The Houses", ["the", "houses"]),
