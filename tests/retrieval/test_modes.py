@@ -43,7 +43,7 @@ def serve(url: str, folder: Path, texts: list[str], angles: np.ndarray) -> Serve
 
 def search(served: Served, question: str, vector: np.ndarray = TRAMS, **settings: object) -> list[Hit]:
     chosen = Retrieve(**settings)
-    return MODES[chosen.mode](chosen).make(served).search([question], vector)[0]
+    return MODES[chosen.mode](chosen).make(served).search([question], vector, [None])[0]
 
 
 def texts(hits: list[Hit]) -> list[str]:
