@@ -1,6 +1,8 @@
 """A whole run on one machine, from files to `answers.parquet`."""
 
 import json
+import re
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,6 +10,8 @@ import pytest
 
 from ragjob import schema
 from ragjob.cli.sample import EXPECTED
+from ragjob.commands.tune import Setting, Tune
+from ragjob.config import load_settings
 from tests.integration.conftest import BAD_ROWS, PROMPTS_OF_A_JOB, Job
 
 pytestmark = [pytest.mark.ray, pytest.mark.services]
@@ -32,8 +36,9 @@ def test_the_index_is_loaded_where_a_server_lasts(done: Job) -> None:
 def test_the_columns_are_those_of_the_design(done: Job) -> None:
     assert done.answers().schema.names == [
         *("prompt_id", "prompt", "number", "answer", "finish_reason", "prompt_tokens", "completion_tokens"),
-        *("retrieved_ids", "retrieved_document_ids", "retrieved_uris", "retrieved_texts", "retrieved_scores"),
-        *("retrieved_similarities", "retrieved_equals", "error"),
+        *("retrieved_ids", "retrieved_document_ids", "retrieved_uris", "retrieved_titles", "retrieved_pages"),
+        *("retrieved_metadata", "retrieved_texts", "retrieved_scores", "retrieved_similarities", "retrieved_equals"),
+        *("citations", "error"),
         *("embed_model", "generate_model", "index_version", "run_id"),
     ]
 
@@ -43,6 +48,32 @@ def test_at_least_27_of_the_30_expected_passages_are_retrieved(undisturbed: pa.T
     retrieved = ["\n".join(texts) for texts in undisturbed["retrieved_texts"].to_pylist()]
     found = [passage in text for passage, text in zip(passages[:30], retrieved[:30], strict=True)]
     assert sum(found) >= 27
+
+
+def test_the_answers_cite_passages_that_they_were_given(undisturbed: pa.Table) -> None:
+    answers = undisturbed.filter(undisturbed["error"].is_null()).to_pylist()
+    named = [sorted({int(number) for number in re.findall(r"\[(\d+)\]", row["answer"])}) for row in answers]
+    assert [sorted(row["citations"]) for row in answers] == named
+    assert all(row["citations"] and max(row["citations"]) <= len(row["retrieved_ids"]) for row in answers)
+
+
+def test_retrieval_is_tuned_on_the_labels_of_a_run(done: Job, tmp_path: Path) -> None:
+    expected = [json.loads(line) for line in EXPECTED.read_text("utf-8").splitlines()]
+    asked = done.answers()["prompt"].to_pylist()
+    labels = [
+        {"prompt": prompt, "document_ids": [row["document"]]}
+        for row, prompt in zip(expected, asked, strict=False)
+        if row["document"]
+    ]
+    (tmp_path / "labels.jsonl").write_text("\n".join(map(json.dumps, labels)), "utf-8")
+    (run,) = (done.folder / "out").glob("*/answers.parquet")
+    tune = Tune.of(load_settings(None, [f"index.uri={done.folder / 'index'}"]), str(run.parent), str(tmp_path))
+    tuning = tune.execute()
+    assert tuning.questions == len(labels) == 30
+    assert tuning.current == Setting("hybrid", sentences=True, lexical_weight=0.2)
+    ranked = [set(ids) for ids in done.answers()["retrieved_document_ids"].to_pylist()[:34]]
+    found = [row["document"] in ids for row, ids in zip(expected, ranked, strict=True) if row["document"]]
+    assert tuning.current_metrics["recall@3"] == pytest.approx(sum(found) / len(labels))
 
 
 def test_both_the_runs_folder_and_the_output_folder_read_as_a_table(done: Job) -> None:
