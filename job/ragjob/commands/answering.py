@@ -51,7 +51,7 @@ def answer(
         with chroma as server, cluster.running(size):
             made, costs = make(index, size, observe)
             check_names(made)  # a plan can't know what the documents of an index that isn't made have
-            costs += prepare(made)
+            costs += prepare(made, observe)
             loaded = served(made, server())
             costs += load_missing(loaded, observe) if asks_chroma else []
             if make_current:

@@ -35,7 +35,7 @@ def make_and_load(
         stop_ray = started.enter_context(_ray_to_make(index, size, observe))
         made, costs = make(index, size, observe)
         stop_ray()
-        costs += prepare(made)
+        costs += prepare(made, observe)
         for server in servers:
             costs += load_missing(served(made, server()), observe)
         if isinstance(index, PendingIndex):

@@ -38,7 +38,7 @@ class Search:
         mode, vectors = mode_of(settings), embed_questions(self.index, [question])
         with serving(settings.chroma, silent) if mode.asks_chroma else nullcontext(lambda: NOWHERE) as server:
             loaded = served(self.index, server())
-            prepare(self.index)
+            prepare(self.index, silent)
             if mode.asks_chroma and not lasts(settings.chroma):
                 load_missing(loaded, silent)
             return mode.make(loaded).search([question], vectors, [_condition(settings.retrieve.where)])[0]

@@ -10,8 +10,10 @@ from ragjob.models.capacity import Resources
 from ragjob.planning.identity import CommittedIndex, mode_of
 from ragjob.planning.packing import free_tasks
 from ragjob.runtime.flow import execute
-from ragjob.runtime.progress import Observe
+from ragjob.runtime.progress import Observe, of_flow
 from ragjob.stages.cost import Cost
+
+SENTENCES = "sentences"  # the flow that embeds them
 
 
 def sentence_files(index: CommittedIndex) -> SentenceFiles | None:
@@ -39,7 +41,8 @@ def embed_missing(index: CommittedIndex, size: Resources, observe: Observe) -> l
         if ranges := index.sentences.missing():
             blocks = [pa.table([[first], [end]], schema.ROW_RANGES) for first, end in ranges]
             tasks = free_tasks(index.settings, "index", size)
-            costs = execute(blocks, sentence_steps(index, size), tasks, index.settings.s3, observe)
+            steps, s3 = sentence_steps(index, size), index.settings.s3
+            costs = execute(blocks, steps, tasks, s3, of_flow(SENTENCES, observe))
         index.sentences.join(index.manifest.dimension)
     except Defect:
         raise

@@ -66,9 +66,10 @@ def embed_questions(index: CommittedIndex, questions: list[str]) -> Vectors:
     return open_embedder(settings, index.embedder, dtype, cpu_count(), 0).embed_queries(questions)
 
 
-def prepare(index: CommittedIndex) -> list[Cost]:
+def prepare(index: CommittedIndex, observe: Observe) -> list[Cost]:
     """Build what the mode of retrieval searches beside the vectors; what that took, if it had to be."""
     start = time.perf_counter()
+    tell(observe, "preparing to search")
     built = mode_of(index.settings).prepare(files_of(index))
     return [Cost("prepare", index.manifest.rows, 0, time.perf_counter() - start)] if built else []
 

@@ -13,7 +13,7 @@ class Progress:
             command is doing, as `starting Ray`.
         rows: rows that it has finished.
         share: part of the flow's blocks of rows that it has finished, from 0 to 1.
-        flow: `index`, `load` or `answer`; empty before, between and after these.
+        flow: `index`, `sentences`, `load` or `answer`; empty before, between and after these.
     """
 
     stage: str
