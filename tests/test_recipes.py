@@ -18,7 +18,7 @@ GUIDE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 # What follows from the settings, and what a plan says of two runs that differ in the engine's own setting.
 LOOK = """
 import json, sys
-from docs.make_readme import settings_table
+from docs.make_settings import settings_table
 from helm.render import schema
 from ragjob.commands.run import Run
 from ragjob.config import JobSettings, load_settings
