@@ -286,8 +286,8 @@ def test_a_kill_after_the_manifest_is_settled_by_the_next_attempt(
     api.index(settings)
     settled = {name.split("/")[-1] for name in files_below(tmp_path / "index")}
     assert {"_dtype", "_taken-up", "manifest.json"} < killed
-    sentences = {name for name in settled if name.startswith(("sentences-", "spans-"))}
-    assert len(sentences) == 3
+    sentences = {name for name in settled if name.startswith(("lexical-", "sentences-", "spans-"))}
+    assert len(sentences) == 4
     assert settled == killed - {"_dtype", "_taken-up"} | {"current.json"} | sentences
 
 
@@ -312,7 +312,7 @@ def test_a_kill_while_sentences_are_embedded_is_followed_by_a_rerun_that_embeds_
     monkeypatch.setattr("ragjob.commands.indexing.execute", refusing)
     api.index(settings)
     names = [name.split("/")[-1] for name in files_below(tmp_path / "index" / "segments")]
-    assert len([name for name in names if name.startswith(("sentences-", "spans-"))]) == 3
+    assert len([name for name in names if name.startswith(("lexical-", "sentences-", "spans-"))]) == 4
     assert api.index(settings).already_done
 
 

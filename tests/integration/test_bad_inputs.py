@@ -41,7 +41,7 @@ def assert_said(ended: Ended, code: int, *words: str) -> None:
         ({"embed__pool__num_gpus": 1.5, "cluster__gpus": 2}, ["embed.pool.num_gpus", "1.5"]),
         (
             {"embed__pool__num_gpus": 0.6, "generate__pool__num_gpus": 0.6, "cluster__gpus": 1},
-            ["embed.pool.num_gpus", "0.6", "no place"],
+            ["embed.pool.num_gpus", "0.6", "don't fit"],
         ),
         ({"generate__pool__num_cpus": 1, "cluster__cpus": 2}, ["pools of `answer`", "2.1 CPUs"]),
         ({"chunk__size": 400}, ["chunk.size", "254"]),

@@ -203,7 +203,8 @@ def test_tags_that_arent_digests_as_where_kms_encrypts_are_no_damage(
 
 
 @pytest.mark.parametrize(
-    ("lost", "message"), [("config.json", "is no model, it has no config.json"), ("model.safetensors", "has no weight")]
+    ("lost", "message"),
+    [("config.json", "isn't a model, since it has no config.json"), ("model.safetensors", "has no weight")],
 )
 def test_a_prefix_that_holds_no_model_is_a_data_error(
     s3: Bucket, model: str, tmp_path: Path, lost: str, message: str

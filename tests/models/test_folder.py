@@ -51,7 +51,7 @@ def test_a_package_without_a_model_is_a_data_error() -> None:
 
 @pytest.mark.parametrize("name", ["/no/none", "./none", "~/none"])
 def test_a_folder_without_a_config_is_a_data_error(name: str) -> None:
-    with pytest.raises(DataError, match=r"^embed.model: .*none is no model, it has no config.json; [^\n]*$"):
+    with pytest.raises(DataError, match=r"^embed.model: .*none isn't a model, since it has no config.json; [^\n]*$"):
         find_folder(name, KEY)
 
 
@@ -96,5 +96,5 @@ def test_a_folder_that_this_node_hasnt_got_is_a_data_error(folder: Path) -> None
 def test_a_file_that_cant_be_read_is_a_dependency_error(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = PermissionError(13, "Permission denied", str(folder / "config.json"))
     monkeypatch.setattr(hashlib, "file_digest", Mock(side_effect=refused))
-    with pytest.raises(DependencyError, match=rf"^embed.model: {folder}/config.json: Permission denied; check its r"):
+    with pytest.raises(DependencyError, match=rf"^embed.model: {folder}/config.json: Permission denied; check its p"):
         find_folder(str(folder), KEY)

@@ -156,7 +156,7 @@ def test_a_later_commit_is_another_model(hub: FakeHub) -> None:
 
 @pytest.mark.parametrize(
     ("lost", "message"),
-    [("config.json", "is no model, it has no config.json"), ("model.safetensors", "has no weights")],
+    [("config.json", "isn't a model, since it has no config.json"), ("model.safetensors", "has no weights")],
 )
 def test_a_repository_that_is_no_model_is_a_data_error(hub: FakeHub, lost: str, message: str) -> None:
     hub.files = {"config.json": b"{}", "model.safetensors": b""}

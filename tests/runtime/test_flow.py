@@ -324,7 +324,7 @@ def test_a_flow_that_doesnt_move_is_given_up_in_one_line(tmp_path: Path, monkeyp
 @pytest.mark.parametrize("pool", [None, POOL], ids=["task", "actor"])
 def test_a_block_that_kills_its_worker_is_given_up_in_the_end(tmp_path: Path, pool: Pool | None) -> None:
     steps = [Step([Die], lambda: [Die(tmp_path)], pool), Step([Write], lambda: [Write(tmp_path)])]
-    with pytest.raises(DependencyError, match=r"^Ray: the worker died each time it tried one block .*: give workers"):
+    with pytest.raises(DependencyError, match=r"^Ray: the worker died each time it tried one block.*: give workers"):
         execute(BLOCKS[:1], steps, 1, S3(), silent)
     assert len(list(tmp_path.iterdir())) == 4
 

@@ -141,9 +141,7 @@ class _Screen:
         job = self._job
         left = job.seconds_left(now)
         rest = "" if left is None else f", about {_clock(left)} left"
-        follows = (
-            ", then answering" if rest and job.command == "run" and job.flow != "answer" else ""
-        )
+        follows = ", then answering" if rest and job.command == "run" and job.flow != "answer" else ""
         return f"{job.command} {_clock(now - job.began)}  {job.doing}{rest}{follows}"
 
 

@@ -132,10 +132,11 @@ class ChunkStage(Stage):
             structure = Structure(text, [Block(**block) for block in blocks or ()])
             passages = list(self._passages(structure))
             unknown_share = self._vocabulary.unknown_share(text) if self._vocabulary else 0.0
+        kept = [passage for passage in passages if self._is_long_enough(passage.text)]
+        with foreign():
             chunks = [
                 self._piece(passage, structure.headings(passage.start, passage.start + len(passage.text)), title)
-                for passage in passages
-                if self._is_long_enough(passage.text)
+                for passage in kept
             ]
         nothing = [Piece("", f"no passage of more than {self._min_chars} characters")]
         return Pieces(chunks or nothing, len(passages) - len(chunks), unknown_share)

@@ -72,7 +72,7 @@ def cited(answer: str, passages: int) -> list[int]:
 
 def _columns(answers: list[Completion | Failure], passages: list[int]) -> Columns:
     completions = [answer if isinstance(answer, Completion) else None for answer in answers]
-    given = zip(completions, passages, strict=True)
+    given = zip(completions, passages, strict=False)  # an answer too few is found with the other columns
     values: dict[str, Sequence[object]] = {
         schema.ANSWER: [answer and answer.text for answer in completions],
         schema.FINISH_REASON: [answer and answer.finish_reason for answer in completions],

@@ -125,7 +125,8 @@ def _read_file(reader: DocumentReader, part: Slice, limits: Limits) -> Document:
     document = attempt(lambda: _decode(reader, content, limits))
     if isinstance(document, Exception):
         document = Document(None, row_error(document, part.path))
-    return replace(document, metadata={**document.metadata, "path": part.path, "size": len(content)})
+    own = {"path": part.path, "size": len(content)}  # come first, and no document states others
+    return replace(document, metadata={**own, **document.metadata, **own})
 
 
 def _decode(reader: DocumentReader, content: bytes, limits: Limits) -> Document:

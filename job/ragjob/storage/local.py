@@ -200,5 +200,5 @@ class _errors:  # noqa: N801 - reads as a verb phrase: with _errors(uri)
         if isinstance(error, FileNotFoundError | NotADirectoryError) and not self._writing:
             raise missing(self._uri) from error
         if isinstance(error, OSError):
-            remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check its rights"
+            remedy = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "check its permissions"
             raise DependencyError(f"{self._uri}: {error.strerror or error}; {remedy}") from error

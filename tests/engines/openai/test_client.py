@@ -268,7 +268,7 @@ def test_an_api_that_answers_nothing_ends_the_job(api: FakeAPI, silence: Callabl
     api.reply = silence
     with pytest.raises(DependencyError) as caught:
         ask(api.url, ["a", "b"], timeout_s=2)
-    assert_one_line(caught.value, "generate.openai.base_url", "at last: no answer within")
+    assert_one_line(caught.value, "generate.openai.base_url", "last error: no answer within")
 
 
 def test_an_api_that_fails_at_every_prompt_ends_the_job(api: FakeAPI) -> None:

@@ -78,7 +78,7 @@ def check_names(uri: str, names: list[str]) -> None:
     """Raise `DataError` when two columns of a file have one name."""
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
-        raise DataError(f"{uri}: column {twice[0]!r} stands twice; rename one")
+        raise DataError(f"{uri}: column {twice[0]!r} appears twice; rename one")
 
 
 def check_width(columns: int) -> None:

@@ -123,7 +123,7 @@ def shared_words(question: list[str], sentences: list[list[str]]) -> list[float]
     A word's weight is that of BM25 (Robertson and Zaragoza, 2009), the sentences being the collection.
 
     >>> shared_words(["depot", "track"], [["depot", "track"], ["depot"], ["tram"]])
-    [1.0, 0.32404..., 0.0]
+    [1.0, 0.323..., 0.0]
     """
     having = [set(sentence) for sentence in sentences]
     counts = Counter(word for words in having for word in words & set(question))

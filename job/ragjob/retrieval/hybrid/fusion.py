@@ -16,8 +16,8 @@ def convex(similarities: Scores, bm25: Scores, weight: float) -> Scores:
     Shares begin at the lowest value that a side can have, -1 for a cosine and 0 for BM25; a side whose best is no
     higher gives 0. After Bruch, Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", 2023.
 
-    >>> convex(np.array([1, 0.5, 0]), np.array([0, 2, 4]), 0.2).round(3).tolist()
-    [0.8, 0.7, 0.6]
+    >>> convex(np.array([1, 0.5, 0]), np.array([0, 2, 4]), 0.2)
+    array([0.8, 0.7, 0.6], dtype=float32)
     """
     return np.asarray(weight * _shares(bm25) + (1 - weight) * _shares(similarities + 1), np.float32)
 
@@ -25,8 +25,8 @@ def convex(similarities: Scores, bm25: Scores, weight: float) -> Scores:
 def reciprocal_ranks(similarities: Scores, bm25: Scores) -> Scores:
     """The sum of 1 / (60 + rank) over both sides; one without words of the question has no rank in BM25.
 
-    >>> reciprocal_ranks(np.array([1, 0.5, 0]), np.array([0, 2, 4])).round(4).tolist()
-    [0.0164, 0.0323, 0.0323]
+    >>> reciprocal_ranks(np.array([1, 0.5, 0]), np.array([0, 2, 4])).round(4)
+    array([0.0164, 0.0323, 0.0323], dtype=float32)
     """
     ranked = 1 / (RANK_CONSTANT + _ranks(similarities)) + np.where(bm25 > 0, 1 / (RANK_CONSTANT + _ranks(bm25)), 0)
     return np.asarray(ranked, np.float32)
