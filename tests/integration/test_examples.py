@@ -33,6 +33,7 @@ def test_a_folder_that_is_missing_ends_in_its_exit_code(tmp_path: Path, shared_r
     assert example("ask_a_folder.py", tmp_path, shared_ray, "nowhere", "Who?").returncode == 4
 
 
+@pytest.mark.soak
 def test_a_file_that_fails_leaves_the_others_to_be_answered(tmp_path: Path, index: Path, shared_ray: str) -> None:
     (tmp_path / "bad.csv").write_text('prompt\n"never closed\n')
     (tmp_path / "good.jsonl").write_text('{"prompt": "Who founded the Harbour Line?"}\n')
