@@ -59,7 +59,7 @@ class Job:
         self.said.append(ended.out + ended.err)
         return ended
 
-    def end(self, process: "subprocess.Popen[str]", timeout_s: float = 240) -> Ended:
+    def end(self, process: "subprocess.Popen[str]", timeout_s: float = 480) -> Ended:
         """Wait for the end of what was started."""
         try:
             out, err = process.communicate(timeout=timeout_s)
