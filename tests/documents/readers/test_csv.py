@@ -52,7 +52,7 @@ def test_a_file_without_rows_gives_none(decode: Decode, content: bytes) -> None:
         (b"prompt,n\na\n", "can't be read: CSV parse error: .*; mend the file"),
         (b"prompt,\xff\na,b\n", "can't be read: .*; mend the file"),
         ("prompt,n\na,b\n".encode("utf-16-le"), "file is full of NUL .*; save it as UTF-8"),
-        (b"prompt,n,n\na,b,c\n", "column 'n' stands twice; rename one"),
+        (b"prompt,n,n\na,b,c\n", "column 'n' appears twice; rename one"),
     ],
 )
 def test_a_file_that_cant_be_read_is_named(decode: Decode, content: bytes, message: str) -> None:
