@@ -10,7 +10,7 @@ import pyarrow as pa
 # Raised when the code's chunks or vectors (index) or its answers (run) would differ for equal settings.
 INDEX_FORMAT = 3
 ANSWER_FORMAT = 2
-# Raised when other sentences of a passage would be embedded.
+# Raised when other sentences of a passage would be embedded, as when `documents.sentences.quotable` changes.
 SENTENCE_FORMAT = 1
 
 _quote = json.JSONEncoder(ensure_ascii=False).encode  # of a text, as `digest` has it

@@ -1,7 +1,7 @@
 """Answer what a run has left, and publish it."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -10,14 +10,14 @@ from ragjob import schema
 from ragjob.commands.flows import answer_steps
 from ragjob.commands.indexing import connecting, make
 from ragjob.commands.report import Report, log_start, logged, report_of_run, with_corpus
-from ragjob.commands.serving import NOWHERE, load_missing, prepare, served, serving
+from ragjob.commands.serving import load_missing, prepare, searched, served
 from ragjob.documents.units import plan_slices, without
 from ragjob.errors import Defect, RagjobError, TooManyFailures
 from ragjob.ledger.index import set_current
 from ragjob.ledger.run import Mask
 from ragjob.models.capacity import Resources
 from ragjob.planning.checks import Plan
-from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex, mode_of
+from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
 from ragjob.planning.metadata import check_names
 from ragjob.planning.packing import free_tasks
 from ragjob.retrieval.base import Served
@@ -46,14 +46,12 @@ def answer(
         if isinstance(index, CommittedIndex):
             index.require()
         tell(observe, connecting())
-        asks_chroma = mode_of(index.settings).asks_chroma
-        chroma = serving(index.settings.chroma, observe) if asks_chroma else nullcontext(lambda: NOWHERE)
-        with chroma as server, cluster.running(size):
+        with searched(index, observe) as server, cluster.running(size):
             made, costs = make(index, size, observe)
             check_names(made)  # a plan can't know what the documents of an index that isn't made have
             costs += prepare(made, observe)
             loaded = served(made, server())
-            costs += load_missing(loaded, observe) if asks_chroma else []
+            costs += load_missing(loaded, observe)
             if make_current:
                 set_current(made.ledger.uri, made.ledger.version)
             report = _answer(command, made, task, size, loaded, costs, observe)

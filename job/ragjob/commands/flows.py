@@ -4,7 +4,6 @@ from functools import partial
 
 from ragjob import schema
 from ragjob.config import JobSettings
-from ragjob.ledger.derived import SegmentFiles
 from ragjob.models.capacity import Resources, threads
 from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
 from ragjob.planning.packing import pack, pools
@@ -44,8 +43,7 @@ def index_steps(index: PendingIndex, size: Resources) -> list[Step]:
 def sentence_steps(index: CommittedIndex, size: Resources) -> list[Step]:
     """From ranges of an index's rows to parts with their sentences."""
     embedding, model, manifest, ledger = index.settings.embed, index.embedder, index.manifest, index.sentences
-    (segment,), count = manifest.segments, threads(embedding.pool, size)
-    files = SegmentFiles(index.ledger.uri, segment.segment, segment.files, index.settings.index.cache)
+    files, count = index.files, threads(embedding.pool, size)
     return [
         Step(
             [ReadRows, EmbedSentences],

@@ -1,7 +1,6 @@
 """Make an index version, commit it, and load it."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 
 import pyarrow as pa
 
@@ -32,9 +31,13 @@ def make_and_load(
     chroma = index.settings.chroma
     with ExitStack() as started:
         servers = [started.enter_context(serving(chroma, observe))] if lasts(chroma) else []
-        stop_ray = started.enter_context(_ray_to_make(index, size, observe))
-        made, costs = make(index, size, observe)
-        stop_ray()
+        if isinstance(index, CommittedIndex) and have_sentences(index):
+            made, costs = index, list[Cost]()
+        else:
+            tell(observe, connecting())
+            stop_ray = started.enter_context(cluster.running(size))
+            made, costs = make(index, size, observe)
+            stop_ray()
         costs += prepare(made, observe)
         for server in servers:
             costs += load_missing(served(made, server()), observe)
@@ -47,16 +50,6 @@ def make_and_load(
 def connecting() -> str:
     """What a command does when it enters `cluster.running`."""
     return "connecting to Ray" if cluster.is_remote() else "starting Ray"
-
-
-def _ray_to_make(
-    index: PendingIndex | CommittedIndex, size: Resources, observe: Observe
-) -> AbstractContextManager[Callable[[], object]]:
-    """Ray for the time of the block, if there is anything to embed. Gives a function that ends it early."""
-    if isinstance(index, CommittedIndex) and have_sentences(index):
-        return nullcontext(lambda: None)
-    tell(observe, connecting())
-    return cluster.running(size)
 
 
 def make(index: PendingIndex | CommittedIndex, size: Resources, observe: Observe) -> tuple[CommittedIndex, list[Cost]]:

@@ -1,6 +1,5 @@
 """`search`: what an index gives for one question, without answering it."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -32,14 +31,14 @@ class Search:
 
         Raises `DataError` when it isn't loaded, `DependencyError` when the server doesn't answer.
         """
-        from ragjob.commands.serving import NOWHERE, embed_questions, load_missing, prepare, served, serving
+        from ragjob.commands.serving import embed_questions, load_missing, prepare, searched, served
 
         settings = self.index.settings
         mode, vectors = mode_of(settings), embed_questions(self.index, [question])
-        with serving(settings.chroma, silent) if mode.asks_chroma else nullcontext(lambda: NOWHERE) as server:
+        with searched(self.index, silent) as server:
             loaded = served(self.index, server())
             prepare(self.index, silent)
-            if mode.asks_chroma and not lasts(settings.chroma):
+            if not lasts(settings.chroma):
                 load_missing(loaded, silent)
             return mode.make(loaded).search([question], vectors, [_condition(settings.retrieve.where)])[0]
 

@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from secrets import token_hex
 
 from ragjob.commands.sentences import sentence_files
-from ragjob.ledger.derived import SegmentFiles
 from ragjob.ledger.passages import Passages
-from ragjob.planning.identity import CommittedIndex, mode_of
+from ragjob.planning.identity import CommittedIndex, PendingIndex, mode_of
 from ragjob.retrieval.base import Served, Vectors
 from ragjob.retrieval.chroma.expected import Expected, Target, collection_name
 from ragjob.retrieval.chroma.settings import Chroma, lasts
@@ -37,6 +36,13 @@ def serving(settings: Chroma, observe: Observe) -> Iterator[Server]:
         yield ready
 
 
+def searched(index: PendingIndex | CommittedIndex, observe: Observe) -> AbstractContextManager[Server]:
+    """The server that the index's mode of retrieval searches, for the time of the block."""
+    if mode_of(index.settings).asks_chroma:
+        return serving(index.settings.chroma, observe)
+    return nullcontext(lambda: NOWHERE)
+
+
 def served(index: CommittedIndex, target: Target) -> Served:
     """An index version as it is searched on a server."""
     manifest, settings = index.manifest, index.settings
@@ -47,13 +53,7 @@ def served(index: CommittedIndex, target: Target) -> Served:
         name = f"{name}-{token_hex(4)}"
     fingerprint, uri = manifest.fingerprint, index.ledger.uri
     expected = Expected(name, manifest.version, fingerprint, manifest.rows, manifest.dimension, uri)
-    return Served(target, expected, files_of(index), sentence_files(index))
-
-
-def files_of(index: CommittedIndex) -> SegmentFiles:
-    """The files of the version's segment."""
-    (segment,) = index.manifest.segments
-    return SegmentFiles(index.ledger.uri, segment.segment, segment.files, index.settings.index.cache)
+    return Served(target, expected, index.files, sentence_files(index))
 
 
 def embed_questions(index: CommittedIndex, questions: list[str]) -> Vectors:
@@ -70,12 +70,14 @@ def prepare(index: CommittedIndex, observe: Observe) -> list[Cost]:
     """Build what the mode of retrieval searches beside the vectors; what that took, if it had to be."""
     start = time.perf_counter()
     tell(observe, "preparing to search")
-    built = mode_of(index.settings).prepare(files_of(index))
+    built = mode_of(index.settings).prepare(index.files)
     return [Cost("prepare", index.manifest.rows, 0, time.perf_counter() - start)] if built else []
 
 
 def load_missing(index: Served, observe: Observe) -> list[Cost]:
-    """Load the version unless the server has it; what that took, if it had to be."""
+    """Load the version unless the server has it, or none is searched; what that took, if it had to be."""
+    if index.target is NOWHERE:
+        return []
     from ragjob.retrieval.chroma.loading import is_loaded  # imports chromadb, which isn't for the start
 
     tell(observe, "opening the index")

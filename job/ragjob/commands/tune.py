@@ -9,7 +9,7 @@ import numpy as np
 from ragjob import schema, storage
 from ragjob.commands.evaluate import read_answers
 from ragjob.commands.sentences import sentence_files
-from ragjob.commands.serving import embed_questions, files_of
+from ragjob.commands.serving import embed_questions
 from ragjob.config import JobSettings, require
 from ragjob.errors import DataError
 from ragjob.evaluation.labels import Labels, read_labels
@@ -18,6 +18,7 @@ from ragjob.ledger.passages import Numbers, Passages
 from ragjob.planning.identity import CommittedIndex, find_index
 from ragjob.retrieval.exact import nearest
 from ragjob.retrieval.lexical.index import best, open_index
+from ragjob.retrieval.ranking import Ranking
 
 __all__ = ["HYBRID", "LEXICAL", "Setting", "Tune", "Tuning"]
 
@@ -72,12 +73,13 @@ class Tune:
         return list(questions), list(relevant), _column(labels)
 
     def _candidates(self, questions: list[str], relevant: list[Sequence[str]], column: str) -> Candidates:
-        files = files_of(self.index)
+        files = self.index.files
         retrieve: Any = self.index.settings.retrieve
         passages = files.open()
         lexical = open_index(files, retrieve.language, len(passages))
         of_sentences = sentence_files(self.index)
         sentences = of_sentences.open() if of_sentences else None
+        ranking = Ranking(passages, retrieve, sentences)
         vectors = embed_questions(self.index, questions)
         everything = np.arange(len(passages)), list(range(len(questions)))
         near = nearest(passages, vectors, [everything], MOST)
@@ -87,8 +89,8 @@ class Tune:
             words = best(scores, MOST)
             words = words[np.argsort(-scores[words], kind="stable")]
             rows = np.union1d(dense, words)
-            similarities = passages.similarities(rows, vector)
-            better = np.maximum(similarities, sentences.best(rows, vector)) if sentences else None
+            similarities = ranking.similarities(rows, vector)
+            better = ranking.with_sentences(rows, similarities, vector) if sentences else None
             found.append((rows, similarities, better, scores[rows], _ranks(dense, rows), _ranks(words, rows)))
         return _stacked(found, _relevant(passages, column, relevant), [len(ids) for ids in relevant])
 

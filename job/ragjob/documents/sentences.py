@@ -17,7 +17,6 @@ CLOSE_ENDS = tuple("。！？｡．‼⁇⁈⁉︒﹒﹖﹗။።")
 WIDE_QUOTES = frozenset("」』）》〉】")
 QUOTES = "".join(WIDE_QUOTES) + "”’\"'"
 
-QUOTABLE_FORMAT = 1  # raised when `quotable` would give other sentences of a text
 MIN_WORDS, MIN_UNSPACED = 3, 4
 # Lines that follow each other without a blank one or a heading between them.
 BLOCK = re.compile(r"(?:^(?!\s*#).*\S.*(?:\n|\Z))+", re.MULTILINE)

@@ -77,7 +77,7 @@ class SegmentFiles:
             for file in sorted(place.glob(f"{stem}-*.arrow")):
                 if is_whole(file, file.name):
                     return file
-        with self._locked():
+        with locked(self._cached):
             names = [name for name in storage.list_names(folder) if name.startswith(f"{stem}-")]
             fetched = (self._cached / name for name in names if not local and fetch(folder, name, self._cached))
             return next(fetched, None) or self._add(stem, build, names)
@@ -102,23 +102,9 @@ class SegmentFiles:
     def _cached(self) -> Path:
         return Path(self.cache).expanduser() / self.segment
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Keep this node's other processes out of the cache, which is made if there is none."""
-        from filelock import FileLock  # which a finished job does without
-
-        there = self._cached
-        try:
-            there.mkdir(parents=True, exist_ok=True)
-            # One object for a path: who builds a file beside the others may have to fetch these.
-            with FileLock(there.with_name(f"{there.name}.lock"), is_singleton=True):
-                yield
-        except OSError as error:
-            raise DependencyError(f"index.cache: can't write to {there}: {error}") from error
-
     def _fetch_missing(self, folder: str, there: Path) -> None:
         """Fetch from S3 what this node hasn't got yet; what is missing there or damaged is built anew."""
-        with self._locked():
+        with locked(there):
             if not all((there / name).exists() or fetch(folder, name, there) for name in astuple(self.files)):
                 self._rebuild(there)
 
@@ -213,6 +199,20 @@ def _rows(row_ids: np.ndarray, chunk_ids: np.ndarray) -> pa.Table:
         pa.array(np.append(starts, len(order)), pa.int32()), pa.array(order.astype(np.int32))
     )
     return pa.table({schema.ROW_ID: ordered[starts].astype(str), schema.MEMBERS: members})
+
+
+@contextmanager
+def locked(cached: Path) -> Iterator[None]:
+    """Keep this node's other processes out of a segment's folder in the cache, which is made if there is none."""
+    from filelock import FileLock  # which a finished job does without
+
+    try:
+        cached.mkdir(parents=True, exist_ok=True)
+        # One object for a path: who builds a file beside the others may have to fetch these.
+        with FileLock(cached.with_name(f"{cached.name}.lock"), is_singleton=True):
+            yield
+    except OSError as error:
+        raise DependencyError(f"index.cache: can't write to {cached}: {error}") from error
 
 
 def named(folder: Path, kind: str, suffix: str) -> str:

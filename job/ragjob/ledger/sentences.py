@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from ragjob import schema, storage
 from ragjob.errors import DataError, DependencyError
-from ragjob.ledger.derived import DerivedFiles, fetch, is_whole, named, put
+from ragjob.ledger.derived import DerivedFiles, fetch, is_whole, locked, named, put
 from ragjob.ledger.files import read_parquet, to_json, to_parquet
 from ragjob.ledger.manifests import ELSEWHERE, SENTENCES_FORMAT, ManifestKind
 from ragjob.ledger.passages import Numbers, Vectors, similarities
@@ -101,15 +101,9 @@ class SentenceFiles:
         folder = SegmentLedger(self.index_uri, self.segment).folder
         if local := storage.local_path(folder):
             return local if all(is_whole(local / name, name) for name in self._names) else None
-        from filelock import FileLock  # which a finished job does without
-
         there = Path(self.cache).expanduser() / self.segment
-        try:
-            there.mkdir(parents=True, exist_ok=True)
-            with FileLock(there.with_name(f"{there.name}.lock")):
-                got = all((there / name).exists() or fetch(folder, name, there) for name in self._names)
-        except OSError as error:
-            raise DependencyError(f"index.cache: can't write to {there}: {error}") from error
+        with locked(there):
+            got = all((there / name).exists() or fetch(folder, name, there) for name in self._names)
         return there if got else None
 
 

@@ -13,13 +13,12 @@ from ragjob.errors import RagjobError, SettingsError
 from ragjob.models import sizes
 from ragjob.models.capacity import Resources, Work, facts
 from ragjob.models.files import Source
-from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
+from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex, mode_of
 from ragjob.planning.memory import actor_bytes, check_memory
 from ragjob.planning.metadata import check_filter
 from ragjob.planning.packing import check_pools
 from ragjob.planning.proposals import Answering, Flow, Indexing, propose
 from ragjob.planning.texts import check_chunks, check_questions, check_words
-from ragjob.retrieval import MODES
 from ragjob.runtime.cluster import resources
 
 T = TypeVar("T")
@@ -161,7 +160,7 @@ def _end(
     plan.look("pools", lambda: check_pools(settings, flows, size))
     if not plan.failed("corpus") and not plan.failed("pools"):  # which say how many vectors, and which nodes
         plan.look("memory", lambda: _check_memory(index, answering, flows, size))
-    if not answering or MODES[settings.retrieve.mode].asks_chroma:
+    if not answering or mode_of(settings).asks_chroma:
         plan.look("chroma", lambda: _check_chroma(settings, size, needs_server=needs_server))
     if (indexing or answering) and not plan.errors:
         plan.checks.extend(Check("proposal", line) for line in _proposals(index, indexing, answering, size))

@@ -14,6 +14,7 @@ from ragjob.documents.inputs import list_corpus, list_prompts
 from ragjob.engines import ENGINES, Engine, Generation
 from ragjob.engines.base import Surroundings
 from ragjob.errors import DataError, SettingsError
+from ragjob.ledger.derived import SegmentFiles
 from ragjob.ledger.index import IndexLedger, IndexManifest, current_version
 from ragjob.ledger.run import RunLedger
 from ragjob.ledger.sentences import SentenceLedger
@@ -68,6 +69,12 @@ class CommittedIndex:
     def chunks(self) -> int:
         """Chunks that it has."""
         return self.manifest.chunks
+
+    @property
+    def files(self) -> SegmentFiles:
+        """The files of its segment, which retrieval maps into memory."""
+        (segment,) = self.manifest.segments
+        return SegmentFiles(self.ledger.uri, segment.segment, segment.files, self.settings.index.cache)
 
     @cached_property
     def sentences(self) -> SentenceLedger:

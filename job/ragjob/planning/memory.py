@@ -9,8 +9,8 @@ from ragjob.errors import SettingsError
 from ragjob.models import sizes
 from ragjob.models.capacity import Resources
 from ragjob.models.files import Source
+from ragjob.planning.identity import mode_of
 from ragjob.planning.packing import Node, pack, pool, pools
-from ragjob.retrieval import MODES
 from ragjob.retrieval.chroma.expected import memory_bytes
 
 WORKER_BYTES = 700_000_000  # a Python process with torch, before any weights (measured: 0.5 to 0.7 GB)
@@ -32,7 +32,7 @@ def check_memory(
     beside them, on the one node.
     """
     each = {name: WORKER_BYTES + held for name, held in actors.items()}
-    mode = MODES[settings.retrieve.mode](settings.retrieve)
+    mode = mode_of(settings)
     each["retrieve"] += mode.actor_bytes(chunks)
     vectors = 0 if settings.chroma.url or not mode.asks_chroma else memory_bytes(chunks, dimension)
     placed = [node for flow in flows for nodes in pack(settings, flow, size).placements for node in nodes]

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from threading import Lock
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -31,13 +30,6 @@ class Selection:
         self._passages = passages
         self._firsts = passages.members[passing[starts]]
         self._equals = np.diff(starts, append=len(passing)).astype(np.int32)
-
-    @property
-    def mask(self) -> npt.NDArray[np.bool_]:
-        """Whether each row passes, bool [rows]."""
-        mask = np.zeros(len(self._passages), bool)
-        mask[self.rows] = True
-        return mask
 
     @property
     def nbytes(self) -> int:

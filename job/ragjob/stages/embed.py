@@ -43,6 +43,15 @@ def make_for_prompts(settings: Embed, model: Source, dtype: str, threads: int) -
     return EmbedPrompts(embedder.embed_queries, embedder.dimension)
 
 
+def embed_finite(embed: EmbedTexts, texts: list[str]) -> Vectors:
+    """Embeddings of texts, float32 [len(texts), dimension]. Raises `ValueError` when one isn't made of numbers."""
+    with foreign():
+        vectors = embed(texts)
+    if not np.isfinite(vectors).all():
+        raise ValueError("the embedding has values that aren't numbers")
+    return vectors
+
+
 class _EmbedColumn(Stage):
     """Add the embedding of each row's text in `COLUMN`, a vector of length 1."""
 
@@ -62,11 +71,7 @@ class _EmbedColumn(Stage):
         return list(rows[self.COLUMN].to_pylist())
 
     def _compute(self, rows: pa.Table) -> Columns:
-        texts = self._texts(rows)
-        with foreign():
-            vectors = self._embed(texts)
-        if not np.isfinite(vectors).all():
-            raise ValueError("the embedding has values that aren't numbers")
+        vectors = embed_finite(self._embed, self._texts(rows))
         return {schema.EMBEDDING: pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])}
 
 

@@ -12,7 +12,7 @@ from ragjob.ledger.sentences import SentenceLedger
 from ragjob.models.files import Source
 from ragjob.models.settings import Embed
 from ragjob.stages.columns import Stage
-from ragjob.stages.embed import EmbedTexts
+from ragjob.stages.embed import EmbedTexts, embed_finite
 from ragjob.stages.rows import Columns, add_columns, foreign
 
 
@@ -60,13 +60,8 @@ class EmbedSentences(Stage):
         with foreign():
             found = list(map(quotable, texts))
         spans = [several if len(several) > 1 else [] for several in found]
-        with foreign():
-            vectors = self._embed(
-                [one_line(text[a:b]) for text, each in zip(texts, spans, strict=True) for a, b in each]
-            )
-        if not np.isfinite(vectors).all():
-            raise ValueError("the embedding has values that aren't numbers")
-        return self._columns(spans, vectors)
+        quoted = [one_line(text[a:b]) for text, each in zip(texts, spans, strict=True) for a, b in each]
+        return self._columns(spans, embed_finite(self._embed, quoted))
 
     def _columns(self, spans: list[list[tuple[int, int]]], vectors: npt.NDArray[np.float32]) -> Columns:
         borders = [[{"start": start, "end": end} for start, end in each] for each in spans]

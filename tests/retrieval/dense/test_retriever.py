@@ -141,10 +141,10 @@ def test_what_was_selected_is_kept_within_a_limit(monkeypatch: pytest.MonkeyPatc
     assert made.select(conditions[0]).rows.tolist() == [0]
 
 
-def test_a_mask_says_which_rows_pass() -> None:
+def test_a_selection_says_which_rows_pass() -> None:
     passages = make_passages(draw(4, 15), [{"a": 1}, {"a": 2}, None, {"a": 1}])
-    mask = filters.Filters(passages, ["a"]).select(condition_of({"a": 1}, {})).mask
-    assert mask.tolist() == [True, False, False, True]
+    selection = filters.Filters(passages, ["a"]).select(condition_of({"a": 1}, {}))
+    assert np.isin(np.arange(4), selection.rows).tolist() == [True, False, False, True]
 
 
 def test_rows_are_compared_in_blocks_that_hold_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
