@@ -692,5 +692,6 @@ def test_a_filter_by_a_column_that_the_prompts_lack_is_refused(settings: Setting
     run = Run.of(settings(retrieve__where='{"path": "{tenant}"}'))
     assert failed(run)["filter"] is DataError
     assert filter_error(run) == (
-        "retrieve.where: no column 'tenant' passes through from the prompts; there are asked, id"
+        "retrieve.where: no column 'tenant' passes through from the prompts; there are asked, id: "
+        "add the column to the prompts, or correct the filter"
     )

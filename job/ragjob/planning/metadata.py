@@ -54,7 +54,10 @@ def _unknown(name: str, where: str, known: list[str]) -> DataError:
 def _check_column(name: str, passed: pa.Schema) -> None:
     if name not in passed.names:
         has = ", ".join(passed.names) or "none"
-        raise DataError(f"retrieve.where: no column {name!r} passes through from the prompts; there are {has}")
+        raise DataError(
+            f"retrieve.where: no column {name!r} passes through from the prompts; there are {has}: "
+            "add the column to the prompts, or correct the filter"
+        )
     kind = passed.field(name).type
     if not is_plain(kind.value_type if pa.types.is_list(kind) else kind):
         raise DataError(
