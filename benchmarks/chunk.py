@@ -16,10 +16,10 @@ from tokenizers import Tokenizer
 
 from benchmarks.figures import Figure, compare, seconds
 from benchmarks.jobs import MODEL, novel
-from ragjob import schema
 from ragjob.documents.chunking import WordCounter
 from ragjob.documents.settings import Chunk
 from ragjob.documents.vocabulary import Vocabulary
+from ragjob.ledger import schema
 from ragjob.models.folder import find_package
 from ragjob.models.tokenizer import count_tokens, open_tokenizer
 from ragjob.stages.chunk import ChunkStage

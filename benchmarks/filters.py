@@ -20,8 +20,8 @@ import pyarrow as pa
 
 from benchmarks.figures import Figure, compare, seconds
 from benchmarks.store import BLOCK_ROWS, TOP_K, block, draw, search
-from ragjob import schema
 from ragjob.config import Retrieve
+from ragjob.ledger import schema
 from ragjob.ledger.passages import Passages
 from ragjob.retrieval.chroma.search import Collection
 from ragjob.retrieval.dense.retriever import DenseRetriever

@@ -12,8 +12,8 @@ import pyarrow as pa
 from benchmarks.figures import Figure, compare, seconds
 from benchmarks.passages import passages
 from benchmarks.store import BLOCK_ROWS, Rows, block, draw, expected, load_ours, make_rows, search
-from ragjob import schema
 from ragjob.config import Retrieve
+from ragjob.ledger import schema
 from ragjob.models.device import choose_dtype
 from ragjob.models.embedder import open_embedder
 from ragjob.models.folder import find_package

@@ -24,8 +24,8 @@ import pyarrow as pa
 
 from benchmarks.figures import Figure, compare, seconds
 from benchmarks.passages import passages
-from ragjob import schema
 from ragjob.config import JobSettings, Retrieve
+from ragjob.ledger import schema
 from ragjob.ledger.passages import Passages
 from ragjob.retrieval.chroma.collection import HNSW
 from ragjob.retrieval.chroma.expected import Expected, Target

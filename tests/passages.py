@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from ragjob import schema
+from ragjob.ledger import schema
 from ragjob.ledger.passages import Passage, Passages
 
 

@@ -28,7 +28,7 @@ LEVELS = [
     {"documents", "engines"},
     {"ledger", "models", "retrieval"},
     {"storage"},
-    {"errors", "schema", "settings"},
+    {"errors", "settings"},
 ]
 LEVEL_OF = {name: number for number, level in enumerate(LEVELS) for name in level}
 ONLY_IMPORTERS = {
@@ -62,7 +62,7 @@ ONLY_IMPORTERS = {
 }
 FILES = sorted(ROOT.rglob("*.py"))
 LONGEST_MODULE, LONGEST_FUNCTION = 350, 45  # in lines
-MOST_ENTRIES, MOST_PAIRS = 20, 90  # of the package's first level, and of those of them that import one another
+MOST_ENTRIES, MOST_PAIRS = 20, 80  # of the package's first level, and of those of them that import one another
 
 
 def unit(file: Path) -> str:

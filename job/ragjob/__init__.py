@@ -22,7 +22,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ragjob.commands.api import answer, clean, index, load, run
+    from ragjob.commands.api import Progress, answer, clean, index, load, run
     from ragjob.commands.report import Cost, Leftover, PassedOver, Report
     from ragjob.config import JobSettings, load_settings
     from ragjob.errors import (
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
         Stopped,
         TooManyFailures,
     )
-    from ragjob.runtime.progress import Progress
 
 __all__ = [
     "Cost",
@@ -62,7 +61,6 @@ __all__ = [
 _MODULES = (
     "ragjob.errors",
     "ragjob.config",
-    "ragjob.runtime.progress",
     "ragjob.commands.report",
     "ragjob.commands.api",
 )

@@ -8,8 +8,8 @@ from ragjob.cli.report import show_leftovers
 from ragjob.commands.registry import COMMANDS
 from ragjob.commands.report import Leftover, PassedOver, Report, logged
 from ragjob.errors import DataError, SettingsError
-from ragjob.ledger.events import fields
 from ragjob.planning.checks import Check, Failed, Warned
+from ragjob.runtime.events import fields
 from ragjob.stages.cost import Cost
 from tests.cli.conftest import Command, Doing, Ragjob, lines
 

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ragjob import schema
 from ragjob.commands import api
 from ragjob.config import JobSettings
 from ragjob.errors import DataError, DependencyError, Stopped, TooManyFailures
+from ragjob.ledger import schema
 from ragjob.ledger.index import IndexLedger
 from ragjob.ledger.run import claimed_versions
+from ragjob.models.capacity import Resources
 from ragjob.planning.checks import Plan, plan_answer
 from ragjob.planning.identity import AnswerTask, CommittedIndex
 from ragjob.runtime.flow import Step
@@ -455,9 +456,9 @@ def test_an_index_version_removed_before_it_was_claimed_ends_with_one_line(
     withdrawn = IndexLedger(str(index), version.name).withdraw
     use(answering)
 
-    def removing(index: CommittedIndex, task: AnswerTask) -> Plan:
+    def removing(index: CommittedIndex, task: AnswerTask, size: Resources) -> Plan:
         assert withdrawn(lambda: False)
-        return plan_answer(index, task)
+        return plan_answer(index, task, size)
 
     monkeypatch.setattr("ragjob.planning.checks.plan_answer", removing)
     with pytest.raises(

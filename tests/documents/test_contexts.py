@@ -5,8 +5,8 @@ from tokenizers import Tokenizer
 
 from ragjob.documents.chunking import WordCounter
 from ragjob.documents.contexts import Contexts
+from ragjob.ledger.schema import embedded_text
 from ragjob.models.tokenizer import count_tokens
-from ragjob.schema import embedded_text
 from tests.documents.test_chunking import any_tokenizer, counter
 
 __all__ = ["any_tokenizer", "counter"]  # fixtures

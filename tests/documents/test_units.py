@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragjob import schema
 from ragjob.documents.settings import Corpus, Prompts
 from ragjob.documents.units import SLICES, Segment, plan_slices, sample, scan_corpus, scan_prompts, without
 from ragjob.errors import DataError
+from ragjob.ledger import schema
 from ragjob.storage.names import Entry
 from tests.conftest import WriteFiles, parquet
 

@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-from ragjob import schema
 from ragjob.evaluation.labels import Label, Labels
+from ragjob.ledger import schema
 
 DEPOT, BRIDGE, OTHER = "depot.md", "bridge.md", "other.md"
 ALL_FOUND = [DEPOT, BRIDGE, OTHER]

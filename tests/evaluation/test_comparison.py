@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from ragjob import schema
 from ragjob.errors import DataError
 from ragjob.evaluation.comparison import compare
 from ragjob.evaluation.scores import Scores, score
+from ragjob.ledger import schema
 from tests.evaluation.runs import BRIDGE, DEPOT, OTHER, labels_of, run_of
 
 FIRST, SECOND, NOWHERE = [DEPOT, OTHER], [OTHER, DEPOT], [OTHER, BRIDGE]

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from ragjob import schema
 from ragjob.errors import DataError
 from ragjob.evaluation.labels import Label, Labels
 from ragjob.evaluation.scores import METRICS, score
+from ragjob.ledger import schema
 from tests.evaluation.runs import BRIDGE, DEPOT, OTHER, labels_of, run_of
 
 FAILED = {schema.ANSWER: None, schema.RETRIEVED_DOCUMENT_IDS: None, schema.RETRIEVED_IDS: None, schema.ERROR: "blank"}

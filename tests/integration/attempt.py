@@ -8,9 +8,10 @@ import sys
 import numpy as np
 import pyarrow as pa
 
-from ragjob import schema, storage
+from ragjob import storage
 from ragjob.config import S3
 from ragjob.errors import RagjobError
+from ragjob.ledger import schema
 from ragjob.ledger.run import RunLedger
 
 PARTS, PART_ROWS = 3, 3000

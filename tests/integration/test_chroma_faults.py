@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ragjob import schema
 from ragjob.commands.serving import served
 from ragjob.config import JobSettings
 from ragjob.errors import DataError, DependencyError
+from ragjob.ledger import schema
 from ragjob.ledger.index import About, IndexLedger, current_version, set_current
 from ragjob.ledger.passages import Passages
 from ragjob.planning.identity import CommittedIndex, PendingIndex, identify_index

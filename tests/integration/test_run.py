@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ragjob import schema
 from ragjob.cli.sample import EXPECTED
 from ragjob.commands.tune import Setting, Tune
 from ragjob.config import load_settings
+from ragjob.ledger import schema
 from tests.integration.conftest import BAD_ROWS, PROMPTS_OF_A_JOB, Job
 
 pytestmark = [pytest.mark.ray, pytest.mark.services]

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragjob import schema, storage
+from ragjob import storage
 from ragjob.errors import DataError, DependencyError
+from ragjob.ledger import schema
 from ragjob.ledger.derived import DerivedFiles, SegmentFiles, derive
 from ragjob.ledger.passages import Passages, similarities
 from ragjob.ledger.segment import SegmentLedger

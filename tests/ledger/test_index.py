@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragjob import schema, storage
+from ragjob import storage
 from ragjob.errors import DataError
+from ragjob.ledger import schema
 from ragjob.ledger.index import About, IndexLedger, IndexManifest, current_version, set_current
 from ragjob.ledger.segment import SegmentManifest
 from tests.conftest import files_below

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragjob import schema, storage
+from ragjob import storage
 from ragjob.errors import DataError, DependencyError
+from ragjob.ledger import schema
 from ragjob.ledger.run import RunLedger, RunManifest
 from tests.conftest import files_below
 

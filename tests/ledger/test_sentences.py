@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ragjob import schema, storage
+from ragjob import storage
 from ragjob.errors import DataError, DependencyError
-from ragjob.ledger import sentences
+from ragjob.ledger import schema, sentences
 from ragjob.ledger.derived import DerivedFiles
 from ragjob.ledger.sentences import SentenceFiles, SentenceLedger, Sentences
 from tests.conftest import files_below

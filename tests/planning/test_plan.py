@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from ragjob import schema
 from ragjob.commands.answer import Answer
 from ragjob.commands.index import Index
 from ragjob.commands.registry import COMMANDS, Command
@@ -18,6 +17,7 @@ from ragjob.config import JobSettings, keys_of
 from ragjob.documents.units import plan_slices
 from ragjob.engines import ENGINES, Generation
 from ragjob.errors import DataError, DependencyError, RagjobError, SettingsError
+from ragjob.ledger import schema
 from ragjob.ledger.index import About, set_current
 from ragjob.planning.checks import Failed, Warned
 from ragjob.planning.identity import CommittedIndex, PendingIndex

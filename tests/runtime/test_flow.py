@@ -16,8 +16,8 @@ import ray.data
 
 from ragjob.config import S3
 from ragjob.errors import DataError, Defect, DependencyError, EngineDied
-from ragjob.ledger.log import AttemptLog
 from ragjob.runtime.flow import Step, execute
+from ragjob.runtime.log import AttemptLog
 from ragjob.runtime.progress import Progress, silent
 from ragjob.settings import Pool
 from ragjob.stages.columns import Stage

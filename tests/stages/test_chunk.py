@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ragjob import schema
 from ragjob.documents.settings import Chunk
+from ragjob.ledger import schema
 from ragjob.models.files import Source
 from ragjob.models.settings import Embed
 from ragjob.models.source import resolve

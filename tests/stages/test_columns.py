@@ -1,8 +1,8 @@
 import pyarrow as pa
 import pytest
 
-from ragjob import schema
 from ragjob.documents.units import SLICES
+from ragjob.ledger import schema
 from ragjob.stages.augment import AugmentStage
 from ragjob.stages.chunk import ChunkStage
 from ragjob.stages.columns import Stage, check_columns, fits

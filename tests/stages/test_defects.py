@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ragjob import schema
 from ragjob.documents.readers import text
 from ragjob.documents.readers.base import Block, Document
 from ragjob.documents.settings import Chunk, Corpus, Prompts
 from ragjob.documents.units import plan_slices, scan_corpus, scan_prompts
 from ragjob.engines.base import Completion, Failure, Request
 from ragjob.errors import Defect
+from ragjob.ledger import schema
 from ragjob.models.embedder import Vectors
 from ragjob.retrieval.base import Hit
 from ragjob.retrieval.where import Condition

@@ -3,8 +3,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from ragjob import schema
 from ragjob.errors import DataError
+from ragjob.ledger import schema
 from ragjob.models.folder import find_folder
 from ragjob.models.settings import Embed
 from ragjob.stages.embed import EmbedChunks, EmbedPrompts, make_for_prompts

@@ -1,8 +1,8 @@
 import pyarrow as pa
 import pytest
 
-from ragjob import schema
 from ragjob.engines.base import Completion, Failure, Request
+from ragjob.ledger import schema
 from ragjob.stages.generate import GenerateStage, cited
 from tests.fakes import POISON, REFUSED, EchoGenerator
 

@@ -6,10 +6,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from ragjob import schema
 from ragjob.documents.settings import Corpus, Prompts
 from ragjob.documents.units import Inputs, plan_slices, scan_corpus, scan_prompts
 from ragjob.errors import DataError
+from ragjob.ledger import schema
 from ragjob.stages.read import ReadDocuments, ReadPrompts
 from tests.conftest import WriteFiles, parquet
 from tests.documents.readers.pdfs import pdf

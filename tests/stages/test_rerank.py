@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from ragjob import schema
+from ragjob.ledger import schema
 from ragjob.stages.rerank import RerankStage
 
 LISTS = {name: ["a", "b", "c"] for name in schema.RETRIEVED.names}

@@ -2,7 +2,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from ragjob import schema
+from ragjob.ledger import schema
 from ragjob.retrieval.base import Hit, Vectors
 from ragjob.retrieval.where import Condition
 from ragjob.stages.retrieve import RetrieveStage

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from ragjob import schema
+from ragjob.ledger import schema
 from ragjob.ledger.derived import SegmentFiles, derive
 from ragjob.ledger.segment import SegmentLedger
 from ragjob.ledger.sentences import SentenceFiles, SentenceLedger

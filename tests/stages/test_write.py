@@ -3,7 +3,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ragjob import schema
+from ragjob.ledger import schema
 from ragjob.ledger.run import RunLedger
 from ragjob.ledger.segment import SegmentLedger
 from ragjob.stages.write import WriteAnswers, WriteChunks

@@ -6,7 +6,7 @@ import logging
 from rich.console import Console
 
 from ragjob.errors import printable
-from ragjob.ledger.events import as_event, fields
+from ragjob.runtime.events import as_event, fields
 
 out = Console(highlight=False, soft_wrap=True)
 

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 import numpy as np
 import pyarrow as pa
 
-from ragjob import schema
 from ragjob.commands.flows import answer_steps
 from ragjob.commands.indexing import connecting, make
 from ragjob.commands.report import Report, log_start, logged, report_of_run, with_corpus
 from ragjob.commands.serving import load_missing, prepare, searched, served
 from ragjob.documents.units import plan_slices, without
 from ragjob.errors import Defect, RagjobError, TooManyFailures
+from ragjob.ledger import schema
 from ragjob.ledger.index import set_current
 from ragjob.ledger.run import Mask
 from ragjob.models.capacity import Resources
@@ -23,6 +23,7 @@ from ragjob.planning.packing import free_tasks
 from ragjob.retrieval.base import Served
 from ragjob.runtime import cluster
 from ragjob.runtime.flow import execute
+from ragjob.runtime.log import AttemptLog
 from ragjob.runtime.progress import Observe, of_flow, tell
 from ragjob.stages.cost import Cost
 
@@ -65,7 +66,7 @@ def _attempt(command: str, task: AnswerTask, plan: Callable[[], Plan], observe: 
 
     Raises what the plan finds, and `DataError` when another run is under way under the run's name.
     """
-    with task.ledger.log():
+    with AttemptLog(task.ledger.log_folder):
         log_start(command, task.version, task.ledger.run_id)
         tell(observe, "checking the plan")
         checked = plan()

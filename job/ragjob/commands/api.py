@@ -6,7 +6,9 @@ from ragjob.commands.load import Load
 from ragjob.commands.report import Leftover, Report
 from ragjob.commands.run import Run
 from ragjob.config import JobSettings
-from ragjob.runtime.progress import Observe, silent
+from ragjob.runtime.progress import Observe, Progress, silent
+
+__all__ = ["Progress", "answer", "clean", "index", "load", "run"]
 
 
 def index(settings: JobSettings, observe: Observe = silent) -> Report:

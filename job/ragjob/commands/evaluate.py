@@ -8,7 +8,8 @@ from typing import ClassVar, Self
 import numpy as np
 import pyarrow as pa
 
-from ragjob import schema, storage
+from ragjob import storage
+from ragjob.commands.setup import set_up
 from ragjob.config import JobSettings
 from ragjob.documents.tables import ids_of, is_plain
 from ragjob.errors import DataError, SettingsError
@@ -16,6 +17,7 @@ from ragjob.evaluation.comparison import compare
 from ragjob.evaluation.labels import Labels, read_labels
 from ragjob.evaluation.results import Change, Comparison, Evaluation, Figure, Figures, failures, figures
 from ragjob.evaluation.scores import COLUMNS, METRICS, Scores, score
+from ragjob.ledger import schema
 from ragjob.ledger.files import read_if_there, read_parquet, to_json, to_parquet
 from ragjob.ledger.manifests import EVALUATION_FORMAT, DamagedError, ManifestKind
 
@@ -60,7 +62,7 @@ class Evaluate:
 
         Raises `SettingsError` for a limit that isn't METRIC=VALUE, or when no labels are known.
         """
-        storage.configure(settings.s3)
+        set_up(settings)
         limits = dict(_limit(text) for text in fail_under)
         run = storage.absolute(run).rstrip("/")
         against = storage.absolute(against).rstrip("/") if against else None

@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from ragjob import schema
 from ragjob.config import JobSettings
+from ragjob.ledger import schema
 from ragjob.models.capacity import Resources, threads
 from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
 from ragjob.planning.packing import pack, pools

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from ragjob.commands.report import Report, log_start, logged, report_of_index
+from ragjob.commands.setup import set_up
 from ragjob.config import JobSettings
 from ragjob.ledger.index import current_version
 from ragjob.planning.identity import CommittedIndex, PendingIndex, identify_index
@@ -27,13 +28,15 @@ class Index:
     @classmethod
     def of(cls, settings: JobSettings) -> Self:
         """The command on these settings. Raises when the corpus, the model or a setting isn't there."""
+        set_up(settings)
         return cls(identify_index(settings, cls.name))
 
     def plan(self) -> "Plan":
         """Check what it needs."""
         from ragjob.planning.checks import plan_index
+        from ragjob.runtime.cluster import resources
 
-        return plan_index(self.index)
+        return plan_index(self.index, resources(self.index.settings.cluster))
 
     def execute(self, observe: Observe = silent) -> Report:
         """Do what is left to do."""

@@ -4,12 +4,12 @@ from contextlib import ExitStack
 
 import pyarrow as pa
 
-from ragjob import schema
 from ragjob.commands.flows import index_steps
 from ragjob.commands.sentences import embed_missing, have_sentences
 from ragjob.commands.serving import load_missing, prepare, served, serving
 from ragjob.documents.units import plan_slices
 from ragjob.errors import DataError, Defect, DependencyError, RagjobError, TooManyFailures
+from ragjob.ledger import schema
 from ragjob.ledger.index import About, IndexManifest, set_current
 from ragjob.ledger.segment import Part
 from ragjob.models.capacity import Resources

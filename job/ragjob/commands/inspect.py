@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar, Self
 
-from ragjob import schema, storage
+from ragjob import storage
+from ragjob.commands.setup import set_up
 from ragjob.config import JobSettings
 from ragjob.documents.inputs import list_documents
 from ragjob.documents.units import plan_slices, scan_corpus
 from ragjob.errors import SettingsError
+from ragjob.ledger import schema
 from ragjob.models.files import Source
 from ragjob.models.source import resolve
 from ragjob.models.tokenizer import TOKENIZER, count_tokens, open_tokenizer
-from ragjob.runtime.home import settle_home
 from ragjob.stages import chunk
 from ragjob.stages.read import ReadDocuments
 from ragjob.storage.names import Entry
@@ -84,8 +85,7 @@ class Inspect:
     @classmethod
     def of(cls, settings: JobSettings, file: str, rows: int) -> Self:
         """The command on a file, local or on S3. Raises when the file or the embedding model isn't there."""
-        settle_home()
-        storage.configure(settings.s3)
+        set_up(settings)
         entries = list_documents(storage.absolute(file), "FILE").entries
         if len(entries) > 1:
             raise SettingsError(f"FILE: {file} stands for {len(entries):,} files; name one of them")

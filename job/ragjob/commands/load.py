@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from ragjob.commands.report import Report, log_start, logged
+from ragjob.commands.setup import set_up
 from ragjob.config import JobSettings
 from ragjob.ledger.index import set_current
 from ragjob.planning.identity import CommittedIndex, find_index
@@ -23,13 +24,15 @@ class Load:
     @classmethod
     def of(cls, settings: JobSettings) -> Self:
         """The command on these settings. Raises when the index isn't there, or doesn't fit them."""
+        set_up(settings)
         return cls(find_index(settings, cls.name))
 
     def plan(self) -> "Plan":
         """Check what it needs."""
         from ragjob.planning.checks import plan_load
+        from ragjob.runtime.cluster import resources
 
-        return plan_load(self.index)
+        return plan_load(self.index, resources(self.index.settings.cluster))
 
     def execute(self, observe: Observe = silent) -> Report:
         """Load it, whatever the server has."""

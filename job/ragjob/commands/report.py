@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
-from ragjob import schema
+from ragjob.ledger import schema
 from ragjob.ledger.run import RunManifest
 from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
 from ragjob.stages.cost import Cost

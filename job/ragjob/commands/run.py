@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from ragjob.commands.report import Report, report_of_run
+from ragjob.commands.setup import set_up
 from ragjob.config import JobSettings, require
 from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex, identify_index, identify_run
 from ragjob.runtime.progress import Observe, silent
@@ -23,6 +24,7 @@ class Run:
     @classmethod
     def of(cls, settings: JobSettings) -> Self:
         """The command on these settings. Raises when an input, a model or a setting isn't there."""
+        set_up(settings)
         require(settings, cls.name, "corpus.uri", "prompts.uri", "index.uri", "output.uri")
         index = identify_index(settings, cls.name)
         return cls(index, identify_run(settings, cls.name, index.ledger.version, index.embedder))
@@ -30,8 +32,9 @@ class Run:
     def plan(self) -> "Plan":
         """Check what both need."""
         from ragjob.planning.checks import plan_answer
+        from ragjob.runtime.cluster import resources
 
-        return plan_answer(self.index, self.task)
+        return plan_answer(self.index, self.task, resources(self.index.settings.cluster))
 
     def execute(self, observe: Observe = silent) -> Report:
         """Do what is left to do: both flows share one Ray and one Chroma server."""

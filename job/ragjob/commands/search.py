@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from ragjob.commands.setup import set_up
 from ragjob.config import JobSettings
 from ragjob.errors import SettingsError
 from ragjob.planning.identity import CommittedIndex, find_index, mode_of
@@ -24,6 +25,7 @@ class Search:
     @classmethod
     def of(cls, settings: JobSettings) -> Self:
         """The command on these settings. Raises when the index isn't there, or doesn't fit them."""
+        set_up(settings)
         return cls(find_index(settings, cls.name))
 
     def execute(self, question: str) -> list[Hit]:

@@ -2,9 +2,9 @@
 
 import pyarrow as pa
 
-from ragjob import schema
 from ragjob.commands.flows import sentence_steps
 from ragjob.errors import Defect, RagjobError
+from ragjob.ledger import schema
 from ragjob.ledger.sentences import SentenceFiles
 from ragjob.models.capacity import Resources
 from ragjob.planning.identity import CommittedIndex, mode_of

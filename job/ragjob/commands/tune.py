@@ -6,14 +6,16 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from ragjob import schema, storage
+from ragjob import storage
 from ragjob.commands.evaluate import read_answers
 from ragjob.commands.sentences import sentence_files
 from ragjob.commands.serving import embed_questions
+from ragjob.commands.setup import set_up
 from ragjob.config import JobSettings, require
 from ragjob.errors import DataError
 from ragjob.evaluation.labels import Labels, read_labels
 from ragjob.evaluation.tuning import CANDIDATES, HYBRID, LEXICAL, Candidates, Setting, Tuning, tune
+from ragjob.ledger import schema
 from ragjob.ledger.passages import Numbers, Passages
 from ragjob.planning.identity import CommittedIndex, find_index
 from ragjob.retrieval.exact import nearest
@@ -45,7 +47,7 @@ class Tune:
         """The command on a run. Raises when its index isn't there, or doesn't fit the settings."""
         require(settings, cls.name, "index.uri")
         run = storage.absolute(run).rstrip("/")
-        storage.configure(settings.s3)
+        set_up(settings)
         versions = read_answers(run, "RUN", more=["index_version"])["index_version"]
         of_run = settings.index.model_copy(update={"version": versions[0].as_py()})
         index = find_index(settings.model_copy(update={"index": of_run}), cls.name)

@@ -15,7 +15,6 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from ragjob.documents.levels import levels_of_blocks, levels_of_prose
 from ragjob.documents.readers.document import Block
 from ragjob.documents.sentences import INK, SENTENCE_CHARS, SPACE, SPACES, sentence_borders
-from ragjob.models.tokenizer import count_tokens
 
 KNOWN_WORDS = 200_000  # have their tokens kept
 WINDOW_CHARS = 1 << 20  # of a text are outlined at a time: memory stays flat
@@ -37,7 +36,7 @@ class WordCounter:
         self._known: dict[str, int] = {}
         self.adds_up = _reads_words_alone(tokenizer)
         # Some put a space before every text themselves: the word's own would be a second.
-        alone, spaced = count_tokens(tokenizer, ["a", " a"])
+        alone, spaced = map(self.count_text, ["a", " a"])
         self._left_out = " " if spaced > alone else ""
 
     def count_words(self, words: list[str]) -> list[int]:
@@ -66,7 +65,7 @@ class WordCounter:
 
     def count_text(self, text: str) -> int:
         """Tokens of a text."""
-        return count_tokens(self._tokenizer, [text])[0]
+        return len(self._tokenizer.encode(text, add_special_tokens=False))
 
 
 def _reads_words_alone(tokenizer: Tokenizer) -> bool:

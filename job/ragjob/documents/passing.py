@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import pyarrow as pa
 
-from ragjob import schema
 from ragjob.documents.readers import prompt_reader
 from ragjob.documents.readers.base import Segment, segment_rows
 from ragjob.documents.tables import convert, is_text, leaves
 from ragjob.errors import DataError
+from ragjob.ledger import schema
 from ragjob.storage.names import Entry
 
 ROWS_AT_ONCE = 256  # are converted, for a try

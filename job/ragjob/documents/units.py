@@ -61,6 +61,10 @@ class Slice:
     rows: int
     position: int
 
+    def content(self) -> bytes:
+        """All bytes of the file. Raises `DependencyError` when it can't be read, or isn't the listed one any more."""
+        return storage.read_bytes(self.uri, self.tag)
+
 
 @dataclass(frozen=True)
 class Inputs:

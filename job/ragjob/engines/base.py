@@ -11,7 +11,7 @@ from ragjob.models.settings import Embed
 from ragjob.settings import Decides
 
 if TYPE_CHECKING:
-    from ragjob.schema import Sentence
+    from ragjob.ledger.schema import Sentence
 
 QUESTION_TOKENS = 200  # of a question and what stands around it, about
 

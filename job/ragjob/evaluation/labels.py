@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from ragjob import schema
 from ragjob.documents.inputs import read_tables
 from ragjob.documents.readers.base import FAULT, ROW
 from ragjob.documents.tables import ids_of, is_plain
 from ragjob.errors import DataError
+from ragjob.ledger import schema
 
 DOCUMENT_IDS, CHUNK_IDS, ANSWERS = "document_ids", "chunk_ids", "answers"
 

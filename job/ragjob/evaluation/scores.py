@@ -8,11 +8,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ragjob import schema
 from ragjob.errors import DataError
 from ragjob.evaluation import ranking, squad
 from ragjob.evaluation.labels import CHUNK_IDS, DOCUMENT_IDS, Labels
 from ragjob.evaluation.ranking import Values
+from ragjob.ledger import schema
 
 CUTOFFS = (1, 3, 5, 10)  # of recall
 NDCG_CUTOFF = 10

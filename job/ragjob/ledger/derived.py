@@ -19,8 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ragjob import schema, storage
+from ragjob import storage
 from ragjob.errors import DataError, DependencyError
+from ragjob.ledger import schema
 from ragjob.ledger.passages import Passages, open_passages
 from ragjob.ledger.segment import SegmentLedger, SegmentManifest
 from ragjob.settings import FileName

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ragjob import schema, storage
+from ragjob import storage
 from ragjob.errors import DependencyError
+from ragjob.ledger import schema
 from ragjob.ledger.derived import DerivedFiles, derive
 from ragjob.ledger.files import read_if_there, read_parquet, to_json, to_parquet
 from ragjob.ledger.manifests import CURRENT_FORMAT, ELSEWHERE, INDEX_MANIFEST_FORMAT, ManifestKind

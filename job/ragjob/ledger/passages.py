@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ragjob import schema
+from ragjob.ledger import schema
 
 BLOCK_ROWS = 16_384  # compared at once with queries
 

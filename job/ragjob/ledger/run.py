@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ragjob import schema, storage
+from ragjob import storage
 from ragjob.errors import DataError, DependencyError
+from ragjob.ledger import schema
 from ragjob.ledger.files import TAKEN_UP, read_if_there, read_parquet, to_json, to_parquet
-from ragjob.ledger.log import AttemptLog
 from ragjob.ledger.manifests import CLAIM_FORMAT, RUN_MANIFEST_FORMAT, DamagedError, ManifestKind
 from ragjob.settings import Name
 
@@ -71,9 +71,10 @@ class RunLedger:
             there = storage.exists(self.answers)
         return self._manifest() if there else None
 
-    def log(self) -> AttemptLog:
-        """The log of this attempt, to be kept with the run."""
-        return AttemptLog(storage.join(self._run, "_log"))
+    @property
+    def log_folder(self) -> str:
+        """Where each attempt keeps its log."""
+        return storage.join(self._run, "_log")
 
     def claim(self, version: str) -> None:
         """Put the run's identity and its index version before its first part.

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ragjob import schema, storage
+from ragjob import storage
 from ragjob.errors import DataError, DependencyError
+from ragjob.ledger import schema
 from ragjob.ledger.files import TAKEN_UP, read_if_there, read_parquet, to_json, to_parquet
 from ragjob.ledger.manifests import ELSEWHERE, SEGMENT_FORMAT, ManifestKind
 from ragjob.settings import FileName, Name

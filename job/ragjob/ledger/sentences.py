@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ragjob import schema, storage
+from ragjob import storage
 from ragjob.errors import DataError, DependencyError
+from ragjob.ledger import schema
 from ragjob.ledger.derived import DerivedFiles, fetch, is_whole, locked, named, put
 from ragjob.ledger.files import read_parquet, to_json, to_parquet
 from ragjob.ledger.manifests import ELSEWHERE, SENTENCES_FORMAT, ManifestKind

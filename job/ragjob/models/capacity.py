@@ -19,6 +19,7 @@ ACTIVATIONS = 24
 # A batch should keep the fastest GPU busy for as long as a processor needs to hand it the kernels of one pass.
 LAYER_LAUNCH_S = 150e-6
 FASTEST_FLOPS = 0.4 * 989e12  # of an H100's peak in half precision (its data sheet), what products that large reach
+TASK_CPUS = 0.2  # reserved for each task that reads or writes; the pools must leave room for one of either
 
 
 @dataclass(frozen=True)

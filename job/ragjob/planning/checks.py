@@ -19,7 +19,6 @@ from ragjob.planning.metadata import check_filter
 from ragjob.planning.packing import check_pools
 from ragjob.planning.proposals import Answering, Flow, Indexing, propose
 from ragjob.planning.texts import check_chunks, check_questions, check_words
-from ragjob.runtime.cluster import resources
 
 T = TypeVar("T")
 
@@ -81,23 +80,23 @@ class Plan:
             self.checks.append(Failed(name, str(error), error))
 
 
-def plan_index(index: PendingIndex | CommittedIndex) -> Plan:
+def plan_index(index: PendingIndex | CommittedIndex, size: Resources) -> Plan:
     """Check what `index` needs."""
-    plan = _begin(index)
+    plan = _begin(index, size)
     _add_index(plan, index)
     return _end(plan, index, [], needs_server=False)
 
 
-def plan_load(index: CommittedIndex) -> Plan:
+def plan_load(index: CommittedIndex, size: Resources) -> Plan:
     """Check what `load` needs."""
-    plan = _begin(index)
+    plan = _begin(index, size)
     _add_index(plan, index)
     return _end(plan, index, [], needs_server=True)
 
 
-def plan_answer(index: PendingIndex | CommittedIndex, task: AnswerTask) -> Plan:
+def plan_answer(index: PendingIndex | CommittedIndex, task: AnswerTask, size: Resources) -> Plan:
     """Check what it takes to answer from an index version, made first if it isn't committed."""
-    plan = _begin(index)
+    plan = _begin(index, size)
     plan.look("prompts", lambda: task.inputs, _prompts_line)
     _add_passed_over(plan, task.prompts.passed_over)
     plan.look("output", lambda: _check_output(task))
@@ -112,8 +111,8 @@ def plan_answer(index: PendingIndex | CommittedIndex, task: AnswerTask) -> Plan:
     return _end(plan, index, [task], needs_server=False)
 
 
-def _begin(index: PendingIndex | CommittedIndex) -> Plan:
-    plan = Plan(resources(index.settings.cluster))
+def _begin(index: PendingIndex | CommittedIndex, size: Resources) -> Plan:
+    plan = Plan(size)
     if isinstance(index, PendingIndex):
         plan.look("corpus", lambda: index.segments, _segments_line)
         plan.look(

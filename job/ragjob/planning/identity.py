@@ -7,13 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
-from ragjob import schema, storage
+from ragjob import storage
 from ragjob.config import JobSettings, required
 from ragjob.documents import units
 from ragjob.documents.inputs import list_corpus, list_prompts
 from ragjob.engines import ENGINES, Engine, Generation
 from ragjob.engines.base import Surroundings
 from ragjob.errors import DataError, SettingsError
+from ragjob.ledger import schema
 from ragjob.ledger.derived import SegmentFiles
 from ragjob.ledger.index import IndexLedger, IndexManifest, current_version
 from ragjob.ledger.run import RunLedger
@@ -21,7 +22,6 @@ from ragjob.ledger.sentences import SentenceLedger
 from ragjob.models.files import Source
 from ragjob.models.source import resolve
 from ragjob.retrieval import MODES, Mode, Retrieval
-from ragjob.runtime.home import settle_home
 from ragjob.settings import Decides, Section
 from ragjob.storage.names import before_wildcard
 
@@ -121,7 +121,6 @@ def identify_index(settings: JobSettings, command: str) -> PendingIndex | Commit
     """The version that the corpus makes. Raises when the corpus or the model isn't there."""
     corpus_uri = required(settings.corpus.uri, "corpus.uri", command)
     index_uri = required(settings.index.uri, "index.uri", command)
-    _set_up(settings)
     embedder = _embedder(settings)
     facts = _index_facts(settings, embedder)
     corpus = list_corpus(corpus_uri, settings.corpus)
@@ -138,7 +137,6 @@ def identify_index(settings: JobSettings, command: str) -> PendingIndex | Commit
 def find_index(settings: JobSettings, command: str) -> CommittedIndex:
     """The version that `index.version` or the current one names. Raises `DataError` when it doesn't fit."""
     uri = required(settings.index.uri, "index.uri", command)
-    _set_up(settings)
     embedder = _embedder(settings)
     version = settings.index.version or current_version(uri)
     ledger = IndexLedger(uri, version) if version else None
@@ -161,12 +159,6 @@ def identify_run(settings: JobSettings, command: str, version: str, embedder: So
     identity = schema.digest(_run_facts(settings, engine, reranker), version, listed(prompts))
     ledger = RunLedger(output_uri, settings.run_id or identity[:16], identity)
     return AnswerTask(settings, version, engine, prompts, ledger, reranker)
-
-
-def _set_up(settings: JobSettings) -> None:
-    """Prepare this process for storage and models."""
-    settle_home()
-    storage.configure(settings.s3)
 
 
 def _embedder(settings: JobSettings) -> Source:

@@ -7,8 +7,7 @@ from itertools import permutations
 
 from ragjob.config import JobSettings
 from ragjob.errors import SettingsError
-from ragjob.models.capacity import ROUNDING, Group, Resources
-from ragjob.runtime.flow import TASK_CPUS
+from ragjob.models.capacity import ROUNDING, TASK_CPUS, Group, Resources
 from ragjob.settings import Pool
 
 POOLS = {"index": ["embed"], "answer": ["embed", "retrieve", "rerank", "generate"]}  # of each flow, by their sections

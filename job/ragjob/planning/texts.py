@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from ragjob import schema
 from ragjob.config import JobSettings
 from ragjob.documents.units import sample
 from ragjob.documents.vocabulary import Vocabulary
 from ragjob.errors import SettingsError
+from ragjob.ledger import schema
 from ragjob.models.files import Source
 from ragjob.models.settings import Embed
 from ragjob.models.tokenizer import TOKENIZER, open_tokenizer, text_tokens

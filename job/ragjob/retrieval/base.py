@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from ragjob.ledger.derived import SegmentFiles
     from ragjob.ledger.passages import Passage
+    from ragjob.ledger.schema import Sentence
     from ragjob.ledger.sentences import SentenceFiles
-    from ragjob.schema import Sentence
 
 Vectors: TypeAlias = "npt.NDArray[np.float32]"
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from ragjob import storage
 from ragjob.errors import Defect, DependencyError, EngineDied, RagjobError
+from ragjob.models.capacity import TASK_CPUS
 from ragjob.runtime import places
 from ragjob.runtime.last_lines import last_lines
 from ragjob.runtime.progress import Observe
@@ -32,7 +33,6 @@ NO_LAST_WORDS = b"give workers more memory, or lower the pools' batches"
 # A flow that doesn't move for so long is given up. By default Ray waits half an hour, which nodes that are still to
 # come and models that are still to load may take, or one block of a slow model.
 NO_PROGRESS_S = 4 * 3600.0
-TASK_CPUS = 0.2  # reserved for each read or write; the pools must leave room for one of either
 BLOCK_RETRIES = 3  # of a block whose worker died, before the job ends: by default Ray goes on for ever
 _RECEIPT = "receipt"  # the one column that the last step gives
 

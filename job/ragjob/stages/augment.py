@@ -5,8 +5,8 @@ from typing import Any
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from ragjob import schema
 from ragjob.documents.graphemes import cut
+from ragjob.ledger import schema
 from ragjob.models.files import Source
 from ragjob.models.tokenizer import open_tokenizer
 from ragjob.stages.columns import Stage

@@ -8,17 +8,17 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from ragjob import schema
 from ragjob.documents.chunking import Splitter, WordCounter
 from ragjob.documents.contexts import BETWEEN, Contexts
 from ragjob.documents.readers.document import Block
 from ragjob.documents.settings import Chunk
 from ragjob.documents.structure import Heading, Structure
 from ragjob.documents.vocabulary import Vocabulary
+from ragjob.ledger import schema
+from ragjob.ledger.schema import MAX_TEXT_CHARS
 from ragjob.models.files import Source
 from ragjob.models.settings import Embed
 from ragjob.models.tokenizer import TOKENIZER, open_tokenizer, text_tokens
-from ragjob.schema import MAX_TEXT_CHARS
 from ragjob.stages.columns import Stage
 from ragjob.stages.rows import attempt, foreign, row_error
 

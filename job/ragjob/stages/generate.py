@@ -6,9 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from ragjob import schema
 from ragjob.engines.base import Completion, Engine, Failure, Generator, Request
 from ragjob.engines.settings import Generation
+from ragjob.ledger import schema
 from ragjob.stages.columns import Stage
 from ragjob.stages.rows import Columns, add_columns, arrays, foreign
 from ragjob.stages.settings import Augment

@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from ragjob import schema, storage
 from ragjob.documents.readers import document_reader, prompt_reader
 from ragjob.documents.readers.base import (
     FAULT,
@@ -25,7 +24,8 @@ from ragjob.documents.settings import Corpus, Prompts
 from ragjob.documents.tables import as_binary, convert, expanded, ids_of, json_values
 from ragjob.documents.units import SLICES, Slice, slices
 from ragjob.errors import DataError
-from ragjob.schema import MAX_TEXT_CHARS
+from ragjob.ledger import schema
+from ragjob.ledger.schema import MAX_TEXT_CHARS
 from ragjob.stages.columns import Stage
 from ragjob.stages.rows import attempt, foreign, row_error
 
@@ -121,7 +121,7 @@ def _rows(reader: TableReader, part: Slice, columns: tuple[str | None, ...] | No
 
 
 def _read_file(reader: DocumentReader, part: Slice, limits: Limits) -> Document:
-    content = storage.read_bytes(part.uri, part.tag)
+    content = part.content()
     document = attempt(lambda: _decode(reader, content, limits))
     if isinstance(document, Exception):
         document = Document(None, row_error(document, part.path))

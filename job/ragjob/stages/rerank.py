@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ragjob import schema
+from ragjob.ledger import schema
 from ragjob.models.files import Source
 from ragjob.models.settings import Rerank
 from ragjob.stages.columns import Stage

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ragjob import schema
 from ragjob.documents.tables import json_values
+from ragjob.ledger import schema
 from ragjob.retrieval.base import Hit, Mode, Retriever, Served
 from ragjob.retrieval.settings import Retrieval
 from ragjob.retrieval.where import Condition, Where, columns_of, condition_of, is_missing

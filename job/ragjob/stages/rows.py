@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragjob.errors import RagjobError
-from ragjob.schema import CACHED_TOKENS, DOCUMENT_ID, ERROR, PROMPT_ID, PROMPT_TOKENS
+from ragjob.ledger.schema import CACHED_TOKENS, DOCUMENT_ID, ERROR, PROMPT_ID, PROMPT_TOKENS
 from ragjob.stages.cost import Cost
 
 # Raised by code that is wrong. Libraries raise these at odd data, too.

@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ragjob import schema
 from ragjob.documents.sentences import one_line, quotable
+from ragjob.ledger import schema
 from ragjob.ledger.derived import SegmentFiles
 from ragjob.ledger.passages import Passages
 from ragjob.ledger.sentences import SentenceLedger

@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from ragjob import schema
+from ragjob.ledger import schema
 from ragjob.ledger.run import RunLedger
 from ragjob.ledger.segment import SegmentLedger
 from ragjob.stages.columns import Stage

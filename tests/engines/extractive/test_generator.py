@@ -3,9 +3,9 @@ from tokenizers import Tokenizer
 
 from ragjob.engines.base import Completion, Request
 from ragjob.engines.extractive.generator import ExtractiveGenerator
+from ragjob.ledger.schema import Sentence
 from ragjob.models.embedder import Embedder
 from ragjob.retrieval.lexical.tokens import Tokenizer as Terms
-from ragjob.schema import Sentence
 
 DEPOTS = "# Depots\n\nThe main depot has seven tracks. It was built in 1918. Offices face the lane."
 FARES = "A single ticket costs two crowns. Children under six ride free of charge."

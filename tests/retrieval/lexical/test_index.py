@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from bm25s import BM25
 
-from ragjob import schema, storage
+from ragjob import storage
 from ragjob.errors import DependencyError
+from ragjob.ledger import schema
 from ragjob.ledger.derived import SegmentFiles
 from ragjob.ledger.segment import SegmentLedger
 from ragjob.retrieval.lexical import build

@@ -4,9 +4,9 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from ragjob import schema
 from ragjob.documents.readers.base import Document, DocumentReader, TableReader, marked
 from ragjob.documents.readers.content import decode_text, split_lines, table_bytes
+from ragjob.ledger import schema
 
 
 class TextFile(DocumentReader):

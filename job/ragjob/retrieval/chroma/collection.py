@@ -13,9 +13,9 @@ from chromadb.api.models.Collection import Collection as ChromaCollection
 from chromadb.config import Settings, System
 
 from ragjob.errors import DataError
+from ragjob.ledger.schema import METRIC
 from ragjob.retrieval.chroma.expected import Expected, Target, collection_name
 from ragjob.retrieval.chroma.session import NotThereError, Session, shown
-from ragjob.schema import METRIC
 
 LISTED = 100  # collections in one answer
 OURS = {"index", "version", "fingerprint", "count", "state"}  # the metadata of a collection of this program

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ragjob import schema
 from ragjob.errors import DependencyError
+from ragjob.ledger import schema
 from ragjob.ledger.passages import Numbers, Passages, open_passages
 from ragjob.retrieval.lexical.tokens import Tokenizer
 

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from bm25s import BM25
 
-from ragjob import schema
+from ragjob.ledger import schema
 from ragjob.ledger.derived import SegmentFiles
 from ragjob.ledger.passages import Numbers
 from ragjob.retrieval.lexical.build import K1, B, build_apart

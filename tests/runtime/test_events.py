@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from ragjob.ledger.events import as_event, fields
+from ragjob.runtime.events import as_event, fields
 
 
 def record(**extra: object) -> logging.LogRecord:

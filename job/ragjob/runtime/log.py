@@ -13,7 +13,7 @@ from typing import Self
 
 from ragjob import storage
 from ragjob.errors import Defect, RagjobError, Stopped
-from ragjob.ledger.events import as_event
+from ragjob.runtime.events import as_event
 
 KEEP_S = 30.0  # what a kill can cost of the log
 LAST_S = 5.0  # for the last of it: a job that is stopped has no more time than that

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ragjob.errors import DataError, Defect
-from ragjob.ledger.log import AttemptLog
+from ragjob.runtime.log import AttemptLog
 
 log = logging.getLogger("ragjob.somewhere")
 
@@ -72,7 +72,7 @@ def test_a_log_is_named_by_its_attempts_start_and_process(tmp_path: Path) -> Non
 
 
 def test_a_log_is_kept_now_and_then_for_the_case_of_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ragjob.ledger.log.KEEP_S", 0)
+    monkeypatch.setattr("ragjob.runtime.log.KEEP_S", 0)
     with AttemptLog(str(tmp_path)):
         log.info("started")
         assert [event["event"] for event in kept(tmp_path)] == ["started"]

@@ -2,7 +2,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ragjob import schema
+from ragjob.ledger import schema
 
 PARTS = st.lists(st.text(max_size=5) | st.integers() | st.lists(st.text(max_size=2), max_size=2), max_size=3)
 
