@@ -10,7 +10,8 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from tests.integration.conftest import Job, assert_same, descendants, kill_group, wait_for_end, wait_until
+from tests.integration.conftest import Job, assert_same, descendants, kill_group, make_job, wait_for_end, wait_until
+from tests.mixed import write_corpus
 
 pytestmark = [pytest.mark.ray, pytest.mark.services]
 
@@ -72,10 +73,8 @@ def test_sigterm_stops_with_130_and_one_line_and_keeps_what_is_staged(job: Job, 
     wait_for_end(family)
 
 
-@pytest.mark.soak
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("seed", range(10))
-def test_a_job_killed_at_a_random_moment_is_resumed(job: Job, undisturbed: pa.Table, seed: int) -> None:
+def kill_at_random(job: Job, seed: int) -> None:
+    """Start a run and kill it within 45 s, with all that it has started, unless it has ended by then."""
     process = job.start("run")
     seen: list[psutil.Process] = []
     end = time.monotonic() + random.Random(seed).uniform(1, 45)
@@ -87,4 +86,40 @@ def test_a_job_killed_at_a_random_moment_is_resumed(job: Job, undisturbed: pa.Ta
     else:
         process.communicate()
     wait_for_end(seen)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seed", range(10))
+def test_a_job_killed_at_a_random_moment_is_resumed(job: Job, undisturbed: pa.Table, seed: int) -> None:
+    kill_at_random(job, seed)
     assert_resumes(job, undisturbed, "run")
+
+
+def on_all_formats(folder: Path) -> Job:
+    """A job on a document of each format, with the sample's prompts."""
+    job = make_job(folder)
+    (folder / "mixed").mkdir()
+    write_corpus(folder / "mixed")
+    job.assignments.update({"corpus.uri": folder / "mixed", "corpus.title_column": "title"})
+    return job
+
+
+@pytest.fixture(scope="module")
+def of_all_formats(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    """Answers of such a job that met no trouble."""
+    job = on_all_formats(tmp_path_factory.mktemp("formats"))
+    ended = job("run")
+    assert (ended.code, ended.err) == (0, "")
+    return job.answers()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_job_on_all_formats_killed_at_a_random_moment_is_resumed(
+    tmp_path: Path, of_all_formats: pa.Table, seed: int
+) -> None:
+    job = on_all_formats(tmp_path)
+    kill_at_random(job, seed)
+    assert_resumes(job, of_all_formats, "run")

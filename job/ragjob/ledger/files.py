@@ -13,10 +13,13 @@ TAKEN_UP = "_taken-up"  # a file put by each attempt as it begins: its time tell
 
 
 def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
-    """Read a file. Raises `DataError` when it isn't whole."""
+    """Read a file. Raises `DataError` when it isn't whole.
+
+    It is read in this thread: one of Arrow's that still holds a Python object when the interpreter ends aborts the job.
+    """
     try:
         with storage.open_input(uri) as file:
-            return pq.ParquetFile(file).read(columns=columns)
+            return pq.ParquetFile(file, pre_buffer=False).read(columns=columns, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{uri}: not a complete Parquet file; remove it and run again") from error
 

@@ -20,7 +20,8 @@ CELL_BYTES = 8  # of a value, unless its type says more
 class Parquet(TableReader):
     """Parquet: a segment is a row group, and only the columns that are asked for are read.
 
-    Columns of text come as dictionaries of their distinct values, since few bytes may stand for many long texts.
+    Columns of text come as dictionaries of their distinct values, since few bytes may stand for many long texts. All is
+    read in the caller's thread, as `ledger.files` explains.
     """
 
     def segments(self, entry: Entry) -> list[Segment]:
@@ -38,8 +39,8 @@ class Parquet(TableReader):
         texts = [name for name in names if is_text(fields.field(name).type)]
         nested = [name for name in names if pa.types.is_nested(fields.field(name).type)]
         _check_group(metadata.row_group(group), [fields.field(name) for name in names])
-        parquet = pq.ParquetFile(file, metadata=metadata, read_dictionary=texts)
-        rows = parquet.read_row_group(group, [name for name in names if name not in nested])
+        parquet = pq.ParquetFile(file, metadata=metadata, read_dictionary=texts, pre_buffer=False)
+        rows = parquet.read_row_group(group, [name for name in names if name not in nested], use_threads=False)
         for name in nested:
             rows = rows.append_column(name, _nested(parquet, group, name))
         before = sum(metadata.row_group(number).num_rows for number in range(group))
@@ -70,7 +71,7 @@ def _nested(parquet: pq.ParquetFile, group: int, name: str) -> pa.ChunkedArray:
     chunks = [parquet.metadata.row_group(group).column(number) for number in range(parquet.metadata.num_columns)]
     packed = sum(chunk.total_compressed_size for chunk in chunks if _is_of(chunk.path_in_schema, name))
     batches, size = [], 0
-    for batch in parquet.iter_batches(NESTED_ROWS, row_groups=[group], columns=[name]):
+    for batch in parquet.iter_batches(NESTED_ROWS, row_groups=[group], columns=[name], use_threads=False):
         size += batch.nbytes
         check_unpacked(size, packed)
         batches.append(batch.select([name]))
