@@ -8,7 +8,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 VENV := .venv
 BIN := $(VENV)/bin
 VENV_VLLM := .venv-vllm
-# No others: on a processor vLLM doesn't start in a process with numba, which the retrievers' tests bring in with bm25s.
+# Where they are. On a processor vLLM starts in no process with numba, which other tests bring in with bm25s.
 VLLM_TESTS := tests/engines tests/integration tests/models/test_gpu.py
 VENV_PEERS := .venv-peers
 BUILD ?= docker build

@@ -3,6 +3,7 @@
 RAGJOB_BENCH_VECTORS and RAGJOB_BENCH_QUERIES say how many rows and prompts (10,000 and 2,000).
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -42,6 +43,7 @@ def figures(folder: Path) -> Iterator[Figure]:
     rows = make_rows(int(os.environ.get("RAGJOB_BENCH_VECTORS", "10000")))
     yield building(rows, folder / "lexical")
     index = LexicalIndex(folder / "lexical", LANGUAGE, len(rows.vectors))
+    gc.freeze()  # a worker has no such lists as the bare client's, for the collector to go through
     with LocalChroma(None) as server:
         target = Target(server.url(), 60)
         load_ours(target, rows)

@@ -1,5 +1,8 @@
 """The lexical index: its scores, and the life of its file."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,3 +153,9 @@ def test_a_disk_without_room_is_an_error_of_one_line(tmp_path: Path, small_disk:
 def test_the_best_are_above_0_and_of_equal_ones_those_of_the_first_rows(count: int, rows: list[int]) -> None:
     assert best(np.array([0, 2, 3, 0, 2, 2], np.float32), count).tolist()[: len(rows)] == rows
     assert len(best(np.array([0, 2, 3, 0, 2, 2], np.float32), count)) == min(count, 4)
+
+
+def test_numba_is_left_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / "numba.py").write_text("")
+    code = "import sys, ragjob.retrieval.lexical.index; assert 'numba' not in sys.modules; import numba"
+    subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(tmp_path)}, check=True)

@@ -22,7 +22,8 @@ SHALLOW_LISTS = ":is(body > ul, body > * > ul, body > * > * > ul)"  # are taken 
 HEAD_BYTES = 2048
 _CHARSET = re.compile(rb"<meta[^>]*charset\s*=\s*[\"']?\s*([\w-]+)", re.I)
 _ATTRIBUTES = r"(?:[^\">]|\"[^\"]*\")*"
-_ROW, _CELL = re.compile(rf"<tr\b{_ATTRIBUTES}>"), re.compile(rf"<t[dh]\b{_ATTRIBUTES}>")
+_ROW = re.compile(rf"<tr\b{_ATTRIBUTES}>")
+_CELL = re.compile(rf"<t[dh]\b{_ATTRIBUTES}>(.*?)</t[dh]>", re.S)
 _CAPTION = re.compile(rf"<caption\b{_ATTRIBUTES}>(.*?)</caption>", re.S)
 _BLOCK, _INLINE = (
     re.compile(rf"</?(?:p|div|br|dd|dt)\b{_ATTRIBUTES}>"),
@@ -126,11 +127,13 @@ def _rows(table: Any) -> list[list[str]]:
     """The texts of a table's cells, after its caption."""
     caption, *rows = _ROW.split(table.inner_html)
     return [[_plain(cell)] for cell in _CAPTION.findall(caption)] + [
-        [_plain(cell) for cell in _CELL.split(row)[1:]] for row in rows
+        [_plain(cell) for cell in _CELL.findall(row)] for row in rows
     ]
 
 
 def _plain(markup: str) -> str:
+    if "<" not in markup:
+        return unescape(markup)
     return unescape(_INLINE.sub("", _BLOCK.sub(" ", markup)))
 
 
@@ -173,9 +176,10 @@ class _Blocks:
 
     def _flush(self, level: int = 0) -> None:
         """Append the text before a tag; of what no tag surrounds, each line."""
-        text, self._text = unescape(self._text).strip(), ""
-        if not text:
+        text, self._text = self._text, ""
+        if not text or text.isspace():
             return
+        text = unescape(text).strip()
         if level:
             self._draft.add_heading(text, level)
         elif self._depth:

@@ -48,8 +48,9 @@ def _words(text: str) -> Iterator[str]:
 @lru_cache(maxsize=1)
 def _stemmer(language: Language) -> Callable[[str], str]:
     """A function that gives a word's stem, or "" for a word that is left out."""
-    from bm25s import stopwords
     from Stemmer import Stemmer
+
+    from ragjob.retrieval.lexical.bm25 import stopwords
 
     listed = getattr(stopwords, language.stop_words) if language.stop_words else ()
     left_out = frozenset(part for word in listed for part in _words(word))
