@@ -189,10 +189,10 @@ def test_a_search_outlives_three_kills_of_its_server(job: Job, chroma: Chroma) -
     version, target = commit(job, 3_000, dimension=32), Target(chroma.url, 60)  # few enough to be found exactly
     load(target, version.expected, version.passages, lambda _: None)
     collection = open_collection(target, version.expected)
-    calm = collection.nearest(version.vectors, 3, 64)
+    calm = list(collection.nearest(version.vectors, 3, 64))
 
     with ThreadPoolExecutor(1) as pool:
-        searching = pool.submit(collection.nearest, np.tile(version.vectors, (3, 1)), 3, 16)
+        searching = pool.submit(lambda: list(collection.nearest(np.tile(version.vectors, (3, 1)), 3, 16)))
         for _ in range(3):
             time.sleep(0.3)
             assert not searching.done()

@@ -1,5 +1,7 @@
 """The rows that are nearest to a question: those that Chroma names or, where a filter holds, by comparison with all."""
 
+from collections.abc import Iterator
+
 from ragjob.ledger.passages import Numbers, Passages
 from ragjob.retrieval.base import Vectors
 from ragjob.retrieval.chroma.search import Collection
@@ -15,26 +17,24 @@ class Neighbours:
         self._passages = passages
         self._batch_size = batch_size
 
-    def find(self, vectors: Vectors, selections: list[Selection | None], count: int) -> list[Numbers]:
+    def find(self, vectors: Vectors, selections: list[Selection | None], count: int) -> Iterator[Numbers]:
         """At most `count` rows near to each of `vectors` (float32 [n, dimension]), of those that its selection has.
 
-        Chroma's own filters would take far longer than to compare all rows that pass. Raises `DependencyError` when the
-        server doesn't answer in time.
+        The server is asked as the rows are wanted: so it works for one thread while another ranks what it got. Its own
+        filters would take far longer than to compare all rows that pass. Raises `DependencyError` when the server
+        doesn't answer in time.
         """
         groups: dict[Selection | None, list[int]] = {}
         for number, selection in enumerate(selections):
             groups.setdefault(selection, []).append(number)
         free = groups.pop(None, [])
-        found: dict[int, Numbers] = {}
-        if free:
-            found |= zip(free, self._ask(vectors[free], count), strict=True)
-        if groups:
-            chosen = [(selection.rows, numbers) for selection, numbers in groups.items() if selection]
-            exact = nearest(self._passages, vectors, chosen, count)
-            found |= {number: exact[number] for _, numbers in chosen for number in numbers}
-        return [found[number] for number in range(len(vectors))]
+        chosen = [(selection.rows, numbers) for selection, numbers in groups.items() if selection]
+        exact = nearest(self._passages, vectors, chosen, count) if chosen else []
+        answers = self._ask(vectors[free], count)
+        return (exact[number] if selection else next(answers) for number, selection in enumerate(selections))
 
-    def _ask(self, vectors: Vectors, count: int) -> list[Numbers]:
+    def _ask(self, vectors: Vectors, count: int) -> Iterator[Numbers]:
         """What the server says, but for rows that the index hasn't got."""
-        answered = map(self._passages.find, self._collection.nearest(vectors, count, self._batch_size))
-        return [rows[rows >= 0] for rows in answered]
+        for row_ids in self._collection.nearest(vectors, count, self._batch_size):
+            rows = self._passages.find(row_ids)
+            yield rows[rows >= 0]

@@ -346,8 +346,8 @@ def test_blocks_are_searched_beside_each_other(target: Target, expected: Expecte
     in_flight = InFlight()
     with proxy(target.url, Fault(in_flight, on="/query")) as watched, ThreadPoolExecutor(4) as pool:
         collection = search.open_collection(Target(watched.url, 20), expected)
-        beside = pool.map(lambda block: collection.nearest(block, 3, 64), np.split(VECTORS, 4))
-        assert [rows for block in beside for rows in block] == collection.nearest(VECTORS, 3, 64)
+        beside = pool.map(lambda block: list(collection.nearest(block, 3, 64)), np.split(VECTORS, 4))
+        assert [rows for block in beside for rows in block] == list(collection.nearest(VECTORS, 3, 64))
 
     assert in_flight.most == 4
 

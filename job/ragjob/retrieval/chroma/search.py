@@ -1,5 +1,7 @@
 """Search a loaded collection."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from chromadb.api.models.Collection import Collection as ChromaCollection
 
@@ -32,16 +34,16 @@ class Collection:
     def __init__(self, chroma: ChromaCollection) -> None:
         self._chroma = chroma
 
-    def nearest(self, vectors: np.ndarray, count: int, batch_size: int) -> list[list[str]]:
+    def nearest(self, vectors: np.ndarray, count: int, batch_size: int) -> Iterator[list[str]]:
         """Ids of the rows near to each of `vectors` (float32 [n, dimension]): at most `count`, best first.
 
-        A request carries at most `batch_size` vectors.
+        A request carries at most `batch_size` vectors, and is sent when the first of its results is wanted.
 
         Raises `DependencyError` when the server doesn't answer in time or has lost the collection.
         """
         size = max(1, min(batch_size, REQUEST_BYTES // (NUMBER_BYTES * vectors.shape[1])))
-        parts = [vectors[start : start + size] for start in range(0, len(vectors), size)]
-        return [row_ids for part in parts for row_ids in self._ask(part, count)]
+        for start in range(0, len(vectors), size):
+            yield from self._ask(vectors[start : start + size], count)
 
     def _ask(self, vectors: np.ndarray, count: int) -> list[list[str]]:
         try:

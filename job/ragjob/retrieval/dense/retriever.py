@@ -1,5 +1,7 @@
 """Rank passages by the similarity of their embeddings, or of their sentences', to the question's."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ragjob.ledger.passages import Numbers, Passages
@@ -31,11 +33,11 @@ class DenseRetriever:
         found = self._candidates(vectors, selections)
         return [self._hits(*asked) for asked in zip(found, vectors, selections, strict=True)]
 
-    def _candidates(self, vectors: Vectors, selections: list[Selection | None]) -> list[Numbers]:
+    def _candidates(self, vectors: Vectors, selections: list[Selection | None]) -> Iterable[Numbers]:
         top_k = self._settings.top_k
         if self._has_sentences:
             return self._neighbours.find(vectors, selections, max(self._settings.candidates, top_k))
-        found = self._neighbours.find(vectors, selections, top_k + 1)
+        found = list(self._neighbours.find(vectors, selections, top_k + 1))
         tied = [number for number, rows in enumerate(found) if self._is_tied(rows, vectors[number])]
         if tied:
             again = self._neighbours.find(vectors[tied], [selections[number] for number in tied], top_k + TIES)
