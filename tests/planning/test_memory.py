@@ -28,7 +28,7 @@ def memory(size: int | None) -> Resources:
 def checked(settings: JobSettings, flow: str, size: Resources, chunks: int = 0) -> str:
     """What the check finds, of one model that embeds and, for answers, is quoted by."""
     engines = [engine_of(settings, MODEL, MODEL)] if flow == "answer" else []
-    return check_memory(settings, [flow], size, actor_bytes(MODEL, engines), chunks, 500)
+    return check_memory(settings, [flow], size, actor_bytes(MODEL, engines), chunks, 500).split(";")[0]
 
 
 def test_a_chunk_is_about_half_a_chunks_size_of_text() -> None:
@@ -53,3 +53,12 @@ def test_vectors_in_a_chroma_elsewhere_take_no_memory_here() -> None:
 
 def test_memory_that_isnt_known_is_no_limit() -> None:
     assert checked(JobSettings(), "index", memory(None), 10**9) == "about 5001.7 GB for models and vectors"
+
+
+@pytest.mark.parametrize(
+    ("retrieve", "gigabytes"),
+    [({}, "6.4"), ({"sentences": False}, "2.4"), ({"mode": "dense"}, "5.8"), ({"mode": "lexical"}, "2.4")],
+)
+def test_the_index_takes_disk_for_what_the_mode_searches(retrieve: dict[str, object], gigabytes: str) -> None:
+    found = check_memory(JobSettings(retrieve=retrieve), [], memory(None), {"retrieve": 0, "embed": 0}, 10**6, 500)
+    assert found.endswith(f"; the index's files take about {gigabytes} GB of disk on each node")

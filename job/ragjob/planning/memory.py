@@ -49,4 +49,8 @@ def check_memory(
     most = max(
         (sum(pool(settings, name).max * each[name] for name in pools(settings, flow)) for flow in flows), default=0
     )
-    return f"about {(most + vectors) / 1e9:.1f} GB for models and vectors"
+    files = mode.file_bytes(chunks, dimension)
+    return (
+        f"about {(most + vectors) / 1e9:.1f} GB for models and vectors; "
+        f"the index's files take about {files / 1e9:.1f} GB of disk on each node"
+    )

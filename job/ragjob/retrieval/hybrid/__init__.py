@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ragjob.retrieval.base import Mode, Retriever, Served
-from ragjob.retrieval.lexical import CHUNK_BYTES
+from ragjob.retrieval.lexical import CHUNK_BYTES, INDEXED_BYTES
 from ragjob.retrieval.settings import Retrieval
 from ragjob.settings import Decides, setting
 
@@ -33,6 +33,9 @@ class Hybrid(Mode[HybridRetrieval]):
 
     def actor_bytes(self, chunks: int) -> int:
         return CHUNK_BYTES * chunks
+
+    def file_bytes(self, chunks: int, dimension: int) -> int:
+        return super().file_bytes(chunks, dimension) + INDEXED_BYTES * chunks
 
     def prepare(self, files: "SegmentFiles") -> bool:
         from ragjob.retrieval.lexical.index import prepare
