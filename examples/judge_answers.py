@@ -1,4 +1,4 @@
-"""Have a language model judge the answers of a run, each from the passages that the index has on it.
+"""Have a language model judge the answers of a run by the passages that the index has on question and answer.
 
     python examples/judge_answers.py job.yaml answers/3f2a61c09b7d44e1/answers.parquet
 
@@ -40,7 +40,7 @@ def main(config: str, answers: str) -> None:
         "augment.template": TEMPLATE,
         "generate.max_new_tokens": 4,
     }
-    report = answer(load_settings(Path(config), [f"{key}={json.dumps(value)}" for key, value in settings.items()]))
+    report = answer(load_settings(Path(config), [f"{key}={value}" for key, value in settings.items()]))
     verdicts = {row["prompt_id"]: verdict(row["answer"]) for row in pq.read_table(report.answers).to_pylist()}
     counts = Counter(verdicts.values())
     print(

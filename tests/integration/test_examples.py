@@ -1,14 +1,18 @@
 """The programs in examples/ do what they say."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from ragjob.cli.sample import CORPUS
+from tests.fakes import tiny_qwen2
+from tests.integration.conftest import Job
 
 pytestmark = [pytest.mark.ray, pytest.mark.services]
 
@@ -43,3 +47,20 @@ def test_a_file_that_fails_leaves_the_others_to_be_answered(tmp_path: Path, inde
     assert ended.returncode == 4, ended.stderr
     assert "bad.csv: " in ended.stdout
     assert "good.jsonl is answered: 1 prompts, 0 errors" in ended.stdout
+
+
+@pytest.mark.soak
+def test_answers_are_judged_by_a_language_model(tmp_path: Path, done: Job, index: Path, shared_ray: str) -> None:
+    (answers,) = (done.folder / "out").glob("*/answers.parquet")
+    settings = {"index": {"uri": str(index)}, "embed": {"dtype": "float32"}, "augment": {"max_context_tokens": 100}}
+    settings["generate"] = {"engine": "transformers", "model": str(tiny_qwen2(tmp_path / "model"))}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(settings))
+    ended = example("judge_answers.py", tmp_path, shared_ray, "job.yaml", answers)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    asked = pq.read_table(next((tmp_path / "judged").glob("*/answers.parquet")))
+    assert asked["error"].null_count == asked.num_rows == 48
+    assert asked["prompt"][0].as_py().startswith("Question: ")
+    counts = re.match(r"(\d+) of 48 answers are supported, (\d+) are not, (\d+) are unclear\n", ended.stdout)
+    assert counts
+    assert sum(map(int, counts.groups())) == 48
+    assert ended.stdout.count("  not supported: ") == int(counts[2])

@@ -1,19 +1,14 @@
 """Whole runs with a real language model, a small one: SmolLM2-135M-Instruct, by transformers and by vLLM."""
 
 import json
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from ragjob.cli.sample import EXPECTED, PROMPTS
 from ragjob.commands.evaluate import Evaluate
 from ragjob.config import JobSettings
 from tests.integration.conftest import Job, make_job
-from tests.integration.test_examples import EXAMPLES
 from tests.small_model import save_smollm2, weights
 
 pytest.importorskip("vllm", reason="vLLM isn't installed: make venv-vllm", exc_type=ImportError)
@@ -58,22 +53,3 @@ def test_a_small_language_model_answers_the_samples_questions(
     measured = Evaluate.of(JobSettings(), str(answers.parent), str(labels)).execute().metrics
     assert measured["unanswered"].mean == 0
     assert measured["contains_answer"].mean > 0.05
-
-
-def test_the_model_judges_answers_by_the_example(tmp_path: Path, index: Path, done: Job, model: Path) -> None:
-    (answers,) = (done.folder / "out").glob("*/answers.parquet")
-    settings = {"index": {"uri": str(index)}, "embed": {"dtype": "float32"}}
-    settings["generate"] = {"engine": "transformers", "model": str(model), "temperature": 0}
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(settings | {"augment": {"max_context_tokens": 600}}))
-    ended = subprocess.run(
-        [sys.executable, EXAMPLES / "judge_answers.py", "job.yaml", answers],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (ended.returncode, ended.stderr) == (0, "")
-    first = re.match(r"(\d+) of 48 answers are supported, (\d+) are not, (\d+) are unclear\n", ended.stdout)
-    assert first
-    assert sum(map(int, first.groups())) == 48
-    assert ended.stdout.count("  not supported: ") == int(first[2])

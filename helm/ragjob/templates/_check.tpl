@@ -15,7 +15,7 @@
 {{- if and .Values.config.cluster (not (dig "cluster" "groups" list .Values.config)) -}}
 {{- fail "config.cluster: the chart describes the workers to the job; leave it out, and set a group's gpuMemory for the memory of its GPUs" -}}
 {{- end -}}
-{{- range $section := list "embed" "retrieve" "generate" -}}
+{{- range $section := list "embed" "retrieve" "rerank" "generate" -}}
 {{- $pool := dig $section "pool" dict $.Values.config | default dict -}}
 {{- if lt (int (dig "max" 1 $pool)) (int (dig "min" 1 $pool)) -}}
 {{- fail (printf "config.%s.pool: min %v is above max %v; raise max" $section $pool.min (dig "max" 1 $pool)) -}}
@@ -61,7 +61,7 @@
 
 {{- define "ragjob.checkWorkers" -}}
 {{- $used := 0.0 -}}
-{{- range list "embed" "generate" -}}
+{{- range list "embed" "rerank" "generate" -}}
 {{- $used = addf $used (dig . "pool" "num_gpus" 0 $.Values.config | default 0) -}}
 {{- end -}}
 {{- $names := list -}}
@@ -74,7 +74,7 @@
 {{- fail (printf "workers: group %s has a min above its max, %v; raise max" .name .max) -}}
 {{- end -}}
 {{- if and .gpus (not $used) -}}
-{{- fail (printf "workers: group %s has GPUs that no pool uses; set num_gpus of config.embed.pool or config.generate.pool, or leave gpus out" .name) -}}
+{{- fail (printf "workers: group %s has GPUs that no pool uses; set num_gpus of config.embed.pool, config.rerank.pool or config.generate.pool, or leave gpus out" .name) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -5,7 +5,7 @@ STARTER = """\
 # Environment variables (RAGJOB__A__B) and --set a.b=value override this file.
 
 corpus:
-  uri: corpus/            # file, folder or glob of .txt, .md, .jsonl, .csv or .parquet
+  uri: corpus/            # file, folder or glob: text, PDF, HTML, Office files, EPUB, tables
   # text_column: text     # in .jsonl, .csv and .parquet
   # id_column:            # the document's id; by default its path and row number
 
