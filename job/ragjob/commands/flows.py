@@ -43,7 +43,7 @@ def index_steps(index: PendingIndex, size: Resources) -> list[Step]:
 def sentence_steps(index: CommittedIndex, size: Resources) -> list[Step]:
     """From ranges of an index's rows to parts with their sentences."""
     embedding, model, manifest, ledger = index.settings.embed, index.embedder, index.manifest, index.sentences
-    files, count = index.files, threads(embedding.pool, size)
+    files, count, most = index.files, threads(embedding.pool, size), index.settings.errors.max_rate
     return [
         Step(
             [ReadRows, EmbedSentences],
@@ -52,7 +52,7 @@ def sentence_steps(index: CommittedIndex, size: Resources) -> list[Step]:
             at_once=embed.BLOCKS_AT_ONCE,
             turn=_turns(index.settings, "index", size)["embed"],
         ),
-        Step([WriteSentences], lambda: [WriteSentences(ledger)]),
+        Step([WriteSentences], lambda: [WriteSentences(ledger, most)]),
     ]
 
 

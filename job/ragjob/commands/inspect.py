@@ -96,7 +96,7 @@ class Inspect:
     def execute(self) -> Inspection:
         """Read the file and cut its documents. Raises `DataError` as `index` does for a file that it can't read."""
         segments = scan_corpus([self.entry], self.settings.corpus)
-        unit = next(plan_slices(segments, self.rows, self.entry.size + 1))
+        unit = next(plan_slices(segments, self.rows, sum(segment.size for segment in segments) + 1))
         documents = ReadDocuments(self.settings.corpus, frozenset())(unit)
         chunks = chunk.make(self.settings.chunk, self.settings.embed, self.embedder)(documents)
         tokens = self._tokens(chunks[schema.TEXT].to_pylist())

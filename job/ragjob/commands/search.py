@@ -7,6 +7,7 @@ from ragjob.commands.setup import set_up
 from ragjob.config import JobSettings
 from ragjob.errors import SettingsError
 from ragjob.planning.identity import CommittedIndex, find_index, mode_of
+from ragjob.planning.metadata import check_names
 from ragjob.retrieval.base import Hit
 from ragjob.retrieval.chroma.settings import lasts
 from ragjob.retrieval.where import Condition, Where, columns_of, condition_of
@@ -17,7 +18,10 @@ __all__ = ["Hit", "Search"]
 
 @dataclass(frozen=True)
 class Search:
-    """Find the passages that a prompt would get from the index."""
+    """Find the passages that a prompt would get from the index, before any reranking.
+
+    Where sentences are to be used but aren't embedded yet, it does without them.
+    """
 
     index: CommittedIndex
     name: ClassVar[str] = "search"
@@ -35,6 +39,7 @@ class Search:
         """
         from ragjob.commands.serving import embed_questions, load_missing, prepare, searched, served
 
+        check_names(self.index)
         settings = self.index.settings
         mode, vectors = mode_of(settings), embed_questions(self.index, [question])
         with searched(self.index, silent) as server:

@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from ragjob.commands.flows import sentence_steps
-from ragjob.errors import Defect, RagjobError
+from ragjob.errors import Defect, RagjobError, TooManyFailures
 from ragjob.ledger import schema
 from ragjob.ledger.sentences import SentenceFiles
 from ragjob.models.capacity import Resources
@@ -43,6 +43,7 @@ def embed_missing(index: CommittedIndex, size: Resources, observe: Observe) -> l
             tasks = free_tasks(index.settings, "index", size)
             steps, s3 = sentence_steps(index, size), index.settings.s3
             costs = execute(blocks, steps, tasks, s3, of_flow(SENTENCES, observe))
+            _check_failures(index, costs)
         index.sentences.join(index.manifest.dimension)
     except Defect:
         raise
@@ -51,3 +52,13 @@ def embed_missing(index: CommittedIndex, size: Resources, observe: Observe) -> l
             raise
         return []
     return costs
+
+
+def _check_failures(index: CommittedIndex, costs: list[Cost]) -> None:
+    """Raise `TooManyFailures` where ranges of rows are still missing because too many of them failed."""
+    failed = max((cost.errors for cost in costs), default=0)
+    if failed and index.sentences.missing():
+        raise TooManyFailures(
+            f"errors.max_rate: the sentences of {failed:,} passages couldn't be embedded; the log has the first error. "
+            "Run the same command again, which tries these alone, or set retrieve.sentences to false"
+        )

@@ -12,7 +12,7 @@ from ragjob.commands.sentences import sentence_files
 from ragjob.commands.serving import embed_questions
 from ragjob.commands.setup import set_up
 from ragjob.config import JobSettings, require
-from ragjob.errors import DataError
+from ragjob.errors import DataError, SettingsError
 from ragjob.evaluation.labels import Labels, read_labels
 from ragjob.evaluation.tuning import CANDIDATES, HYBRID, LEXICAL, Candidates, Setting, Tuning, tune
 from ragjob.ledger import schema
@@ -46,6 +46,8 @@ class Tune:
     def of(cls, settings: JobSettings, run: str, labels: str) -> Self:
         """The command on a run. Raises when its index isn't there, or doesn't fit the settings."""
         require(settings, cls.name, "index.uri")
+        if settings.retrieve.where:
+            raise SettingsError("retrieve.where: `tune` searches all passages; set it to {} to tune without the filter")
         run = storage.absolute(run).rstrip("/")
         set_up(settings)
         versions = read_answers(run, "RUN", more=["index_version"])["index_version"]

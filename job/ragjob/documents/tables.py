@@ -41,7 +41,8 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def json_values(column: pa.ChunkedArray) -> list[Any]:
-    """The values of a column as JSON has them: dates and times in ISO 8601, decimals as text, NaN as null.
+    """The values of a column as JSON has them: dates and times in ISO 8601, decimals as text; NaN and infinity, which
+    it hasn't got, as null.
 
     Raises `ValueError` or an Arrow exception for values that JSON doesn't tell exactly.
 
@@ -51,8 +52,7 @@ def json_values(column: pa.ChunkedArray) -> list[Any]:
     column = _plain(column)
     if is_text(column.type):
         return list(as_text(column).to_pylist())
-    values = json.loads(json.dumps(column.to_pylist(), default=_json_value))
-    return [None if value != value else value for value in values]
+    return list(json.loads(json.dumps(column.to_pylist(), default=_json_value), parse_constant=lambda _: None))
 
 
 def ids_of(table: pa.Table, column: str | None) -> list[str | None]:

@@ -7,7 +7,9 @@ that text's digest, and the positions of the chunks that have it, in the order o
 """
 
 import hashlib
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
@@ -58,12 +60,13 @@ class SegmentFiles:
         """
         names, folder = astuple(self.files), SegmentLedger(self.index_uri, self.segment).folder
         there, local = self._cached, storage.local_path(folder)
-        if local and all(is_whole(local / name, name) for name in names):
-            there = local
-        elif local:
-            self._rebuild(there)
-        else:
-            self._fetch_missing(folder, there)
+        if local and _are_whole(local, names):
+            return [local / name for name in names]
+        with locked(there):
+            if local and _are_whole(local, names):  # another process has built them meanwhile
+                return [local / name for name in names]
+            if not (_are_whole(there, names) if local else all(_is_got(folder, name, there) for name in names)):
+                self._rebuild(there)
         return [there / name for name in names]
 
     def added(self, stem: str, build: Callable[[Path], None]) -> Path:
@@ -74,11 +77,12 @@ class SegmentFiles:
         """
         folder = SegmentLedger(self.index_uri, self.segment).folder
         local = storage.local_path(folder)
-        for place in [local, self._cached] if local else [self._cached]:
-            for file in sorted(place.glob(f"{stem}-*.arrow")):
-                if is_whole(file, file.name):
-                    return file
+        places = [local, self._cached] if local else [self._cached]
+        if there := _find(places, stem):
+            return there
         with locked(self._cached):
+            if there := _find(places, stem):  # another process was faster
+                return there
             names = [name for name in storage.list_names(folder) if name.startswith(f"{stem}-")]
             fetched = (self._cached / name for name in names if not local and fetch(folder, name, self._cached))
             return next(fetched, None) or self._add(stem, build, names)
@@ -103,14 +107,11 @@ class SegmentFiles:
     def _cached(self) -> Path:
         return Path(self.cache).expanduser() / self.segment
 
-    def _fetch_missing(self, folder: str, there: Path) -> None:
-        """Fetch from S3 what this node hasn't got yet; what is missing there or damaged is built anew."""
-        with locked(there):
-            if not all((there / name).exists() or fetch(folder, name, there) for name in astuple(self.files)):
-                self._rebuild(there)
-
     def _rebuild(self, there: Path) -> None:
-        """Build the files anew from the parts, into the folder `there` and, where this job may write, on storage."""
+        """Build the files anew from the parts, into the folder `there` and, where this job may write, on storage.
+
+        Who calls it holds the folder's lock.
+        """
         ledger = SegmentLedger(self.index_uri, self.segment)
         settled = ledger.manifest()
         if settled is None:
@@ -133,28 +134,25 @@ def derive(ledger: SegmentLedger, settled: SegmentManifest) -> tuple[DerivedFile
 
     Gives their names, and the number of distinct embedded texts.
     """
-    with TemporaryDirectory(prefix="ragjob-") as folder:
-        files, rows = _build(ledger.batches(settled), settled, Path(folder))
+    with scratch() as folder:
+        files, rows = _build(ledger.batches(settled), settled, folder)
         for name in astuple(files):
-            put(ledger, Path(folder) / name)
+            put(ledger, folder / name)
     return files, rows
 
 
 def _build(parts: Iterable[pa.Table], settled: SegmentManifest, folder: Path) -> tuple[DerivedFiles, int]:
     """Write the derived files into `folder`; a part at a time is in memory, and two ids for each chunk."""
-    shape = (settled.chunks, settled.dimension)
-    vectors: np.memmap = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
-        folder / "vectors", mode="w+", dtype=np.float16, shape=shape
-    )
     row_ids, chunk_ids = (np.empty(settled.chunks, f"S{schema.ID_CHARS}") for _ in range(2))
     start, writer = 0, None
-    with (folder / "passages").open("wb") as file:
+    shape = (settled.chunks, settled.dimension)
+    with (folder / "passages").open("wb") as file, npy_file(folder / "vectors", np.float16, shape) as vectors:
         for part in parts:
             chunks = part.drop_columns([schema.EMBEDDING]).combine_chunks()
             end = start + chunks.num_rows
             if end > settled.chunks:
                 break
-            vectors[start:end] = _vectors(part, settled.dimension)
+            vectors.write(_vectors(part, settled.dimension).astype(np.float16).tobytes())
             row_ids[start:end] = _row_ids(chunks)
             chunk_ids[start:end] = chunks[schema.CHUNK_ID].to_pylist()
             writer = writer or pa.ipc.new_file(file, chunks.schema)
@@ -167,7 +165,6 @@ def _build(parts: Iterable[pa.Table], settled: SegmentManifest, folder: Path) ->
             f"index.uri: segment {settled.segment} doesn't hold the {settled.chunks:,} chunks that its segment.json "
             "counts: remove that segment and run `ragjob index`"
         )
-    vectors.flush()
     rows = _rows(row_ids, chunk_ids)
     pq.write_table(rows, folder / "rows", compression="zstd")
     files = DerivedFiles(
@@ -203,6 +200,28 @@ def _rows(row_ids: np.ndarray, chunk_ids: np.ndarray) -> pa.Table:
 
 
 @contextmanager
+def npy_file(file: Path, kind: type, shape: tuple[int, ...]) -> Iterator[BinaryIO]:
+    """A file of numpy's format, to which the bytes of the array are written.
+
+    A mapped array would end the process where the disk is full.
+    """
+    with file.open("wb") as sink:
+        about = {"descr": np.dtype(kind).str, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(sink, about)  # type: ignore[no-untyped-call]
+        yield sink
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for files on their way to storage. Raises `DependencyError` where the disk fails."""
+    try:
+        with TemporaryDirectory(prefix="ragjob-") as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise DependencyError(f"TMPDIR: can't write an index's files to {tempfile.gettempdir()}: {error}") from error
+
+
+@contextmanager
 def locked(cached: Path) -> Iterator[None]:
     """Keep this node's other processes out of a segment's folder in the cache, which is made if there is none."""
     from filelock import FileLock  # which a finished job does without
@@ -226,6 +245,21 @@ def named(folder: Path, kind: str, suffix: str) -> str:
 def _digest(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=schema.ID_CHARS // 2)).hexdigest()
+
+
+def _find(places: list[Path], stem: str) -> Path | None:
+    """A whole file of that stem in one of the folders."""
+    files = (file for place in places for file in sorted(place.glob(f"{stem}-*.arrow")))
+    return next((file for file in files if is_whole(file, file.name)), None)
+
+
+def _is_got(folder: str, name: str, there: Path) -> bool:
+    """Whether a node has a file, which is fetched if need be."""
+    return (there / name).exists() or fetch(folder, name, there)
+
+
+def _are_whole(folder: Path, names: Iterable[str]) -> bool:
+    return all(is_whole(folder / name, name) for name in names)
 
 
 def is_whole(file: Path, name: str) -> bool:
@@ -252,9 +286,12 @@ def fetch(folder: str, name: str, there: Path) -> bool:
     try:
         with storage.open_input(storage.join(folder, name)) as content, staged.open("wb") as file:
             shutil.copyfileobj(content, file, BLOCK_BYTES)
+            file.flush()
+            os.fsync(file.fileno())  # so that a file under its final name is whole, whatever happens
     except storage.MissingError:
         return False
     if not is_whole(staged, name):
+        staged.unlink()
         return False
     staged.rename(there / name)
     return True

@@ -6,12 +6,10 @@ whole; the key stands for the rows. They aren't part of a version: what is damag
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +18,7 @@ import pyarrow as pa
 from ragjob import storage
 from ragjob.errors import DataError, DependencyError
 from ragjob.ledger import schema
-from ragjob.ledger.derived import DerivedFiles, fetch, is_whole, locked, named, put
+from ragjob.ledger.derived import DerivedFiles, fetch, is_whole, locked, named, npy_file, put, scratch
 from ragjob.ledger.files import read_parquet, to_json, to_parquet
 from ragjob.ledger.manifests import ELSEWHERE, SENTENCES_FORMAT, ManifestKind
 from ragjob.ledger.passages import Numbers, Vectors, similarities
@@ -148,8 +146,7 @@ class SentenceLedger:
 
         A part at a time is in memory. Raises `DependencyError` when parts are removed meanwhile.
         """
-        with TemporaryDirectory(prefix="ragjob-") as name:
-            folder = Path(name)
+        with scratch() as folder:
             count = self._fill(folder, dimension)
             made = SentenceManifest(named(folder, "sentences", "npy"), named(folder, "spans", "npy"), count)
             for file in (made.vectors, made.spans):
@@ -170,29 +167,31 @@ class SentenceLedger:
             self._delete(iter((settled.vectors, settled.spans)))
 
     def _parts(self) -> list[tuple[int, int, str]]:
-        """First row, number of sentences and name of each part, in their order."""
+        """First row, number of sentences and name of each part, in their order.
+
+        Of two attempts' parts of the same rows, only one counts: one's may lack the sentences of a row that failed.
+        """
         pattern = re.compile(rf"{self._prefix}-(\d+)-(\d+)\.parquet")
         found = map(pattern.fullmatch, storage.list_names(self._segment.folder))
-        return sorted((int(part[1]), int(part[2]), part[0]) for part in found if part)
+        parts = sorted((int(part[1]), int(part[2]), part[0]) for part in found if part)
+        return list({first: (first, count, name) for first, count, name in parts}.values())
 
     def _fill(self, folder: Path, dimension: int) -> int:
         """Write the files `sentences` and `spans` from the parts; gives the number of sentences."""
         parts = self._parts()
         if [first for first, _, _ in parts] != list(range(0, self._rows, PART_ROWS)):
             raise DependencyError("index.uri: parts of the sentences were removed meanwhile; run it again")
-        count, start = sum(each for _, each, _ in parts), 0
-        create: Callable[..., np.memmap[Any, np.dtype[Any]]] = np.lib.format.open_memmap
-        vectors = create(folder / "sentences", mode="w+", dtype=np.float16, shape=(count, dimension))
-        spans = create(folder / "spans", mode="w+", dtype=np.int32, shape=(count, 3))
-        for _, each, name in parts:
-            part = read_parquet(storage.join(self._segment.folder, name))
-            flat = part[schema.EMBEDDING].combine_chunks().flatten()
-            vectors[start : start + each] = np.asarray(flat).reshape(-1, dimension)
-            for column, field in enumerate((schema.ROW, "start", "end")):
-                spans[start : start + each, column] = part[field].to_numpy()
-            start += each
-        vectors.flush()
-        spans.flush()
+        count = sum(sentences for _, sentences, _ in parts)
+        with (
+            npy_file(folder / "sentences", np.float16, (count, dimension)) as vectors,
+            npy_file(folder / "spans", np.int32, (count, 3)) as spans,
+        ):
+            for _, _, name in parts:
+                part = read_parquet(storage.join(self._segment.folder, name))
+                flat = part[schema.EMBEDDING].combine_chunks().flatten()
+                vectors.write(np.asarray(flat, np.float16).tobytes())
+                columns = [part[field].to_numpy() for field in (schema.ROW, "start", "end")]
+                spans.write(np.column_stack(columns).astype(np.int32).tobytes())
         return count
 
     def _delete(self, names: Iterator[str]) -> None:

@@ -20,6 +20,7 @@ from ragjob.documents.readers.base import (
     segment_rows,
 )
 from ragjob.documents.readers.content import decode_utf8
+from ragjob.documents.readers.draft import MAX_VALUE_CHARS
 from ragjob.documents.settings import Corpus, Prompts
 from ragjob.documents.tables import as_binary, convert, expanded, ids_of, json_values
 from ragjob.documents.units import SLICES, Slice, slices
@@ -30,6 +31,8 @@ from ragjob.stages.columns import Stage
 from ragjob.stages.rows import attempt, foreign, row_error
 
 Row = dict[str, object]
+
+MAX_METADATA_CHARS = 50_000  # of a document, as JSON
 
 
 class ReadDocuments(Stage):
@@ -135,14 +138,19 @@ def _decode(reader: DocumentReader, content: bytes, limits: Limits) -> Document:
 
 
 def _document(name: str, uri: str, document: Document) -> Row:
+    metadata = json.dumps(document.metadata, ensure_ascii=False) if document.metadata else None
+    error = document.error
+    if metadata and len(metadata) > MAX_METADATA_CHARS:  # each of its chunks carries it
+        error = error or f"metadata has {len(metadata):,} characters, more than {MAX_METADATA_CHARS:,}; leave some out"
+        metadata = None
     return {
         schema.DOCUMENT_ID: name,
         schema.URI: uri,
         schema.TEXT: document.text,
-        schema.TITLE: " ".join((document.title or "").split()) or None,
-        schema.METADATA: json.dumps(document.metadata, ensure_ascii=False) if document.metadata else None,
+        schema.TITLE: " ".join((document.title or "").split())[:MAX_VALUE_CHARS] or None,
+        schema.METADATA: metadata,
         schema.BLOCKS: [block._asdict() for block in document.blocks] or None,
-        schema.ERROR: document.error,
+        schema.ERROR: error,
     }
 
 

@@ -13,7 +13,7 @@ from ragjob.models.files import Source
 from ragjob.models.settings import Embed
 from ragjob.stages.columns import Stage
 from ragjob.stages.embed import EmbedTexts, embed_finite
-from ragjob.stages.rows import Columns, add_columns, foreign
+from ragjob.stages.rows import Columns, add_columns, count_errors, foreign
 
 
 def make_for_sentences(settings: Embed, model: Source, dtype: str, threads: int) -> "EmbedSentences":
@@ -74,15 +74,20 @@ class EmbedSentences(Stage):
 
 
 class WriteSentences(Stage):
-    """Put the sentences of a range of rows as a part. Leaves their errors alone."""
+    """Put the sentences of a range of rows as a part. Leaves their errors alone.
+
+    A range of which more rows failed than one, and than the share `max_rate`, isn't put: a rerun embeds it again.
+    """
 
     NAME = "write"
     NEEDS = pa.schema([*schema.columns(schema.ROW), *EmbedSentences.ADDS, *schema.columns(schema.ERROR)])
     DROPS = frozenset({schema.ROW, schema.TEXT, *EmbedSentences.ADDS.names})
 
-    def __init__(self, ledger: SentenceLedger) -> None:
+    def __init__(self, ledger: SentenceLedger, max_rate: float) -> None:
         self._ledger = ledger
+        self._max_rate = max_rate
 
     def __call__(self, rows: pa.Table) -> pa.Table:
-        self._ledger.write(rows)
+        if count_errors(rows) <= max(1, self._max_rate * rows.num_rows):
+            self._ledger.write(rows)
         return rows.select([schema.ERROR])

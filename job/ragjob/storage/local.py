@@ -78,6 +78,7 @@ def put_if_absent(uri: str, content: bytes) -> bool:
     return publish(uri, lambda file: file.write(content))
 
 
+@_put_again
 def publish(uri: str, write: Callable[[BinaryIO], object]) -> bool:
     with _errors(uri, writing=True):
         path = to_path(uri)

@@ -34,10 +34,8 @@ class PPTX(ParsedReader):
 
 def _flat(shapes: Iterable[Any]) -> Iterator[Any]:
     """Shapes, with those of a group in its place."""
-    from pptx.enum.shapes import MSO_SHAPE_TYPE
-
     for shape in shapes:
-        if shape.shape_type == MSO_SHAPE_TYPE.GROUP:
+        if hasattr(shape, "shapes"):  # the library has no type for some plain shapes
             yield from _flat(shape.shapes)
         else:
             yield shape

@@ -126,8 +126,8 @@ def _known_arguments() -> frozenset[str]:
     package = find_spec("vllm")
     if package is None or not package.origin:
         raise SettingsError(
-            "generate.engine: vllm isn't installed: run `pip install -c constraints.txt '.[vllm]'` in the checkout, use the "
-            "image's target `gpu`, or choose another engine"
+            "generate.engine: vllm isn't installed: in the checkout, run `pip install -c constraints.txt '.[vllm]'`, "
+            "use the image's target `gpu`, or choose another engine"
         )
     source = (Path(package.origin).parent / "engine" / "arg_utils.py").read_text("utf-8")
     classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "EngineArgs"]

@@ -44,6 +44,10 @@ def build_apart(paths: list[Path], language: str, target: Path) -> None:
     if ended.returncode in (FAILED, -signal.SIGBUS):  # the signal is what a mapped file on a full disk gives
         reason = ended.stderr.strip() or "no space left"
         raise DependencyError(f"index.cache: can't build the lexical index in {target.parent}: {reason}")
+    if ended.returncode == -signal.SIGKILL:
+        raise DependencyError(
+            "the process that builds the lexical index was killed, perhaps for want of memory; run it again"
+        )
     if ended.returncode:
         raise RuntimeError(f"building the lexical index ended with {ended.returncode}: {ended.stderr}")
 
