@@ -1,5 +1,6 @@
 """`inspect` on files that lie on disk."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -62,6 +63,12 @@ def test_the_first_rows_of_a_table_are_shown_with_what_fails_of_them(folder: Pat
         ("b", "Nothing"),
     ]
     assert [chunk.error for document in inspection.documents for chunk in document.chunks] == [None, "text is blank"]
+
+
+def test_as_many_rows_of_a_packed_table_are_shown_as_asked_for(folder: Path, minilm: str) -> None:
+    rows = "\n".join(json.dumps({"text": f"Tram {number} leaves. {'x ' * 500}"}) for number in range(8))
+    (folder / "packed.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
+    assert len(inspect(folder / "packed.jsonl.gz", settings(minilm), 5).documents) == 5
 
 
 def test_a_file_that_cant_be_read_shows_the_error_that_an_index_records(folder: Path, minilm: str) -> None:

@@ -40,6 +40,11 @@ def test_an_index_that_the_server_hasnt_got_is_refused(made: JobSettings) -> Non
         Search.of(changed(made, index=index)).execute(QUESTION)
 
 
+def test_a_name_that_no_document_has_is_refused(made: JobSettings) -> None:
+    with pytest.raises(DataError, match=r"^retrieve.where: no metadata 'autor' in index version"):
+        Search.of(changed(made, retrieve={"where": {"autor": "Ada"}})).execute(QUESTION)
+
+
 def test_hits_are_printed_for_people_and_for_programs(made: JobSettings, capsys: pytest.CaptureFixture[str]) -> None:
     hits = Search.of(made).execute(QUESTION)
     show_hits(hits, as_json=False)

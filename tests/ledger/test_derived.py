@@ -1,5 +1,7 @@
 """Files derived from a segment: what they hold, and that damaged ones are built anew from the parts."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from ragjob import storage
 from ragjob.errors import DataError, DependencyError
 from ragjob.ledger import schema
-from ragjob.ledger.derived import DerivedFiles, SegmentFiles, derive
+from ragjob.ledger.derived import DerivedFiles, SegmentFiles, derive, npy_file
 from ragjob.ledger.passages import Passages, similarities
 from ragjob.ledger.segment import SegmentLedger
 from tests.conftest import files_below
@@ -156,6 +158,43 @@ def test_files_on_s3_are_fetched_once_for_a_node(s3: Bucket, tmp_path: Path) -> 
     first = contents(files.open())
     storage.delete_folder(SegmentLedger(s3.uri, "s1").folder)
     assert contents(files.open()) == first
+
+
+def test_processes_that_need_a_damaged_or_a_new_file_at_once_build_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = files_of(str(tmp_path), tmp_path / "cache")
+    put(str(tmp_path), files.files.vectors, b"damaged")
+    rebuilt, built = [], []
+    rebuild = SegmentFiles._rebuild
+    monkeypatch.setattr(SegmentFiles, "_rebuild", lambda *given: (rebuilt.append(1), rebuild(*given)))
+
+    def build(target: Path) -> None:
+        built.append(1)
+        time.sleep(0.2)
+        target.write_bytes(b"the same each time")
+
+    with ThreadPoolExecutor(4) as pool:
+        assert {len(passages) for passages in pool.map(lambda _: files.open(), range(4))} == {4}
+        assert len(set(pool.map(lambda _: files.added("extra", build), range(4)))) == 1
+    assert (len(rebuilt), len(built)) == (1, 1)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (0, 4), (1000, 384)])
+def test_a_file_of_numpys_format_is_as_numpy_writes_it(tmp_path: Path, shape: tuple[int, int]) -> None:
+    array = (np.arange(np.prod(shape)) % 2048).reshape(shape).astype(np.float16)
+    np.save(tmp_path / "theirs.npy", array)
+    with npy_file(tmp_path / "ours.npy", np.float16, shape) as sink:
+        sink.write(array.tobytes())
+    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "theirs.npy").read_bytes()
+
+
+def test_a_full_disk_for_files_on_their_way_is_an_error_of_one_line(small_disk: Path, tmp_path: Path) -> None:
+    ledger = settle(str(tmp_path), [f"{number} {'x' * 900}" for number in range(200)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tempfile.tempdir", str(small_disk))
+        with pytest.raises(DependencyError, match=r"^TMPDIR: can't write an index's files to .*No space left"):
+            derive(ledger, ledger.settle(ledger.survey()))
 
 
 def test_parts_that_are_not_whole_are_refused(tmp_path: Path) -> None:

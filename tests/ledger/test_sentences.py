@@ -107,6 +107,15 @@ def test_the_first_to_join_settles_the_files_for_all(tmp_path: Path, monkeypatch
     assert len(files_below(tmp_path)) == 3
 
 
+def test_of_two_attempts_parts_of_the_same_rows_one_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = filled(str(tmp_path))
+    monkeypatch.setitem(globals(), "ANGLES", [[0.0, 1.0, 2.0], *ANGLES[1:]])
+    ledger.write(block(0, 2))  # of another attempt, in which no row failed
+    assert ledger.missing() == []
+    assert ledger.join(2).sentences in (7, 8)
+    assert len(files_below(tmp_path)) == 3
+
+
 def test_other_rows_have_other_sentences(tmp_path: Path) -> None:
     filled(str(tmp_path)).join(2)
     other = SentenceLedger(str(tmp_path), "s1", DerivedFiles("p-2.arrow", "v-2.npy", "rows-2.parquet"), ROWS)

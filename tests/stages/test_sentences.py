@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from ragjob.ledger import schema
-from ragjob.ledger.derived import SegmentFiles, derive
+from ragjob.ledger.derived import DerivedFiles, SegmentFiles, derive
 from ragjob.ledger.segment import SegmentLedger
 from ragjob.ledger.sentences import SentenceFiles, SentenceLedger
 from ragjob.stages.sentences import EmbedSentences, ReadRows, WriteSentences
@@ -36,7 +36,7 @@ def test_rows_of_several_sentences_have_them_embedded_and_quoted(tmp_path: Path)
     [span] = ledger.missing()
     read = ReadRows(files)(pa.table([[span[0]], [span[1]]], schema.ROW_RANGES))
     embedded = EmbedSentences(embed, 2)(read)
-    WriteSentences(ledger)(embedded)
+    WriteSentences(ledger, 0)(embedded)  # one row may always fail
     sentences = SentenceFiles(uri, "s1", ledger.join(2), rows, uri).open()
 
     passages = files.open()
@@ -54,3 +54,16 @@ def test_rows_of_several_sentences_have_them_embedded_and_quoted(tmp_path: Path)
     }
     errors = dict(zip(embedded[schema.TEXT].to_pylist(), embedded[schema.ERROR].to_pylist(), strict=True))
     assert errors == {TEXTS[0]: None, TEXTS[1]: None, TEXTS[2]: "RuntimeError: CUDA error: device-side assert"}
+
+
+def test_a_range_of_which_too_many_rows_failed_is_left_for_a_rerun(tmp_path: Path) -> None:
+    derived = DerivedFiles("passages-1.arrow", "vectors-1.npy", "rows-1.parquet")
+    ledger = SentenceLedger(str(tmp_path), "s1", derived, 4)
+    read = pa.table([range(4), [TEXTS[2], TEXTS[2], TEXTS[0], TEXTS[0]], [None] * 4], schema.ROWS)
+    embedded = EmbedSentences(embed, 2)(read)
+
+    WriteSentences(ledger, 0.4)(embedded)
+    assert ledger.missing() == [(0, 4)]
+
+    WriteSentences(ledger, 0.5)(embedded)
+    assert ledger.missing() == []

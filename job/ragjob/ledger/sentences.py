@@ -167,18 +167,15 @@ class SentenceLedger:
             self._delete(iter((settled.vectors, settled.spans)))
 
     def _parts(self) -> list[tuple[int, int, str]]:
-        """First row, number of sentences and name of each part, in their order.
-
-        Of two attempts' parts of the same rows, only one counts: one's may lack the sentences of a row that failed.
-        """
+        """First row, number of sentences and name of each part, in their order."""
         pattern = re.compile(rf"{self._prefix}-(\d+)-(\d+)\.parquet")
         found = map(pattern.fullmatch, storage.list_names(self._segment.folder))
-        parts = sorted((int(part[1]), int(part[2]), part[0]) for part in found if part)
-        return list({first: (first, count, name) for first, count, name in parts}.values())
+        return sorted((int(part[1]), int(part[2]), part[0]) for part in found if part)
 
     def _fill(self, folder: Path, dimension: int) -> int:
         """Write the files `sentences` and `spans` from the parts; gives the number of sentences."""
-        parts = self._parts()
+        # Of two attempts' parts of the same rows one counts: the other may lack the sentences of a row that failed.
+        parts = list({part[0]: part for part in self._parts()}.values())
         if [first for first, _, _ in parts] != list(range(0, self._rows, PART_ROWS)):
             raise DependencyError("index.uri: parts of the sentences were removed meanwhile; run it again")
         count = sum(sentences for _, sentences, _ in parts)

@@ -8,7 +8,7 @@ import pytest
 from ragjob.documents.readers.base import Kind
 from ragjob.documents.readers.document import Limits
 from ragjob.documents.readers.pptx import PPTX
-from tests.documents.readers.documents import blocks
+from tests.documents.readers.documents import archive, blocks, unpacked
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +43,15 @@ def test_each_slide_is_a_page_of_blocks_and_one_without_a_title_ends_the_section
 
 def test_more_slides_than_the_setting_allows_are_an_error(slides: bytes) -> None:
     assert (PPTX().read_within(slides, Limits(1, 1000)).error or "").startswith("document has more than 1 pages")
+
+
+def test_a_plain_shape_without_a_type_is_read(slides: bytes) -> None:
+    name = "ppt/slides/slide1.xml"
+    shape = (
+        '<p:sp><p:nvSpPr><p:cNvPr id="99" name="plain"/><p:cNvSpPr/><p:nvPr/></p:nvSpPr><p:spPr/>'
+        "<p:txBody><a:bodyPr/><a:p><a:r><a:t>Typeless.</a:t></a:r></a:p></p:txBody></p:sp></p:spTree>"
+    )
+    files = unpacked(slides)
+    document = PPTX().read(archive(files | {name: files[name].replace(b"</p:spTree>", shape.encode())}))
+    assert document.error is None
+    assert "Typeless." in (document.text or "")
