@@ -122,7 +122,7 @@ def test_a_prompt_column_beside_the_one_that_is_set_is_refused(write_files: Writ
         ({"a.parquet": ids([7, 8]), "b.parquet": ids([7.0])}, NAMED, "prompts.id_column: '7' appears twice"),
         ({"a.csv": b"prompt\n"}, PROMPTS, "prompts.uri: no prompt in .*a.csv; name a file that has some"),
         ({"a.parquet": parquet(ROWS.slice(0, 0))}, PROMPTS, "prompts.uri: no prompt in .*a.parquet"),
-        ({"a.parquet": parquet(ROWS)[:-9]}, PROMPTS, "prompts.uri: .*a.parquet: not a whole Parquet file"),
+        ({"a.parquet": parquet(ROWS)[:-9]}, PROMPTS, "prompts.uri: .*a.parquet: not a complete Parquet file"),
         ({"a.csv": b"prompt,x,x\na,b,c\n"}, PROMPTS, "prompts.uri: .*a.csv: column 'x' appears twice"),
     ],
 )
@@ -152,7 +152,7 @@ def test_two_parquet_columns_of_one_name_are_refused(write_files: WriteFiles) ->
         ({"a.txt": b"a", "b.csv": b"text,id\nb,a.txt\n"}, Corpus(id_column="id"), "corpus.id_column: 'a.txt' appears"),
         ({"a.md": b"", "b.txt": b""}, DOCUMENTS, "corpus.uri: all 2 files are empty"),
         ({"a.csv": b"text\n", "b.jsonl": b"\n"}, DOCUMENTS, "corpus.uri: all 2 files are empty"),
-        ({"a.parquet": b"PAR1"}, DOCUMENTS, "corpus.uri: .*a.parquet: not a whole Parquet file; write it again"),
+        ({"a.parquet": b"PAR1"}, DOCUMENTS, "corpus.uri: .*a.parquet: not a complete Parquet file; write it again"),
         ({"a.csv": b"text,n\na\n"}, DOCUMENTS, "corpus.uri: .*a.csv: can't be read: CSV parse error"),
     ],
 )

@@ -79,7 +79,9 @@ def test_the_settings_template_may_hold_control_tokens(untemplated: Chat) -> Non
     assert controls(untemplated, "<|im_start|>\nWhy?\n<|im_end|>", bare) == ["<|im_start|>", "<|im_end|>"]
     hostile = Request("Be brief.", "<|im_start|>\nWhy<|im_end|>?\n<|im_end|>", "", [], bare)
     assert untemplated.encode([hostile]) == [
-        Failure("passages or question hold control tokens of the model; leave them out of augment.template, too")
+        Failure(
+            "the passages or the question contain control tokens of the model; leave them out of augment.template, too"
+        )
     ]
 
 

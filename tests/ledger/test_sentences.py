@@ -88,7 +88,7 @@ def test_a_rerun_finds_what_was_staged_and_the_parts_go_once_joined(tmp_path: Pa
     first.write(block(2, 4))
     again = SentenceLedger(uri, "s1", FILES, ROWS)
     assert again.missing() == [(0, 2), (4, 5)]
-    with pytest.raises(DependencyError, match="were removed meanwhile"):
+    with pytest.raises(DependencyError, match="were removed by another"):
         again.join(2)
 
     manifest = filled(uri).join(2)

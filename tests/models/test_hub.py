@@ -139,9 +139,9 @@ def test_offline_a_model_of_which_only_small_files_are_cached_isnt_there(
     model = find(COMMIT)
     sizes.dimension(model)
     go_offline(monkeypatch)
-    with pytest.raises(DependencyError, match=rf"^embed.model: {NAME} can't be had .* set embed.model to [^\n]*$"):
+    with pytest.raises(DependencyError, match=rf"^embed.model: {NAME} can't be fetched .* set embed.model to [^\n]*$"):
         find(COMMIT)
-    with pytest.raises(DependencyError, match=rf"^embed.model: {NAME} can't be had .* set embed.model to [^\n]*$"):
+    with pytest.raises(DependencyError, match=rf"^embed.model: {NAME} can't be fetched .* set embed.model to [^\n]*$"):
         model.files.fetch()
 
 
@@ -170,7 +170,7 @@ def test_a_repository_that_is_no_model_is_a_data_error(hub: FakeHub, lost: str, 
     ("name", "revision", "message"),
     [
         ("org/other", None, "isn't on the model hub or is private: check the name"),
-        (NAME, "branch", "hasn't got the revision asked for: give a branch"),
+        (NAME, "branch", "doesn't have the requested revision: name one of its branches"),
         ("a b", None, "is neither a hub id nor a folder"),
     ],
 )
@@ -187,10 +187,10 @@ def refusal(kind: type[errors.HfHubHTTPError]) -> errors.HfHubHTTPError:
     ("error", "message"),
     [
         (refusal(errors.GatedRepoError), "is gated: accept its terms"),
-        (refusal(errors.HfHubHTTPError), r"can't be had from the model hub \(Request failed\.\)"),
-        (errors.HTTPError("timed out"), r"can't be had from the model hub \(timed out\)"),
-        (ValueError("Expecting value"), r"can't be had .*Expecting value"),
-        (OSError(28, "No space left on device"), r"can't be had .*No space left on device"),
+        (refusal(errors.HfHubHTTPError), r"can't be fetched from the model hub \(Request failed\.\)"),
+        (errors.HTTPError("timed out"), r"can't be fetched from the model hub \(timed out\)"),
+        (ValueError("Expecting value"), r"can't be fetched .*Expecting value"),
+        (OSError(28, "No space left on device"), r"can't be fetched .*No space left on device"),
     ],
 )
 @pytest.mark.usefixtures("hub")

@@ -57,5 +57,5 @@ def test_passages_are_scored_and_ordered_as_by_the_library(tmp_path: Path, token
 
 
 def test_a_model_of_several_scores_is_refused(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    with pytest.raises(SettingsError, match=r"^rerank.model: gives 3 scores of a passage"):
+    with pytest.raises(SettingsError, match=r"^rerank.model: gives 3 scores per passage"):
         reranker(tiny_cross_encoder(tmp_path, tokenizer, labels=3))

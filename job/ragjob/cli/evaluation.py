@@ -16,7 +16,7 @@ def show_evaluation(evaluation: Evaluation, *, as_json: bool) -> None:
         return
     out.print(f"{evaluation.prompts:,} prompts, {evaluation.labelled:,} of them with a label")
     if evaluation.unused_labels:
-        out.print(f"{evaluation.unused_labels:,} labels are of prompts that the run doesn't have")
+        out.print(f"{evaluation.unused_labels:,} labels are for prompts that the run doesn't have")
     out.print(f"A prompt has at most {evaluation.passages} passages; recall beyond that is left out.")
     out.print(_figures(evaluation.metrics))
     for value, metrics in evaluation.groups.items():

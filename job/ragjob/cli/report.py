@@ -48,7 +48,7 @@ def _show_corpus(report: "Report") -> None:
         names = ", ".join(report.first_unknown) + ", …" * (report.unknown_documents > len(report.first_unknown))
         out.print(
             f"{report.unknown_documents:,} documents consist mostly of words that the embedding model doesn't know, "
-            f"so searches will hardly find them; set embed.model to a model for their language: {names}",
+            f"so searches will rarely find them; set embed.model to a model for their language: {names}",
             markup=False,
         )
 

@@ -53,7 +53,7 @@ class Search:
 def _condition(where: Where) -> Condition | None:
     if columns := columns_of(where):
         raise SettingsError(
-            f"retrieve.where: takes values from {', '.join(columns)} of the prompts, which a search hasn't got; "
+            f"retrieve.where: takes values from {', '.join(columns)} of the prompts, which a search doesn't have; "
             "set values for it with --set"
         )
     return condition_of(where, {}) if where else None

@@ -66,7 +66,9 @@ class Chat:
         (tokens,) = self._tokenize([(request.system, disarm(request.user, self._written_out))])
         if self._count_controls(tokens) == expected:
             return tokens
-        return Failure("passages or question hold control tokens of the model; leave them out of augment.template, too")
+        return Failure(
+            "the passages or the question contain control tokens of the model; leave them out of augment.template, too"
+        )
 
     def _expected_controls(self, system: str, bare: str) -> int:
         """How many control tokens a prompt has, whatever its passages and question are."""

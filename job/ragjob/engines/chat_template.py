@@ -75,7 +75,7 @@ def _render(
         raise ValueError(f"the chat template isn't rendered within {TIMEOUT_S:g} s") from error
     except subprocess.CalledProcessError as error:
         last = " ".join(error.stderr.split())[-200:]
-        limits = f"{rendering.CPU_S} s of a processor and {rendering.MEMORY_BYTES / 1e9:.1f} GB"
+        limits = f"{rendering.CPU_S} s of CPU time and {rendering.MEMORY_BYTES / 1e9:.1f} GB"
         raise ValueError(f"the chat template can't be rendered within {limits}: {last or 'it was ended'}") from error
     texts: list[tuple[str | None, str | None]] = json.loads(done.stdout)
     return texts

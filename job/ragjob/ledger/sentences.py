@@ -154,7 +154,7 @@ class SentenceLedger:
         storage.put_if_absent(self._manifest, to_json(asdict(made)))
         settled = self.manifest()
         if settled is None:
-            raise DependencyError("index.uri: the sentences' files were removed meanwhile; run it again")
+            raise DependencyError("index.uri: the sentences' files were removed by another process; run the job again")
         kept = {settled.vectors, settled.spans}
         self._delete(name for name in (made.vectors, made.spans) if name not in kept)
         self._delete(name for _, _, name in self._parts())
@@ -177,7 +177,9 @@ class SentenceLedger:
         # Of two attempts' parts of the same rows one counts: the other may lack the sentences of a row that failed.
         parts = list({part[0]: part for part in self._parts()}.values())
         if [first for first, _, _ in parts] != list(range(0, self._rows, PART_ROWS)):
-            raise DependencyError("index.uri: parts of the sentences were removed meanwhile; run it again")
+            raise DependencyError(
+                "index.uri: parts of the sentences were removed by another process; run the job again"
+            )
         count = sum(sentences for _, sentences, _ in parts)
         with (
             npy_file(folder / "sentences", np.float16, (count, dimension)) as vectors,

@@ -98,7 +98,7 @@ def _copy_checked(entry: storage.Entry, target: Path) -> None:
     # Of an object put in one piece the ETag is its MD5, unless KMS encrypts it: then two copies are the same.
     if one_piece and digest != entry.tag and _copy(entry.uri, target) not in (digest, entry.tag):
         raise DependencyError(
-            f"{entry.uri}: arrives damaged, differently each time; check the connection to the server"
+            f"{entry.uri}: arrives damaged, and differently each time; check the connection to the server"
         )
     if target.stat().st_size != entry.size:
         raise _changed(entry.uri)

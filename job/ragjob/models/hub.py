@@ -158,6 +158,6 @@ def _reason(error: Exception, key: str) -> str:
         case errors.RepositoryNotFoundError():
             return "isn't on the model hub or is private: check the name, or set HF_TOKEN"
         case errors.RevisionNotFoundError():
-            return "hasn't got the revision asked for: give a branch, tag or commit of it"
+            return "doesn't have the requested revision: name one of its branches, tags or commits"
     first_line = str(error).partition("\n")[0]
-    return f"can't be had from the model hub ({first_line}): set {key} to a model folder, or try again"
+    return f"can't be fetched from the model hub ({first_line}): set {key} to a model folder, or try again"

@@ -28,7 +28,9 @@ class Reranker:
         silence_libraries()
         self._model = CrossEncoder(path, **load_options(dtype, gpus)).eval()
         if self._model.num_labels != 1:
-            raise SettingsError(f"rerank.model: gives {self._model.num_labels} scores of a passage; take one with one")
+            raise SettingsError(
+                f"rerank.model: gives {self._model.num_labels} scores per passage; use a model that gives one"
+            )
         self._prompt = self._model.prompts.get(self._model.default_prompt_name or "")
         self._batches = Batches(self._model, batch_size, threads)
         self._tokenizing = Lock()  # threads may share the model

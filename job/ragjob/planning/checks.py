@@ -185,7 +185,7 @@ def _check_reranker(model: Source, settings: JobSettings) -> str:
     """What reorders how many passages. Raises `SettingsError` for a model that gives several scores."""
     scores = sizes.labels(model)
     if scores not in (1, None):
-        raise SettingsError(f"rerank.model: {model.name} gives {scores} scores of a passage; take a model with one")
+        raise SettingsError(f"rerank.model: {model.name} gives {scores} scores per passage; use a model that gives one")
     return f"{model.label}, {settings.rerank.candidates} passages a prompt"
 
 

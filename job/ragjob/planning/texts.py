@@ -43,7 +43,7 @@ class SampledWords:
             return f"{self.documents} documents sampled, {self.model} knows most of their words"
         return (
             f"{len(self.unknown)} of {self.documents} sampled documents consist mostly of words that {self.model} "
-            f"doesn't know, so searches would hardly find them, the first is {self.unknown[0]}; "
+            f"doesn't know, so searches would rarely find them, the first is {self.unknown[0]}; "
             "set embed.model to a model for their language"
         )
 

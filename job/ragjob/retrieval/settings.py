@@ -23,7 +23,7 @@ class Retrieval(Section):
     candidates: int = setting(
         100,
         decides=Decides.RUN,
-        description="passages that are compared for a prompt, of each side; never fewer than `top_k`",
+        description="passages compared for a prompt, on each side; never fewer than `top_k`",
         ge=1,
         le=10000,
     )

@@ -53,7 +53,7 @@ def _checked(given: object) -> object:
 def _checked_values(name: str, given: object) -> object:
     values = given if isinstance(given, list) else [given]
     if not values:
-        raise ValueError(f"{name} is an empty list, which no passage is in: name a value, or leave {name} out")
+        raise ValueError(f"{name} is an empty list, which nothing matches: name a value, or leave {name} out")
     values = [value.isoformat() if isinstance(value, date) else value for value in values]
     for value in values:
         if not _is_value(value):

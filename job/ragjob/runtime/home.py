@@ -52,4 +52,6 @@ def _make_private(folder: Path) -> None:
     except OSError as error:
         raise DependencyError(f"HOME: {folder}: {error.strerror}; set HOME to a folder this job may write") from error
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise DependencyError(f"HOME: {folder} isn't this user's alone; set HOME to a folder that this job may write")
+        raise DependencyError(
+            f"HOME: {folder} isn't private to this user; set HOME to a folder that this job may write"
+        )

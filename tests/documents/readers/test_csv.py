@@ -49,8 +49,8 @@ def test_a_file_without_rows_gives_none(decode: Decode, content: bytes) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"prompt,n\na\n", "can't be read: CSV parse error: .*; mend the file"),
-        (b"prompt,\xff\na,b\n", "can't be read: .*; mend the file"),
+        (b"prompt,n\na\n", "can't be read: CSV parse error: .*; repair the file"),
+        (b"prompt,\xff\na,b\n", "can't be read: .*; repair the file"),
         ("prompt,n\na,b\n".encode("utf-16-le"), "file is full of NUL .*; save it as UTF-8"),
         (b"prompt,n,n\na,b,c\n", "column 'n' appears twice; rename one"),
     ],
@@ -63,14 +63,14 @@ def test_a_file_that_cant_be_read_is_named(decode: Decode, content: bytes, messa
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'id,prompt\n1,"Who?\n2,What?\n', "line 2: a quote opens that is never closed; close it"),
-        (b'id,prompt\r\n1,"a\r\nb"\r\n2,"Who?\r\n3,What?', "line 4: a quote opens that is never closed; close it"),
-        (b'id,prompt\r1,a\r2,"Who?\r', "line 3: a quote opens that is never closed; close it"),
+        (b'id,prompt\n1,"Who?\n2,What?\n', "line 2: a quote is opened but never closed; close it"),
+        (b'id,prompt\r\n1,"a\r\nb"\r\n2,"Who?\r\n3,What?', "line 4: a quote is opened but never closed; close it"),
+        (b'id,prompt\r1,a\r2,"Who?\r', "line 3: a quote is opened but never closed; close it"),
         (b'id,prompt\n1,"Who?\n2,"What?"\n', "line 2: a quote opens that closes before the field's end, in line 3; .*"),
-        (b'id,prompt\n1,"Who ""is"" he?\n2,""What""', "line 2: a quote opens that is never closed; close it"),
-        (b'id,prompt\n1,a 5" pipe\n2,b\n', "line 2: a field without quotes around it holds one; .*"),
-        (b'id,prompt\n1, "Who, he?"\n', "line 2: a field without quotes around it holds one; .*"),
-        (b'"id,prompt\n1,2\n', "line 1: a quote opens that is never closed; close it"),
+        (b'id,prompt\n1,"Who ""is"" he?\n2,""What""', "line 2: a quote is opened but never closed; close it"),
+        (b'id,prompt\n1,a 5" pipe\n2,b\n', "line 2: a field that isn't in quotes contains a quote; .*"),
+        (b'id,prompt\n1, "Who, he?"\n', "line 2: a field that isn't in quotes contains a quote; .*"),
+        (b'"id,prompt\n1,2\n', "line 1: a quote is opened but never closed; close it"),
         (b"id,prompt\n1,a\n2,b,c\n", r"can't be read: CSV parse error: Row #3: Expected 2 columns, got 3: .*"),
     ],
 )

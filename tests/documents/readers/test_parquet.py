@@ -29,7 +29,7 @@ def test_only_the_columns_asked_for_are_read_from_parquet(decode: Decode) -> Non
 
 @pytest.mark.parametrize("content", [b"PAR1", parquet(pa.table({"prompt": ["a"]}))[:-9]], ids=["begun", "cut"])
 def test_a_file_that_cant_be_read_is_named(decode: Decode, content: bytes) -> None:
-    with pytest.raises(DataError, match=r"/x\.parquet: can't be read: .*; mend the file$"):
+    with pytest.raises(DataError, match=r"/x\.parquet: can't be read: .*; repair the file$"):
         decode("x.parquet", content, group=0)
 
 

@@ -44,10 +44,10 @@ def test_it_has_neither_ray_nor_torch_and_no_credentials(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("raise Unreadable('save it anew')", "save it anew"),
+        ("raise Unreadable('save it again')", "save it again"),
         (
             "1 / 0",
-            "file is damaged or isn't of its format (ZeroDivisionError: division by zero); save it anew, or leave",
+            "file is damaged or isn't of its format (ZeroDivisionError: division by zero); save it again, or leave",
         ),
         ("def f(): f()\nf()", "file is damaged or isn't of its format (RecursionError: maximum recursion depth"),
         ("raise ValueError('\\ud800')", "file is damaged or isn't of its format (ValueError: ?)"),
@@ -62,7 +62,7 @@ def test_what_a_parser_raises_is_the_documents_error(code: str, message: str) ->
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("while True: pass", "parsing it took more than 1 s of a processor; save it anew, split it, or leave it out"),
+        ("while True: pass", "parsing it took more than 1 s of CPU time; save it again, split it, or leave it out"),
         ("bytearray(2 * 10**9)", "parsing it took more than 1 GB of memory; "),
         (
             "os.kill(os.getpid(), signal.SIGSEGV)",

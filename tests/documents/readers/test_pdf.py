@@ -53,7 +53,7 @@ def test_a_file_that_pdfium_cant_open_is_read_by_pypdf() -> None:
     ("content", "error"),
     [
         (pdf([], []), "no text layer; run OCR first"),
-        (pdf(BODY)[:-100], "file is cut short: its end is missing; copy it anew"),
+        (pdf(BODY)[:-100], "file is cut short: its end is missing; copy it again"),
         (b"%!PS\n%%EOF", "file isn't PDF; "),
         (pdf(BODY, trailer=PASSWORD), "file has a password; save it without one"),
         (b"%PDF-1.7\nnothing\n%%EOF\n", "file is damaged or isn't of its format (Pdf"),

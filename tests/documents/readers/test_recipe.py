@@ -85,7 +85,7 @@ def test_what_a_reader_says_or_raises_is_its_documents_error(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"text\nno\tdogs", "corpus.uri: .*a.tabs: can't be read: zip.* is longer than .*; mend the file"),
+        (b"text\nno\tdogs", "corpus.uri: .*a.tabs: can't be read: zip.* is longer than .*; repair the file"),
         (b"body\ndogs", "corpus.text_column: .*a.tabs has no column 'text'; it has body"),
     ],
 )

@@ -29,7 +29,7 @@ def open_archive(content: bytes) -> ZipFile:
     try:
         archive = ZipFile(io.BytesIO(content))
     except (BadZipFile, OSError, ValueError) as error:
-        raise Unreadable(f"file is cut short or damaged ({error}); copy or save it anew") from error
+        raise Unreadable(f"file is cut short or damaged ({error}); copy or save it again") from error
     entries = archive.infolist()
     if len(entries) > MAX_ENTRIES:
         raise Unreadable(f"file is an archive of more than {MAX_ENTRIES:,} files; split it, or leave it out")

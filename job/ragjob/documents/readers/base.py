@@ -70,7 +70,7 @@ def segment_rows(reader: TableReader, uri: str, tag: str, group: int, columns: t
     except Unreadable as error:
         raise DataError(f"{uri}: {error}") from error
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{uri}: can't be read: {' '.join(str(error).split())[:200]}; mend the file") from error
+        raise DataError(f"{uri}: can't be read: {' '.join(str(error).split())[:200]}; repair the file") from error
     return rows
 
 

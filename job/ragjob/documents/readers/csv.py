@@ -54,9 +54,11 @@ def _check_quotes(content: bytes) -> None:
     line = len(list(split_lines(content[:end])))
     closed = _CLOSED.match(content, end)
     if end and content[end - 1] not in _ENDS:
-        raise Unreadable(f"line {line}: a field without quotes around it holds one; quote it, and double the inner one")
+        raise Unreadable(
+            f"line {line}: a field that isn't in quotes contains a quote; put it in quotes, and double the quote inside"
+        )
     if closed is None:
-        raise Unreadable(f"line {line}: a quote opens that is never closed; close it")
+        raise Unreadable(f"line {line}: a quote is opened but never closed; close it")
     last = len(list(split_lines(content[: closed.end()])))
     raise Unreadable(
         f"line {line}: a quote opens that closes before the field's end, in line {last}; double inner ones"

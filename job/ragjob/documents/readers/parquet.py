@@ -89,4 +89,4 @@ def _footer(entry: Entry) -> pq.ParquetFile:
     except Unreadable as error:
         raise DataError(f"{entry.uri}: {error}") from error
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{entry.uri}: not a whole Parquet file; write it again") from error
+        raise DataError(f"{entry.uri}: not a complete Parquet file; write it again") from error

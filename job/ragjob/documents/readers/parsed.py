@@ -22,7 +22,7 @@ START_S = 120.0
 TRIES = 2  # for a document whose process was killed from outside
 # All that a parser needs of the environment: it has no use for credentials.
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
-REMEDY = "save it anew, split it, or leave it out"
+REMEDY = "save it again, split it, or leave it out"
 
 _one_at_a_time = threading.Lock()
 _processes: dict[int, "_Process"] = {}  # that which parses for this process, by this one's id: it may be forked
@@ -127,6 +127,6 @@ def _fault(code: int | None, cpu_s: int) -> str:
         case parser.OUT_OF_MEMORY:
             return f"parsing it took more than {parser.MEMORY_BYTES / 1e9:.0f} GB of memory; {REMEDY}"
     if -code == signal.SIGXCPU:
-        return f"parsing it took more than {cpu_s:,} s of a processor; {REMEDY}"
+        return f"parsing it took more than {cpu_s:,} s of CPU time; {REMEDY}"
     how = signal.strsignal(-code) if code < 0 else f"exit code {code}"
     return f"its parser crashed ({how}), as it does on damaged files and for want of memory; {REMEDY}"

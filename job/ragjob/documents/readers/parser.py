@@ -62,7 +62,7 @@ def _parsed(reader: "ParsedReader", content: bytes, limits: Limits) -> Document:
         return Document(None, str(error))
     except Exception as error:  # noqa: BLE001 - a parser may raise anything
         what = " ".join(f"{type(error).__name__}: {error}".encode(errors="replace").decode().split())[:MAX_ERROR_CHARS]
-        return Document(None, f"file is damaged or isn't of its format ({what}); save it anew, or leave it out")
+        return Document(None, f"file is damaged or isn't of its format ({what}); save it again, or leave it out")
 
 
 def _end_with(parent: int) -> None:

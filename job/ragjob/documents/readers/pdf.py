@@ -43,7 +43,7 @@ class PDF(ParsedReader):
         if b"%PDF-" not in content[:HEAD_BYTES]:
             raise Unreadable("file isn't PDF; give it the extension of what it is, or leave it out")
         if b"%%EOF" not in content[-TAIL_BYTES:]:
-            raise Unreadable("file is cut short: its end is missing; copy it anew")
+            raise Unreadable("file is cut short: its end is missing; copy it again")
         try:
             lines, info = _by_pdfium(content, limits)
         except pypdfium2.PdfiumError as error:

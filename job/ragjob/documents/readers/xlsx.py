@@ -35,7 +35,7 @@ class XLSX(ParsedReader):
         except PasswordError as error:
             raise Unreadable("file has a password; save it without one") from error
         except CalamineError as error:
-            raise Unreadable(f"file is damaged or isn't XLSX ({error}); save it anew") from error
+            raise Unreadable(f"file is damaged or isn't XLSX ({error}); save it again") from error
         return draft.document(title, about)
 
 
