@@ -65,10 +65,11 @@ lint: $(VENV)/.ready  ## Check style, types and docs
 	$(BIN)/mypy --strict --config-file= examples
 	$(BIN)/mkdocs build --strict --quiet
 
-docs: $(VENV)/.ready  ## Write docs/settings.md, docs/api.md and the version anew
+docs: $(VENV)/.ready  ## Write docs/settings.md, api.md, the tables of figures.md and the version anew
 	PYTHONPATH=. $(BIN)/python docs/make_version.py
 	PYTHONPATH=. $(BIN)/python docs/make_settings.py
 	PYTHONPATH=. $(BIN)/python docs/make_api.py
+	PYTHONPATH=. $(BIN)/python docs/make_figures.py
 
 bench: $(VENV)/.ready  ## Measure each stage against a baseline: a table, and bench.json
 	PYTHONPATH=. $(BIN)/python -m benchmarks

@@ -33,7 +33,8 @@ def main() -> None:
         for figure in measure(part):
             print(line(figure), flush=True)
             found.append({"part": part, **asdict(figure), "ratio": figure.ratio, "holds": figure.holds})
-            options.json.write_text(json.dumps({"machine": about, "figures": found}, indent=2) + "\n", "utf-8")
+            result = {"command": command(options.parts), "machine": about, "figures": found}
+            options.json.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     print(f"written to {options.json}")
     if missed := [figure["name"] for figure in found if not figure["holds"]]:
         sys.exit(f"missed: {', '.join(missed)}")
@@ -48,6 +49,12 @@ def parse() -> argparse.Namespace:
     if unknown := set(options.parts) - {*PARTS, *LONG}:
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {', '.join(PARTS + LONG)}")
     return options
+
+
+def command(parts: list[str]) -> str:
+    """What has to be run to measure this again."""
+    variables = [f"{name}={value}" for name, value in sorted(os.environ.items()) if name.startswith("RAGJOB_BENCH_")]
+    return " ".join([*variables, "python -m benchmarks", *parts])
 
 
 def measure(part: str) -> Iterator[Figure]:

@@ -3,8 +3,8 @@
     python examples/judge_answers.py job.yaml answers/3f2a61c09b7d44e1/answers.parquet
 
 `job.yaml` names the index and, under `generate`, the model that judges; a larger one than the one that answered judges
-better. Judging is a run of its own, in the folder `judged`: it can be stopped and resumed, and done again it costs a
-second. Read some of the verdicts yourself before you rely on their share.
+better. Its `retrieve.where` can't name columns of the prompts. Judging is a run of its own, in the folder `judged`: it
+can be stopped and resumed, and done again it costs a second. Read some verdicts yourself before you rely on them.
 """
 
 import json
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
 from ragjob import RagjobError, answer, load_settings
 
-WORK = Path("judged")
+PROMPTS, OUTPUT = Path("judged.jsonl"), Path("judged")
 SYSTEM = "You check answers. Reply with one word: yes if the passages support the answer to the question, no if not."
 TEMPLATE = "Passages:\n{context}\n\n{prompt}\nDo the passages support this answer? Reply yes or no."
 
@@ -25,17 +25,18 @@ def main(config: str, answers: str) -> None:
     """Print how many answers the model takes for supported, and the questions of those that it doesn't."""
     rows = pq.read_table(answers, columns=["prompt_id", "prompt", "answer"]).to_pylist()
     answered = {row["prompt_id"]: row for row in rows if row["answer"]}
-    WORK.mkdir(exist_ok=True)
-    prompts = WORK / "prompts.jsonl"
-    asked = [
-        {"prompt_id": row["prompt_id"], "prompt": f"Question: {row['prompt']}\nAnswer: {row['answer']}"}
-        for row in answered.values()
-    ]
-    prompts.write_text("".join(json.dumps(row) + "\n" for row in asked), "utf-8")
+    asked = "".join(
+        json.dumps({"prompt_id": prompt_id, "prompt": f"Question: {row['prompt']}\nAnswer: {row['answer']}"}) + "\n"
+        for prompt_id, row in answered.items()
+    )
+    if not PROMPTS.exists() or PROMPTS.read_text("utf-8") != asked:  # a file that is written anew makes another run
+        PROMPTS.write_text(asked, "utf-8")
     settings = {
-        "prompts.uri": str(prompts),
+        "prompts.uri": PROMPTS,
+        "prompts.prompt_column": "prompt",
         "prompts.id_column": "prompt_id",
-        "output.uri": str(WORK),
+        "output.uri": OUTPUT,
+        "run_id": "null",
         "augment.system": SYSTEM,
         "augment.template": TEMPLATE,
         "generate.max_new_tokens": 4,

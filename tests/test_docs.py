@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from docs import make_api, make_settings
+from docs import make_api, make_figures, make_settings
 from ragjob.cli.commands import app
 from ragjob.config import load_settings
 
@@ -29,6 +29,11 @@ def test_the_settings_page_has_the_help_and_the_settings_as_they_are() -> None:
 
 def test_the_api_page_is_made_of_the_docstrings_as_they_are() -> None:
     assert make_api.PAGE.read_text("utf-8") == make_api.page(), "run `make docs`"
+
+
+def test_the_tables_of_figures_are_made_of_the_results_as_they_are() -> None:
+    assert make_figures.PAGE.read_text("utf-8") == make_figures.page(), "run `make docs`"
+    assert list(make_figures.RESULTS.glob("*.json"))
 
 
 def test_the_readme_is_read_in_five_minutes() -> None:

@@ -25,6 +25,7 @@ def example(name: str, folder: Path, shared_ray: str, *arguments: object) -> sub
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.soak
 def test_a_folder_is_asked_and_answers_with_its_sources(tmp_path: Path, shared_ray: str) -> None:
     asked = example("ask_a_folder.py", tmp_path, shared_ray, CORPUS, "Who founded the Harbour Line?")
     assert asked.returncode == 0, asked.stderr

@@ -13,7 +13,6 @@ from typing import ClassVar, Self
 from ragjob import storage
 from ragjob.commands.report import Leftover
 from ragjob.commands.serving import serving
-from ragjob.commands.setup import set_up
 from ragjob.config import JobSettings
 from ragjob.errors import SettingsError
 from ragjob.ledger.index import IndexLedger, current_version, versions
@@ -43,7 +42,7 @@ class Clean:
 
     def execute(self, *, remove: bool) -> list[Leftover]:
         """What can be removed; with `remove`, what has been removed."""
-        set_up(self.settings)
+        storage.configure(self.settings.s3)
         with _chroma(self.settings) as target:
             leftovers = _find(self.settings, target)
             return [leftover for leftover in leftovers if leftover.remove()] if remove else leftovers

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 
 from ragjob import storage
-from ragjob.commands.setup import set_up
 from ragjob.config import JobSettings
 from ragjob.documents.tables import ids_of, is_plain
 from ragjob.errors import DataError, SettingsError
@@ -62,7 +61,7 @@ class Evaluate:
 
         Raises `SettingsError` for a limit that isn't METRIC=VALUE, or when no labels are known.
         """
-        set_up(settings)
+        storage.configure(settings.s3)
         limits = dict(_limit(text) for text in fail_under)
         run = storage.absolute(run).rstrip("/")
         against = storage.absolute(against).rstrip("/") if against else None

@@ -56,9 +56,10 @@ def embed_missing(index: CommittedIndex, size: Resources, observe: Observe) -> l
 
 def _check_failures(index: CommittedIndex, costs: list[Cost]) -> None:
     """Raise `TooManyFailures` where ranges of rows are still missing because too many of them failed."""
-    failed = max((cost.errors for cost in costs), default=0)
-    if failed and index.sentences.missing():
+    missing = index.sentences.missing()
+    if missing and any(cost.errors for cost in costs):
         raise TooManyFailures(
-            f"errors.max_rate: the sentences of {failed:,} passages couldn't be embedded; the log has the first error. "
-            "Run the same command again, which tries these alone, or set retrieve.sentences to false"
+            "errors.max_rate: too many passages' sentences couldn't be embedded, in ranges of "
+            f"{sum(end - first for first, end in missing):,} passages; the log has the first error. Run it "
+            "again, which tries these ranges alone, raise the rate, or set retrieve.sentences to false"
         )

@@ -1,4 +1,4 @@
-"""What each command does first."""
+"""What a command does first that loads a model or starts Ray or Chroma."""
 
 from ragjob import storage
 from ragjob.config import JobSettings

@@ -78,7 +78,7 @@ class SegmentFiles:
         folder = SegmentLedger(self.index_uri, self.segment).folder
         local = storage.local_path(folder)
         places = [local, self._cached] if local else [self._cached]
-        if there := _find(places, stem):
+        if there := _find(places[:1], stem):
             return there
         with locked(self._cached):
             if there := _find(places, stem):  # another process was faster
@@ -238,6 +238,7 @@ def locked(cached: Path) -> Iterator[None]:
 def named(folder: Path, kind: str, suffix: str) -> str:
     """Rename the file `kind` in `folder` so that its name has the digest of its content; gives that name."""
     name = f"{kind}-{_digest(folder / kind)}.{suffix}"
+    _sync(folder / kind)
     (folder / kind).rename(folder / name)
     return name
 
@@ -262,9 +263,18 @@ def _are_whole(folder: Path, names: Iterable[str]) -> bool:
     return all(is_whole(folder / name, name) for name in names)
 
 
+def _sync(file: Path) -> None:
+    """Have a file on disk before it gets its final name, under which it is taken for whole."""
+    with file.open("rb") as content:
+        os.fsync(content.fileno())
+
+
 def is_whole(file: Path, name: str) -> bool:
     """Whether the file is there with the content that `name`, its final name, says."""
-    return file.is_file() and _digest(file) == Path(name).stem.rpartition("-")[2]
+    try:
+        return _digest(file) == Path(name).stem.rpartition("-")[2]
+    except FileNotFoundError:
+        return False
 
 
 def put(ledger: SegmentLedger, file: Path) -> None:
@@ -286,12 +296,11 @@ def fetch(folder: str, name: str, there: Path) -> bool:
     try:
         with storage.open_input(storage.join(folder, name)) as content, staged.open("wb") as file:
             shutil.copyfileobj(content, file, BLOCK_BYTES)
-            file.flush()
-            os.fsync(file.fileno())  # so that a file under its final name is whole, whatever happens
     except storage.MissingError:
         return False
     if not is_whole(staged, name):
         staged.unlink()
         return False
+    _sync(staged)
     staged.rename(there / name)
     return True

@@ -165,7 +165,8 @@ def delete_folder(folder: str) -> None:
 
 
 def sweep_unfinished(uri: str) -> None:
-    """Remove what writes to `uri` left that never ended; one that still goes on fails."""
+    """Remove what writes to `uri` left that never ended; one that still goes on is tried again on a
+    disk, and fails on S3."""
     _place(uri).sweep_unfinished(uri)
 
 

@@ -73,7 +73,6 @@ def put(uri: str, content: bytes) -> None:
             raise _swept(uri) from error
 
 
-@_put_again
 def put_if_absent(uri: str, content: bytes) -> bool:
     return publish(uri, lambda file: file.write(content))
 

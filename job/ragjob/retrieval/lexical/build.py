@@ -7,6 +7,7 @@ files.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from ragjob.retrieval.lexical.tokens import Tokenizer
 K1, B = 1.5, 0.75
 BLOCK_ROWS = 8192  # whose postings are sorted at once
 INDEXED = [schema.TITLE, schema.HEADING, schema.TEXT]
+SCRATCH = ".lexical-"  # begins the name of a folder with postings
 FAILED = 3  # exit code for a disk that fails
 
 
@@ -41,6 +43,10 @@ def build_apart(paths: list[Path], language: str, target: Path) -> None:
     command = [sys.executable, "-P", "-m", __name__, language, *map(str, [target, *paths])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if ended.returncode:  # what it had on disk would take the room of the next one; the caller has the folder to itself
+        for left in target.parent.glob(f"{SCRATCH}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        target.unlink(missing_ok=True)
     if ended.returncode in (FAILED, -signal.SIGBUS):  # the signal is what a mapped file on a full disk gives
         reason = ended.stderr.strip() or "no space left"
         raise DependencyError(f"index.cache: can't build the lexical index in {target.parent}: {reason}")
@@ -54,7 +60,7 @@ def build_apart(paths: list[Path], language: str, target: Path) -> None:
 
 def build(passages: Passages, language: str, target: Path) -> None:
     """Write the index of all rows to `target`."""
-    with TemporaryDirectory(prefix=".lexical-", dir=target.parent) as folder, TemporaryFile(dir=folder) as staged:
+    with TemporaryDirectory(prefix=SCRATCH, dir=target.parent) as folder, TemporaryFile(dir=folder) as staged:
         counts = _Counts(np.zeros(len(passages), np.int32))
         blocks = 0
         for rows, texts in _texts(passages):
