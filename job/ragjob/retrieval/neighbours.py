@@ -34,7 +34,11 @@ class Neighbours:
         return (exact[number] if selection else next(answers) for number, selection in enumerate(selections))
 
     def _ask(self, vectors: Vectors, count: int) -> Iterator[Numbers]:
-        """What the server says, but for rows that the index hasn't got."""
-        for row_ids in self._collection.nearest(vectors, count, self._batch_size):
+        """What the server says, but for rows that the index hasn't got.
+
+        It is asked in two requests at least: so other threads get its answers while this one ranks the first half.
+        """
+        half = max(1, (len(vectors) + 1) // 2)
+        for row_ids in self._collection.nearest(vectors, count, min(self._batch_size, half)):
             rows = self._passages.find(row_ids)
             yield rows[rows >= 0]

@@ -48,6 +48,6 @@ class Retrieval(Section):
         "`{column}` for the value in that column of the prompt; all names must match",
     )
     batch_size: int = setting(
-        128, decides=Decides.NEITHER, description="at most this many prompts in one request", ge=1
+        256, decides=Decides.NEITHER, description="at most this many prompts in one request", ge=1
     )
     pool: RetrievePool = RetrievePool()
