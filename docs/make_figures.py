@@ -32,12 +32,16 @@ def _table(result: dict[str, Any]) -> str:
 
 
 def _row(figure: dict[str, Any]) -> str:
-    ours, baseline = (f"{figure[side]:,.4g} {figure['unit']}" for side in ("ours", "baseline"))
+    ours, baseline = (f"{_number(figure[side])} {figure['unit']}" for side in ("ours", "baseline"))
     ratio = f"{figure['ratio']:.2f} ({min(figure['ratios']):.2f} to {max(figure['ratios']):.2f})"
     limits = [(sign, figure[key]) for sign, key in (("≤", "at_most"), ("≥", "at_least")) if figure[key] is not None]
     goal = " and ".join(f"{sign} {limit:.3g}" for sign, limit in limits)
     verdict = f"{goal}: {'met' if figure['holds'] else 'missed'}" if goal else ""
     return f"| {figure['name']} | {ours} | {figure['baseline_name']}: {baseline} | {ratio} | {verdict} |"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def main() -> None:
