@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,16 +90,17 @@ def stage_then(ending: BaseException, execute: Execute = answering) -> Execute:
     return staging
 
 
+def compute_by(patch: pytest.MonkeyPatch, execute: Execute) -> None:
+    """Compute flows by another function, without Ray."""
+    patch.setattr("ragjob.runtime.cluster.running", lambda size: nullcontext(lambda: None))
+    for module in ("indexing", "sentences", "answering"):
+        patch.setattr(f"ragjob.commands.{module}.execute", execute)
+
+
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[Execute], None]:
     """Compute flows by another function from now on."""
-    monkeypatch.setattr("ragjob.runtime.cluster.running", lambda size: nullcontext(lambda: None))
-
-    def by(execute: Execute) -> None:
-        for module in ("indexing", "sentences", "answering"):
-            monkeypatch.setattr(f"ragjob.commands.{module}.execute", execute)
-
-    return by
+    return partial(compute_by, monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +127,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, corpus: Path, chroma: str) ->
     """An index that is made, and loaded into a server."""
     settings = of_index(corpus, tmp_path_factory.mktemp("made"), chroma={"url": chroma})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ragjob.runtime.cluster.running", lambda size: nullcontext(lambda: None))
-        patch.setattr("ragjob.commands.indexing.execute", here)
-        patch.setattr("ragjob.commands.sentences.execute", here)
+        compute_by(patch, here)
         api.index(settings)
     return settings
 

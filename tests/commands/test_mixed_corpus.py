@@ -1,7 +1,6 @@
 """A corpus of all formats: what its passages are found by, and what the answers say of where they stand."""
 
 import json
-from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,7 +9,7 @@ import pytest
 from ragjob.commands import api
 from ragjob.config import JobSettings
 from ragjob.documents.readers import DOCUMENTS
-from tests.commands.test_flows import here
+from tests.commands.test_flows import compute_by, here
 from tests.mixed import FACTS, Fact, write_corpus
 
 Found = list[tuple[str, str, str | None, int | None]]
@@ -39,9 +38,7 @@ def found(corpus: Path, tmp_path_factory: pytest.TempPathFactory, shared_chroma:
         cluster={"cpus": 2, "gpus": 0, "nodes": 1},
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ragjob.runtime.cluster.running", lambda size: nullcontext(lambda: None))
-        for module in ("indexing", "sentences", "answering"):
-            patch.setattr(f"ragjob.commands.{module}.execute", here)
+        compute_by(patch, here)
         report = api.run(settings)
     rows = pq.read_table(report.answers).to_pylist()
     columns = [f"retrieved_{name}" for name in ("texts", "document_ids", "titles", "pages")]

@@ -65,7 +65,7 @@ class WordCounter:
 
     def count_text(self, text: str) -> int:
         """Tokens of a text."""
-        return len(self._tokenizer.encode(text, add_special_tokens=False))
+        return len(self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
 
 
 def _reads_words_alone(tokenizer: Tokenizer) -> bool:

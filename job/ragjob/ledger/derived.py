@@ -60,12 +60,12 @@ class SegmentFiles:
         """
         names, folder = astuple(self.files), SegmentLedger(self.index_uri, self.segment).folder
         there, local = self._cached, storage.local_path(folder)
-        if local and _are_whole(local, names):
+        if local and are_whole(local, names):
             return [local / name for name in names]
         with locked(there):
-            if local and _are_whole(local, names):  # another process has built them meanwhile
+            if local and are_whole(local, names):  # another process has built them meanwhile
                 return [local / name for name in names]
-            if not (_are_whole(there, names) if local else all(_is_got(folder, name, there) for name in names)):
+            if not (are_whole(there, names) if local else are_got(folder, names, there)):
                 self._rebuild(there)
         return [there / name for name in names]
 
@@ -254,12 +254,13 @@ def _find(places: list[Path], stem: str) -> Path | None:
     return next((file for file in files if is_whole(file, file.name)), None)
 
 
-def _is_got(folder: str, name: str, there: Path) -> bool:
-    """Whether a node has a file, which is fetched if need be."""
-    return (there / name).exists() or fetch(folder, name, there)
+def are_got(folder: str, names: Iterable[str], there: Path) -> bool:
+    """Whether a node has all these files, which are fetched if need be. Who calls it holds the folder's lock."""
+    return all((there / name).exists() or fetch(folder, name, there) for name in names)
 
 
-def _are_whole(folder: Path, names: Iterable[str]) -> bool:
+def are_whole(folder: Path, names: Iterable[str]) -> bool:
+    """Whether all these files are there with the content that their names say."""
     return all(is_whole(folder / name, name) for name in names)
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 from ragjob import storage
 from ragjob.errors import DataError, DependencyError
 from ragjob.ledger import schema
-from ragjob.ledger.derived import DerivedFiles, fetch, is_whole, locked, named, npy_file, put, scratch
+from ragjob.ledger.derived import DerivedFiles, are_got, are_whole, locked, named, npy_file, put, scratch
 from ragjob.ledger.files import read_parquet, to_json, to_parquet
 from ragjob.ledger.manifests import ELSEWHERE, SENTENCES_FORMAT, ManifestKind
 from ragjob.ledger.passages import Numbers, Vectors, similarities
@@ -99,11 +99,10 @@ class SentenceFiles:
         """The folder on this node that has the files, if they are whole."""
         folder = SegmentLedger(self.index_uri, self.segment).folder
         if local := storage.local_path(folder):
-            return local if all(is_whole(local / name, name) for name in self._names) else None
+            return local if are_whole(local, self._names) else None
         there = Path(self.cache).expanduser() / self.segment
         with locked(there):
-            got = all((there / name).exists() or fetch(folder, name, there) for name in self._names)
-        return there if got else None
+            return there if are_got(folder, self._names, there) else None
 
 
 class SentenceLedger:

@@ -1,15 +1,12 @@
 """Find passages by their meaning and their words: the similarity of embeddings fused with BM25."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from ragjob.retrieval.base import Mode, Retriever, Served
-from ragjob.retrieval.lexical import CHUNK_BYTES, INDEXED_BYTES
+from ragjob.retrieval.base import Retriever, Served
+from ragjob.retrieval.lexical import ByWords
 from ragjob.retrieval.settings import Retrieval
 from ragjob.settings import Decides, setting
-
-if TYPE_CHECKING:
-    from ragjob.ledger.derived import SegmentFiles
 
 
 class HybridRetrieval(Retrieval):
@@ -26,21 +23,10 @@ class HybridRetrieval(Retrieval):
 
 
 @dataclass(frozen=True)
-class Hybrid(Mode[HybridRetrieval]):
+class Hybrid(ByWords[HybridRetrieval]):
     name = "hybrid"
     summary = "by both, fused"
     Settings = HybridRetrieval
-
-    def actor_bytes(self, chunks: int) -> int:
-        return CHUNK_BYTES * chunks
-
-    def file_bytes(self, chunks: int, dimension: int) -> int:
-        return super().file_bytes(chunks, dimension) + INDEXED_BYTES * chunks
-
-    def prepare(self, files: "SegmentFiles") -> bool:
-        from ragjob.retrieval.lexical.index import prepare
-
-        return prepare(files, self.settings.language)
 
     def make(self, served: Served) -> Retriever:
         from ragjob.retrieval.chroma.search import open_collection  # imports chromadb, which a plan does without

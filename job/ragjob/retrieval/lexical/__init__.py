@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ragjob.retrieval.base import Mode, Retriever, Served
+from ragjob.retrieval.base import Mode, Retriever, S, Served
 from ragjob.retrieval.settings import Retrieval
 
 if TYPE_CHECKING:
@@ -14,11 +14,8 @@ CHUNK_BYTES = 200
 INDEXED_BYTES = 600  # of the file, for a chunk of up to 250 tokens of English (measured on 2,589)
 
 
-@dataclass(frozen=True)
-class Lexical(Mode[Retrieval]):
-    name = "lexical"
-    summary = "by words (BM25)"
-    asks_chroma = False
+class ByWords(Mode[S]):
+    """What modes that search the lexical index have in common."""
 
     def actor_bytes(self, chunks: int) -> int:
         return CHUNK_BYTES * chunks
@@ -30,6 +27,13 @@ class Lexical(Mode[Retrieval]):
         from ragjob.retrieval.lexical.index import prepare
 
         return prepare(files, self.settings.language)
+
+
+@dataclass(frozen=True)
+class Lexical(ByWords[Retrieval]):
+    name = "lexical"
+    summary = "by words (BM25)"
+    asks_chroma = False
 
     def make(self, served: Served) -> Retriever:
         from ragjob.retrieval.lexical.index import open_index
