@@ -91,7 +91,7 @@ def draw_sentences(rows: int) -> Sentences:
     vectors = draw(rows * SENTENCES_A_ROW, rows, seed=2).astype(np.float16)
     spans = np.zeros((len(vectors), 3), np.int32)
     spans[:, 0] = np.repeat(np.arange(rows), SENTENCES_A_ROW)
-    return Sentences(vectors, spans, rows)
+    return Sentences(vectors, spans, np.arange(rows))
 
 
 def with_questions(prompts: pa.Table, questions: list[str]) -> pa.Table:

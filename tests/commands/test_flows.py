@@ -287,13 +287,19 @@ def test_a_kill_after_the_manifest_is_settled_by_the_next_attempt(
     api.index(settings)
     settled = {name.split("/")[-1] for name in files_below(tmp_path / "index")}
     assert {"_dtype", "_taken-up", "manifest.json"} < killed
-    sentences = {name for name in settled if name.startswith(("lexical-", "sentences-", "spans-"))}
-    assert len(sentences) == 4
-    assert settled == killed - {"_dtype", "_taken-up"} | {"current.json"} | sentences
+    staged = {name for name in killed if name.startswith("sentences-")}
+    joined = {name for name in settled if name.startswith(("lexical-", "sentences-", "spans-"))}
+    assert (len(staged), len(joined)) == (1, 4)
+    assert settled == killed - {"_dtype", "_taken-up", *staged} | {"current.json"} | joined
+
+
+def searched_files(folder: Path) -> list[str]:
+    """What an index has beside its version."""
+    names = [name.split("/")[-1] for name in files_below(folder / "index" / "segments")]
+    return [name for name in names if name.startswith(("lexical-", "sentences-", "spans-"))]
 
 
 SENTENCES_KILLED = [
-    "ragjob.ledger.sentences.SentenceLedger.write",
     "ragjob.ledger.sentences.SentenceLedger.join",
     "ragjob.ledger.sentences.put",
     "ragjob.ledger.sentences.SentenceLedger._delete",
@@ -301,7 +307,7 @@ SENTENCES_KILLED = [
 
 
 @pytest.mark.parametrize("place", SENTENCES_KILLED)
-def test_a_kill_while_sentences_are_embedded_is_followed_by_a_rerun_that_embeds_no_chunk(
+def test_a_kill_while_sentences_are_joined_is_followed_by_a_rerun_that_embeds_nothing(
     use: Use, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     settings = of_index(corpus, tmp_path)
@@ -310,11 +316,25 @@ def test_a_kill_while_sentences_are_embedded_is_followed_by_a_rerun_that_embeds_
         kill.setattr(place, interrupt)
         with pytest.raises(KeyboardInterrupt):
             api.index(settings)
-    monkeypatch.setattr("ragjob.commands.indexing.execute", refusing)
+    use(refusing)
     api.index(settings)
-    names = [name.split("/")[-1] for name in files_below(tmp_path / "index" / "segments")]
-    assert len([name for name in names if name.startswith(("lexical-", "sentences-", "spans-"))]) == 4
+    assert len(searched_files(tmp_path)) == 4
     assert api.index(settings).already_done
+
+
+def test_sentences_that_are_wanted_later_are_embedded_then_and_no_chunk_is(
+    use: Use, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(here)
+    api.index(of_index(corpus, tmp_path, retrieve={"sentences": False}))
+    assert len(searched_files(tmp_path)) == 1
+    use(stage_then(KeyboardInterrupt(), here))
+    with pytest.raises(KeyboardInterrupt):
+        api.index(of_index(corpus, tmp_path))
+    assert len(searched_files(tmp_path)) == 2  # what is staged
+    use(refusing)
+    api.index(of_index(corpus, tmp_path))
+    assert len(searched_files(tmp_path)) == 4
 
 
 # Answer

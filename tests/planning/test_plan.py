@@ -283,9 +283,9 @@ def test_nothing_is_embedded_for_a_version_whose_sentences_are_there_or_not_want
     index = Run.of(settings()).index
     assert isinstance(index, CommittedIndex)
     types = schema.sentences_embedded(2)
-    columns = [pa.array([0], pa.int64()), pa.array([[]], types.types[0]), pa.array([[]], types.types[1])]
-    index.sentences.write(pa.table(columns, [schema.ROW, *types.names]))
-    index.sentences.join(2)
+    for part in index.sentences.missing():
+        index.sentences.write(part, pa.table([pa.array([[]], kind) for kind in types.types], types))
+    index.sentences.join()
     there = [flows(COMMANDS[command].of(settings())) for command in ("index", "answer")]
     assert without == there == [[], ["answer"]]
 

@@ -11,15 +11,16 @@ from ragjob.stages.generate import GenerateStage
 from ragjob.stages.read import ReadDocuments, ReadPrompts
 from ragjob.stages.rerank import RerankStage
 from ragjob.stages.retrieve import RetrieveStage
-from ragjob.stages.sentences import EmbedSentences, ReadRows, WriteSentences
-from ragjob.stages.write import WriteAnswers, WriteChunks
+from ragjob.stages.sentences import EmbedSentences, ReadPart, WriteSentences
+from ragjob.stages.write import WriteAnswers, WriteChunks, WriteChunksAndSentences
 
 INDEX: list[type[Stage]] = [ReadDocuments, ChunkStage, EmbedChunks, WriteChunks]
 ANSWER: list[type[Stage]] = [ReadPrompts, EmbedPrompts, RetrieveStage, AugmentStage, GenerateStage, WriteAnswers]
 
 
 RERANK: list[type[Stage]] = [*ANSWER[:3], RerankStage, *ANSWER[3:]]
-SENTENCES: list[type[Stage]] = [ReadRows, EmbedSentences, WriteSentences]
+WITH_SENTENCES: list[type[Stage]] = [*INDEX[:3], EmbedSentences, WriteChunksAndSentences]
+SENTENCES: list[type[Stage]] = [ReadPart, EmbedSentences, WriteSentences]
 
 
 class CountPassages(Stage):
@@ -29,8 +30,8 @@ class CountPassages(Stage):
 
 @pytest.mark.parametrize(
     ("flow", "given"),
-    [(INDEX, SLICES), (ANSWER, SLICES), (RERANK, SLICES), (SENTENCES, schema.ROW_RANGES)],
-    ids=["index", "answer", "answer with rerank", "sentences"],
+    [(INDEX, SLICES), (WITH_SENTENCES, SLICES), (ANSWER, SLICES), (RERANK, SLICES), (SENTENCES, schema.PARTS)],
+    ids=["index", "index with sentences", "answer", "answer with rerank", "sentences"],
 )
 def test_the_stages_of_each_flow_fit_together(flow: list[type[Stage]], given: pa.Schema) -> None:
     check_columns(flow, given)

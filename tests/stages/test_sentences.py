@@ -1,15 +1,18 @@
-"""From rows of a segment to their embedded sentences, without Ray."""
+"""From chunks to their embedded sentences, without Ray."""
 
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from ragjob.ledger import schema
-from ragjob.ledger.derived import DerivedFiles, SegmentFiles, derive
+from ragjob.ledger.derived import SegmentFiles, derive
 from ragjob.ledger.segment import SegmentLedger
 from ragjob.ledger.sentences import SentenceFiles, SentenceLedger
-from ragjob.stages.sentences import EmbedSentences, ReadRows, WriteSentences
+from ragjob.stages import sentences as stages
+from ragjob.stages.sentences import EmbedSentences, ReadPart, WriteSentences
+from ragjob.stages.write import WriteChunksAndSentences
 from tests.fakes import POISON, embed_lengths
 from tests.passages import make_chunks
 
@@ -17,7 +20,14 @@ TEXTS = [
     "One tram runs. Two trams run all night. Why?",
     "Only one sentence here.",
     f"Two {POISON} here. It is bad.",
+    "Three trams run. Three trams run. Three trams run.",
 ]
+QUOTED = {
+    TEXTS[0]: [("One tram runs.", 14), ("Two trams run all night.", 24)],
+    TEXTS[1]: [],
+    TEXTS[2]: [],
+    TEXTS[3]: [("Three trams run.", 16)] * 3,
+}
 
 
 def embed(texts: list[str]) -> np.ndarray:
@@ -25,45 +35,58 @@ def embed(texts: list[str]) -> np.ndarray:
     return embed_lengths([POISON if POISON in text else text for text in texts]) if texts else np.empty((0, 2), "f4")
 
 
-def test_rows_of_several_sentences_have_them_embedded_and_quoted(tmp_path: Path) -> None:
-    uri = str(tmp_path)
-    segment = SegmentLedger(uri, "s1")
-    segment.write(make_chunks(TEXTS, np.ones((3, 2), np.float32)))
-    derived, rows = derive(segment, segment.settle(segment.survey()))
-    files = SegmentFiles(uri, "s1", derived, uri)
-    ledger = SentenceLedger(uri, "s1", derived, rows)
-
-    [span] = ledger.missing()
-    read = ReadRows(files)(pa.table([[span[0]], [span[1]]], schema.ROW_RANGES))
-    embedded = EmbedSentences(embed, 2)(read)
-    WriteSentences(ledger, 0)(embedded)  # one row may always fail
-    sentences = SentenceFiles(uri, "s1", ledger.join(2), rows, uri).open()
-
-    passages = files.open()
-    numbers = {passages.passage(row).text: row for row in range(rows)}
-    quoted = {
-        text: [
-            (text[found.start : found.end], found.similarity) for found in sentences.of(row, np.eye(2, dtype="f4")[0])
-        ]
-        for text, row in numbers.items()
-    }
-    assert quoted == {
-        TEXTS[0]: [("One tram runs.", 14), ("Two trams run all night.", 24)],
-        TEXTS[1]: [],
-        TEXTS[2]: [],
-    }
-    errors = dict(zip(embedded[schema.TEXT].to_pylist(), embedded[schema.ERROR].to_pylist(), strict=True))
-    assert errors == {TEXTS[0]: None, TEXTS[1]: None, TEXTS[2]: "RuntimeError: CUDA error: device-side assert"}
+def chunks() -> pa.Table:
+    return make_chunks(TEXTS, np.ones((len(TEXTS), 2), np.float32))
 
 
-def test_a_range_of_which_too_many_rows_failed_is_left_for_a_rerun(tmp_path: Path) -> None:
-    derived = DerivedFiles("passages-1.arrow", "vectors-1.npy", "rows-1.parquet")
-    ledger = SentenceLedger(str(tmp_path), "s1", derived, 4)
-    read = pa.table([range(4), [TEXTS[2], TEXTS[2], TEXTS[0], TEXTS[0]], [None] * 4], schema.ROWS)
-    embedded = EmbedSentences(embed, 2)(read)
+def quoted(uri: str) -> dict[str, list[tuple[str, float]]]:
+    """The sentences of each row of the segment, and the first number of their vectors."""
+    segment, ledger = SegmentLedger(uri, "s1"), SentenceLedger(uri, "s1", 0)
+    settled = segment.settle(segment.survey())
+    passages = SegmentFiles(uri, "s1", derive(segment, settled)[0], uri).open()
+    for part in ledger.missing():
+        embedded = EmbedSentences(embed, 2)(ReadPart(segment)(pa.table([[part]], schema.PARTS)))
+        assert WriteSentences(ledger)(embedded)[schema.ERROR].null_count == len(TEXTS)
+    sentences = SentenceFiles(uri, "s1", ledger.join(), uri).open(passages.first)
+    question = np.eye(2, dtype="f4")[0]
+    rows = {passages.passage(row).text: sentences.of(row, question) for row in range(len(passages))}
+    return {text: [(text[at.start : at.end], at.similarity) for at in found] for text, found in rows.items()}
 
-    WriteSentences(ledger, 0.4)(embedded)
-    assert ledger.missing() == [(0, 4)]
 
-    WriteSentences(ledger, 0.5)(embedded)
+def test_sentences_of_a_part_are_embedded_later_where_there_are_several(tmp_path: Path) -> None:
+    SegmentLedger(str(tmp_path), "s1").write(chunks())
+    assert quoted(str(tmp_path)) == QUOTED
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 512])
+def test_sentences_are_embedded_and_put_beside_the_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(stages, "ROWS_AT_ONCE", at_once)
+    ledger = SentenceLedger(str(tmp_path), "s1", 0)
+    written = WriteChunksAndSentences(SegmentLedger(str(tmp_path), "s1"), ledger)(EmbedSentences(embed, 2)(chunks()))
+    assert written[schema.ERROR].null_count == len(TEXTS)  # the chunk stays, whatever becomes of its sentences
+    monkeypatch.setattr(stages, "EmbedSentences", None)
+    assert quoted(str(tmp_path)) == QUOTED
+
+
+def test_a_document_with_a_failed_chunk_leaves_the_sentences_of_the_others(tmp_path: Path) -> None:
+    segment, ledger = SegmentLedger(str(tmp_path), "s1"), SentenceLedger(str(tmp_path), "s1", 0)
+    failed = chunks().set_column(
+        chunks().schema.get_field_index(schema.ERROR), schema.ERROR, pa.array(["it failed", None, None, None])
+    )
+    WriteChunksAndSentences(segment, ledger)(EmbedSentences(embed, 2)(failed))
+    segment.settle(segment.survey())
     assert ledger.missing() == []
+    assert ledger.join().sentences == 3
+
+
+@pytest.mark.parametrize(("max_rate", "staged"), [(0.4, False), (0.5, True)])
+def test_a_part_of_which_too_many_chunks_failed_is_left_for_a_rerun(
+    tmp_path: Path, max_rate: float, staged: bool
+) -> None:
+    segment, ledger = SegmentLedger(str(tmp_path), "s1"), SentenceLedger(str(tmp_path), "s1", max_rate)
+    several = make_chunks([TEXTS[2], TEXTS[2], TEXTS[0], TEXTS[0]], np.ones((4, 2), np.float32))
+    WriteChunksAndSentences(segment, ledger)(EmbedSentences(embed, 2)(several))
+    [part] = segment.settle(segment.survey()).parts
+    assert ledger.missing() == ([] if staged else [part.name])

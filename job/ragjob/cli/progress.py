@@ -123,7 +123,8 @@ class _Screen:
         self._live.stop()
 
     def observe(self, progress: StageProgress) -> None:
-        self._job.update(progress, time.monotonic())
+        if self._job.update(progress, time.monotonic()) is None:
+            self._live.refresh()  # what is over before the next drawing is shown, too
 
     def _draw(self) -> Group:
         now = time.monotonic()

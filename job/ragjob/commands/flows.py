@@ -5,54 +5,65 @@ from functools import partial
 from ragjob.config import JobSettings
 from ragjob.ledger import schema
 from ragjob.models.capacity import Resources, threads
-from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
+from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex, mode_of
 from ragjob.planning.packing import pack, pools
 from ragjob.retrieval import MODES
 from ragjob.retrieval.base import Served
 from ragjob.runtime.flow import Step
-from ragjob.stages import augment, chunk, embed, generate, rerank, retrieve, sentences
+from ragjob.stages import augment, chunk, embed, generate, rerank, retrieve
 from ragjob.stages.augment import AugmentStage
 from ragjob.stages.chunk import ChunkStage
-from ragjob.stages.embed import EmbedChunks, EmbedPrompts
+from ragjob.stages.columns import Stage
+from ragjob.stages.embed import EmbedChunks, EmbeddingStage, EmbedPrompts
 from ragjob.stages.generate import GenerateStage
 from ragjob.stages.read import ReadDocuments, ReadPrompts
 from ragjob.stages.rerank import RerankStage
 from ragjob.stages.retrieve import RetrieveStage
-from ragjob.stages.sentences import EmbedSentences, ReadRows, WriteSentences
-from ragjob.stages.write import WriteAnswers, WriteChunks
+from ragjob.stages.sentences import EmbedSentences, ReadPart, WriteSentences
+from ragjob.stages.write import WriteAnswers, WriteChunks, WriteChunksAndSentences
 
 
 def index_steps(index: PendingIndex, size: Resources) -> list[Step]:
     """From units of the corpus to parts of an index version's segment."""
-    settings, model, ledger = index.settings, index.embedder, index.ledger.segment
+    settings, model, ledger, sentences = index.settings, index.embedder, index.ledger.segment, index.sentences
     corpus, chunks, embedding, done = settings.corpus, settings.chunk, settings.embed, ledger.done()
     count, turn = threads(embedding.pool, size), _turns(settings, "index", size)
+    stages: list[type[EmbeddingStage]] = [EmbedChunks]
+    write = Step([WriteChunks], lambda: [WriteChunks(ledger)])
+    if mode_of(settings).uses_sentences:
+        stages.append(EmbedSentences)
+        write = Step([WriteChunksAndSentences], lambda: [WriteChunksAndSentences(ledger, sentences)])
     return [
         Step([ReadDocuments, ChunkStage], lambda: [ReadDocuments(corpus, done), chunk.make(chunks, embedding, model)]),
         Step(
-            [EmbedChunks],
-            lambda: [embed.make_for_chunks(embedding, model, ledger.settle_dtype, count)],
+            stages,
+            lambda: embed.make_for_documents(stages, embedding, model, ledger.settle_dtype, count),
             embedding.pool,
             at_once=embed.BLOCKS_AT_ONCE,
             turn=turn["embed"],
         ),
-        Step([WriteChunks], lambda: [WriteChunks(ledger)]),
+        write,
     ]
 
 
 def sentence_steps(index: CommittedIndex, size: Resources) -> list[Step]:
-    """From ranges of an index's rows to parts with their sentences."""
-    embedding, model, manifest, ledger = index.settings.embed, index.embedder, index.manifest, index.sentences
-    files, count, most = index.files, threads(embedding.pool, size), index.settings.errors.max_rate
+    """From the parts of an index to their sentences."""
+    embedding, model, dtype, sentences = index.settings.embed, index.embedder, index.manifest.dtype, index.sentences
+    segment, count = index.ledger.segment, threads(embedding.pool, size)
+
+    def make() -> list[Stage]:
+        made = embed.make_for_documents([EmbedSentences], embedding, model, lambda measure: dtype, count)
+        return [ReadPart(segment), *made]
+
     return [
         Step(
-            [ReadRows, EmbedSentences],
-            lambda: [ReadRows(files), sentences.make_for_sentences(embedding, model, manifest.dtype, count)],
+            [ReadPart, EmbedSentences],
+            make,
             embedding.pool,
             at_once=embed.BLOCKS_AT_ONCE,
             turn=_turns(index.settings, "index", size)["embed"],
         ),
-        Step([WriteSentences], lambda: [WriteSentences(ledger, most)]),
+        Step([WriteSentences], lambda: [WriteSentences(sentences)]),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Embed the sentences of an index version, where retrieval is to use them and they aren't there."""
+"""See that an index version has its sentences, where retrieval is to use them."""
 
 import pyarrow as pa
 
@@ -22,7 +22,7 @@ def sentence_files(index: CommittedIndex) -> SentenceFiles | None:
     manifest = index.sentences.manifest() if mode_of(settings).uses_sentences else None
     if manifest is None:
         return None
-    return SentenceFiles(index.ledger.uri, segment.segment, manifest, index.manifest.rows, settings.index.cache)
+    return SentenceFiles(index.ledger.uri, segment.segment, manifest, settings.index.cache)
 
 
 def have_sentences(index: CommittedIndex) -> bool:
@@ -32,19 +32,23 @@ def have_sentences(index: CommittedIndex) -> bool:
 
 
 def embed_missing(index: CommittedIndex, size: Resources, observe: Observe) -> list[Cost]:
-    """Embed what is missing or damaged, if sentences are to be used; what that took. Ray runs already."""
+    """Join the sentences, if they are to be used, and embed those that aren't there; what that took. Ray runs already.
+
+    `index` embeds them beside its chunks, unless retrieval wasn't to use them then. Those that are damaged are
+    embedded anew.
+    """
     if have_sentences(index):
         return []
     index.sentences.discard()
     try:
         costs = []
-        if ranges := index.sentences.missing():
-            blocks = [pa.table([[first], [end]], schema.ROW_RANGES) for first, end in ranges]
+        if parts := index.sentences.missing():
+            blocks = [pa.table([[part]], schema.PARTS) for part in parts]
             tasks = free_tasks(index.settings, "index", size)
             steps, s3 = sentence_steps(index, size), index.settings.s3
             costs = execute(blocks, steps, tasks, s3, of_flow(SENTENCES, observe))
-            _check_failures(index, costs)
-        index.sentences.join(index.manifest.dimension)
+            _check_failures(index)
+        index.sentences.join()
     except Defect:
         raise
     except RagjobError:
@@ -54,12 +58,11 @@ def embed_missing(index: CommittedIndex, size: Resources, observe: Observe) -> l
     return costs
 
 
-def _check_failures(index: CommittedIndex, costs: list[Cost]) -> None:
-    """Raise `TooManyFailures` where ranges of rows are still missing because too many of them failed."""
-    missing = index.sentences.missing()
-    if missing and any(cost.errors for cost in costs):
+def _check_failures(index: CommittedIndex) -> None:
+    """Raise `TooManyFailures` where sentences are still missing because too many of them failed."""
+    if missing := index.sentences.missing():
         raise TooManyFailures(
-            "errors.max_rate: too many passages' sentences couldn't be embedded, in ranges of "
-            f"{sum(end - first for first, end in missing):,} passages; the log has the first error. Run it "
-            "again, which tries these ranges alone, raise the rate, or set retrieve.sentences to false"
+            f"errors.max_rate: the sentences of too many passages couldn't be embedded, in {len(missing):,} parts of "
+            "the index; the log has the first error. Run it again, which tries these parts alone, raise the rate, or "
+            "set retrieve.sentences to false"
         )

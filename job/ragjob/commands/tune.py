@@ -82,7 +82,7 @@ class Tune:
         passages = files.open()
         lexical = open_index(files, retrieve.language, len(passages))
         of_sentences = sentence_files(self.index)
-        sentences = of_sentences.open() if of_sentences else None
+        sentences = of_sentences.open(passages.first) if of_sentences else None
         ranking = Ranking(passages, retrieve, sentences)
         vectors = embed_questions(self.index, questions)
         everything = np.arange(len(passages)), list(range(len(questions)))

@@ -48,7 +48,7 @@ class Passages:
         self.offsets: Numbers = members.offsets.to_numpy()  # where the members of each row begin, and the last ones end
         self.members: Numbers = members.values.to_numpy()  # places of chunks, row by row, in the order of their ids
         self._equals = np.diff(self.offsets)
-        self._first = self.members[self.offsets[:-1]]
+        self.first: Numbers = self.members[self.offsets[:-1]]  # the place of each row's first chunk
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -66,24 +66,19 @@ class Passages:
 
     def vectors(self, rows: Numbers | slice) -> Vectors:
         """Embeddings of rows, float32 [n, dimension]."""
-        return np.asarray(self._vectors[self._first[rows]], np.float32)
+        return np.asarray(self._vectors[self.first[rows]], np.float32)
 
     def similarities(self, rows: Numbers, question: Vectors) -> Vectors:
         """Similarity of rows to a question's embedding, float32 [n]."""
-        return similarities(self._vectors[self._first[rows]], question)
+        return similarities(self._vectors[self.first[rows]], question)
 
     def chunk_id(self, row: int) -> str:
         """Id of the row's first chunk."""
-        return self.chunk_id_at(int(self._first[row]))
-
-    def texts(self, rows: Iterable[int]) -> list[str]:
-        """Texts of rows, without what stood before them where they were embedded."""
-        places = (self._find(int(self._first[row])) for row in rows)
-        return [str(batch[schema.TEXT][number].as_py()) for batch, number in places]
+        return self.chunk_id_at(int(self.first[row]))
 
     def passage(self, row: int) -> Passage:
         """The row's first chunk."""
-        return self.passage_at(int(self._first[row]), int(self._equals[row]))
+        return self.passage_at(int(self.first[row]), int(self._equals[row]))
 
     def chunk_id_at(self, place: int) -> str:
         """Id of the chunk at `place`."""
@@ -102,11 +97,11 @@ class Passages:
 
     def blocks(self, columns: list[str]) -> Iterator[tuple[Numbers, pa.RecordBatch]]:
         """All rows in the order of the file: their numbers, and `columns` of their first chunks."""
-        order = np.argsort(self._first)
-        ends = np.searchsorted(self._first[order], self._starts)
+        order = np.argsort(self.first)
+        ends = np.searchsorted(self.first[order], self._starts)
         for batch, start, first, last in zip(self._chunks, self._starts, ends, ends[1:], strict=False):
             rows = order[first:last]
-            yield rows, batch.select(columns).take(pa.array(self._first[rows] - start))
+            yield rows, batch.select(columns).take(pa.array(self.first[rows] - start))
 
     def rows_of(self, column: str, values: Iterable[str]) -> dict[str, Numbers]:
         """For each of `values`, the rows of which a chunk has it in `column`, ascending."""

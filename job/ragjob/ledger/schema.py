@@ -11,7 +11,7 @@ import pyarrow as pa
 INDEX_FORMAT = 3
 ANSWER_FORMAT = 2
 # Raised when other sentences of a passage would be embedded, as when `documents.sentences.quotable` changes.
-SENTENCE_FORMAT = 1
+SENTENCE_FORMAT = 2
 
 _quote = json.JSONEncoder(ensure_ascii=False).encode  # of a text, as `digest` has it
 
@@ -37,8 +37,9 @@ FINISH_REASON, PROMPT_TOKENS, COMPLETION_TOKENS = "finish_reason", "prompt_token
 # Columns of blocks on their way; never published.
 POSITION, AUGMENTED, GIVEN, CACHED_TOKENS = "_position", "_augmented", "_given", "_cached_tokens"
 SENTENCES = "_sentences"  # of each passage, as `Sentence` has them; null where they weren't embedded
-# Of a row whose sentences are to be embedded: its number, where the sentences stand in its text, and their vectors.
-FIRST_ROW, END_ROW, ROW, SPANS, SENTENCE_VECTORS = "first_row", "end_row", "row", "spans", "sentence_vectors"
+# Of a chunk: where its sentences stand in its text, and their vectors; null where they couldn't be embedded.
+SPANS, SENTENCE_VECTORS = "spans", "sentence_vectors"
+PART, PLACE = "part", "place"  # the name of a part of a segment, and a chunk's number in it, or in the segment
 
 
 class Sentence(NamedTuple):
@@ -119,8 +120,8 @@ RETRIEVED = pa.schema(
 )
 
 _BORDERS = [("start", pa.int32()), ("end", pa.int32())]
-ROWS = pa.schema([(ROW, pa.int64()), (TEXT, pa.string()), (ERROR, pa.string())])  # of a segment
-ROW_RANGES = pa.schema([(FIRST_ROW, pa.int64()), (END_ROW, pa.int64())])
+PARTS = pa.schema([(PART, pa.string())])  # of a segment
+OF_SENTENCES = pa.schema([(SPANS, pa.list_(pa.struct(_BORDERS))), (SENTENCE_VECTORS, pa.list_(pa.list_(pa.float16())))])
 
 GENERATED = pa.schema(
     [
@@ -141,8 +142,8 @@ def embedded(dimension: int) -> pa.Schema:
 
 
 def sentences_embedded(dimension: int) -> pa.Schema:
-    """Schema of the columns that embedding sentences adds: of each row a list of borders and one of vectors."""
-    return pa.schema([(SPANS, _TYPES[SPANS]), (SENTENCE_VECTORS, pa.list_(pa.list_(pa.float32(), dimension)))])
+    """Schema of the columns that embedding sentences adds: of each chunk a list of borders and one of vectors."""
+    return pa.schema([(SPANS, _TYPES[SPANS]), (SENTENCE_VECTORS, pa.list_(pa.list_(pa.float16(), dimension)))])
 
 
 def answers(passed: pa.Schema) -> pa.Schema:
@@ -163,8 +164,8 @@ _PASSING = pa.schema(
 )
 # Names that a pass-through column can't have.
 RESERVED = frozenset([*answers(pa.schema([])).names, *_PASSING.names])
-_ON_THE_WAY = [pa.field(SPANS, pa.list_(pa.struct(_BORDERS))), *_PASSING]
-_TYPES = {field.name: field.type for field in [*READ, *CHUNKS, *ROWS, *answers(pa.schema([])), *_ON_THE_WAY]}
+_KNOWN = [READ, CHUNKS, PARTS, OF_SENTENCES, answers(pa.schema([])), _PASSING]
+_TYPES = {field.name: field.type for known in _KNOWN for field in known}
 
 
 def columns(*names: str) -> pa.Schema:

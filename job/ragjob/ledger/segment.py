@@ -16,9 +16,9 @@ from ragjob.ledger.manifests import ELSEWHERE, SEGMENT_FORMAT, ManifestKind
 from ragjob.settings import FileName, Name
 
 # Staged parts: whole documents; documents with a failed chunk; what a settlement keeps of either.
-_CLEAN, _FAILED, _SETTLED = "part-", "_failed-", "part-settled-"
+PART_PREFIX, _FAILED, _SETTLED = "part-", "_failed-", "part-settled-"
 _DOCUMENTS = "_documents-"
-SENTENCES = "sentences-"  # the sentences of rows, and their parts: see `ledger.sentences`
+SENTENCES = "sentences-"  # those of chunks: see `ledger.sentences`
 _OF_DOCUMENT = [schema.DOCUMENT_ID, schema.URI, schema.TITLE, schema.METADATA]  # alike in all of its chunks
 _LISTED = [*_OF_DOCUMENT, schema.CHUNK_ID, schema.CONTEXT, schema.SHORT_COUNT, schema.UNKNOWN_SHARE]
 
@@ -81,7 +81,7 @@ class SegmentLedger:
     def done(self) -> frozenset[str]:
         """Ids of the documents that are in a part without an error."""
         ids: set[str] = set()
-        for name in self._names(_CLEAN):
+        for name in self._names(PART_PREFIX):
             ids.update(self._read(name, [schema.DOCUMENT_ID])[schema.DOCUMENT_ID].to_pylist())
         return frozenset(ids)
 
@@ -94,20 +94,27 @@ class SegmentLedger:
             settled = storage.read_bytes(uri)
         return settled.decode()
 
-    def write(self, chunks: pa.Table) -> None:
-        """Stage a block of whole documents; those with a failed chunk go to a part of their own."""
+    def write(self, chunks: pa.Table, stage_beside: Callable[[str, pa.Table], None] | None = None) -> None:
+        """Stage a block of whole documents; those with a failed chunk go to a part of their own.
+
+        `stage_beside` gets the name of the other part, and its rows with all columns, before it is put.
+        """
         failed = set(chunks.filter(pc.is_valid(chunks[schema.ERROR]))[schema.DOCUMENT_ID].to_pylist())
         spoilt = pc.is_in(chunks[schema.DOCUMENT_ID], pa.array(failed, pa.string()))
         clean = chunks.filter(pc.invert(spoilt)).drop_columns([schema.ERROR])
-        for prefix, rows in ((_CLEAN, clean), (_FAILED, chunks.filter(spoilt))):
+        for prefix, rows in ((PART_PREFIX, clean), (_FAILED, chunks.filter(spoilt))):
             if rows.num_rows:
-                self._put(prefix, rows.replace_schema_metadata())
+                own = [name for name in rows.column_names if name not in schema.OF_SENTENCES.names]
+                name, content = _named(prefix, rows.select(own).replace_schema_metadata())
+                if stage_beside and prefix == PART_PREFIX:
+                    stage_beside(name, rows)
+                self._put(name, content)
 
     def survey(self) -> list[Part]:
         """What the parts hold, each document counted once: in a clean part first, and the first by name."""
         seen: set[str] = set()
         parts = []
-        for name in [*self._names(_CLEAN), *self._names(_FAILED)]:
+        for name in [*self._names(PART_PREFIX), *self._names(_FAILED)]:
             failed = name.startswith(_FAILED)
             rows = self._read(name, [*_LISTED, schema.TEXT, schema.ERROR] if failed else _LISTED)
             ids = set(rows[schema.DOCUMENT_ID].to_pylist())
@@ -135,7 +142,11 @@ class SegmentLedger:
     def batches(self, manifest: SegmentManifest) -> Iterator[pa.Table]:
         """The settled chunks, a part at a time."""
         for part in manifest.parts:
-            yield self._read(part.name)
+            yield self.part(part.name)
+
+    def part(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """The chunks of a part, with all or some columns."""
+        return self._read(name, columns)
 
     def documents(self, manifest: SegmentManifest) -> pa.Table:
         """The segment's documents, as `schema.DOCUMENTS` has them but for the segment's name."""
@@ -147,7 +158,7 @@ class SegmentLedger:
         names = storage.list_names(self.folder)
         # Parts of sentences go once they are joined, which a file with their key says.
         joined = [f"{name.rpartition('.')[0]}-" for name in fnmatch.filter(names, f"{SENTENCES}*.json")]
-        left = [name for name in names if name.startswith(("_", _CLEAN, *joined))]
+        left = [name for name in names if name.startswith(("_", PART_PREFIX, *joined))]
         storage.delete(storage.join(self.folder, name) for name in left if name not in listed)
 
     def remove(self) -> None:
@@ -173,14 +184,14 @@ class SegmentLedger:
             failed=documents.num_rows - documents[schema.ERROR].null_count,
             chunks=sum(part.rows for part in settled),
             # Under a name of its own: an attempt that loses the race must not replace the winner's.
-            documents_file=self._put(_DOCUMENTS, documents),
+            documents_file=self._put(*_named(_DOCUMENTS, documents)),
             parts=settled,
         )
         storage.put_if_absent(self._manifest, to_json(asdict(manifest)))
 
     def _names(self, prefix: str) -> list[str]:
         names = [name for name in storage.list_names(self.folder) if name.startswith(prefix)]
-        return [name for name in names if not name.startswith(_SETTLED)] if prefix == _CLEAN else names
+        return [name for name in names if not name.startswith(_SETTLED)] if prefix == PART_PREFIX else names
 
     def _read(self, name: str, columns: list[str] | None = None) -> pa.Table:
         return read_parquet(storage.join(self.folder, name), columns)
@@ -189,9 +200,7 @@ class SegmentLedger:
         with storage.open_input(storage.join(self.folder, name)) as file:
             return pq.read_schema(file)
 
-    def _put(self, prefix: str, rows: pa.Table) -> str:
-        content = to_parquet(rows)
-        name = f"{prefix}{schema.digest_bytes(content)}.parquet"
+    def _put(self, name: str, content: bytes) -> str:
         storage.put_if_absent(storage.join(self.folder, name), content)
         return name
 
@@ -203,12 +212,18 @@ class SegmentLedger:
         rows = rows.filter(pc.is_in(rows[schema.DOCUMENT_ID], pa.array(part.fresh, pa.string())))
         if schema.ERROR in rows.column_names:
             rows = rows.filter(pc.is_null(rows[schema.ERROR])).drop_columns([schema.ERROR])
-        return self._put(_SETTLED, rows) if rows.num_rows else None
+        return self._put(*_named(_SETTLED, rows)) if rows.num_rows else None
 
 
 def segments(uri: str) -> str:
     """The folder of `index.uri` that has a folder for each segment."""
     return storage.join(storage.absolute(uri), "segments")
+
+
+def _named(prefix: str, rows: pa.Table) -> tuple[str, bytes]:
+    """The name and the content of a file of rows."""
+    content = to_parquet(rows)
+    return f"{prefix}{schema.digest_bytes(content)}.parquet", content
 
 
 def _by_document(part: pa.Table) -> pa.Table:

@@ -49,6 +49,11 @@ class PendingIndex:
         """The files of the corpus that aren't read."""
         return self.corpus.passed_over
 
+    @cached_property
+    def sentences(self) -> SentenceLedger:
+        """What is stored of the sentences of its chunks."""
+        return SentenceLedger(self.ledger.uri, self.ledger.version, self.settings.errors.max_rate)
+
     @property
     def chunks(self) -> int:
         """Chunks that it will have, roughly."""
@@ -78,9 +83,9 @@ class CommittedIndex:
 
     @cached_property
     def sentences(self) -> SentenceLedger:
-        """What is stored of the sentences of its rows."""
+        """What is stored of the sentences of its chunks."""
         (segment,) = self.manifest.segments
-        return SentenceLedger(self.ledger.uri, segment.segment, segment.files, self.manifest.rows)
+        return SentenceLedger(self.ledger.uri, segment.segment, self.settings.errors.max_rate)
 
     @property
     def lacks_sentences(self) -> bool:

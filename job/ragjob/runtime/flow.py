@@ -6,7 +6,7 @@ import os
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -46,7 +46,7 @@ class Step:
     Places for the actors are taken before the flow starts where `turn` says when, 1 for the first.
     """
 
-    stages: list[type[Stage]]
+    stages: Sequence[type[Stage]]
     make: Callable[[], list[Stage]]
     pool: Pool | None = None
     at_once: int = 1

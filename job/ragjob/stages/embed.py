@@ -20,19 +20,23 @@ EmbedTexts = Callable[[list[str]], Vectors]  # n texts to float32 [n, dimension]
 BLOCKS_AT_ONCE = 2
 
 
-def make_for_chunks(
-    settings: Embed, model: Source, dtype: Callable[[Callable[[], str]], str], threads: int
-) -> "EmbedChunks":
-    """A stage that embeds chunks.
+def make_for_documents(
+    stages: "list[type[EmbeddingStage]]",
+    settings: Embed,
+    model: Source,
+    dtype: Callable[[Callable[[], str]], str],
+    threads: int,
+) -> list[Stage]:
+    """Stages that embed what documents say, with one model.
 
-    `dtype` settles the version's dtype once, given how to measure it here.
+    `dtype` gives the one of the index, which is settled once, given how to measure it here.
     """
     from ragjob.models.device import choose_dtype  # these import torch, which the driver never needs
     from ragjob.models.embedder import open_embedder
 
     gpus = settings.pool.num_gpus
     embedder = open_embedder(settings, model, dtype(lambda: choose_dtype(settings.dtype, gpus)), threads, gpus)
-    return EmbedChunks(embedder.embed_documents, embedder.dimension)
+    return [stage(embedder.embed_documents, embedder.dimension) for stage in stages]
 
 
 def make_for_prompts(settings: Embed, model: Source, dtype: str, threads: int) -> "EmbedPrompts":
@@ -52,16 +56,20 @@ def embed_finite(embed: EmbedTexts, texts: list[str]) -> Vectors:
     return vectors
 
 
-class _EmbedColumn(Stage):
-    """Add the embedding of each row's text in `COLUMN`, a vector of length 1."""
-
-    NAME = "embed"
-    ADDS = schema.columns(schema.EMBEDDING)
-    COLUMN: ClassVar[str]
+class EmbeddingStage(Stage):
+    """A stage that embeds texts, each as a vector of length 1 with `dimension` numbers."""
 
     def __init__(self, embed: EmbedTexts, dimension: int) -> None:
         self._embed = embed
         self._dimension = dimension
+
+
+class _EmbedColumn(EmbeddingStage):
+    """Add the embedding of each row's text in `COLUMN`."""
+
+    NAME = "embed"
+    ADDS = schema.columns(schema.EMBEDDING)
+    COLUMN: ClassVar[str]
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         return add_columns(rows, schema.embedded(self._dimension), self._compute)

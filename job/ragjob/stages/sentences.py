@@ -1,4 +1,4 @@
-"""Embed the sentences of an index's rows."""
+"""Embed the sentences of chunks."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,88 +6,81 @@ import pyarrow as pa
 
 from ragjob.documents.sentences import one_line, quotable
 from ragjob.ledger import schema
-from ragjob.ledger.derived import SegmentFiles
-from ragjob.ledger.passages import Passages
+from ragjob.ledger.segment import SegmentLedger
 from ragjob.ledger.sentences import SentenceLedger
-from ragjob.models.files import Source
-from ragjob.models.settings import Embed
 from ragjob.stages.columns import Stage
-from ragjob.stages.embed import EmbedTexts, embed_finite
-from ragjob.stages.rows import Columns, add_columns, count_errors, foreign
+from ragjob.stages.embed import EmbeddingStage, embed_finite
+from ragjob.stages.rows import Columns, add_columns, foreign
+
+ROWS_AT_ONCE = 512  # of a block: their sentences are in memory as float32
 
 
-def make_for_sentences(settings: Embed, model: Source, dtype: str, threads: int) -> "EmbedSentences":
-    """A stage that embeds sentences in the dtype of their index."""
-    from ragjob.models.embedder import open_embedder  # imports torch, which the driver never needs
+class ReadPart(Stage):
+    """Read the chunks of a settled part: a block names one."""
 
-    embedder = open_embedder(settings, model, dtype, threads, settings.pool.num_gpus)
-    return EmbedSentences(embedder.embed_documents, embedder.dimension)
+    NAME = "read part"
+    NEEDS = schema.PARTS
+    ADDS = schema.columns(schema.DOCUMENT_ID, schema.TEXT, schema.ERROR)
 
+    def __init__(self, ledger: SegmentLedger) -> None:
+        self._ledger = ledger
 
-class ReadRows(Stage):
-    """Read the texts of a range of rows."""
-
-    NAME = "read rows"
-    NEEDS = schema.ROW_RANGES
-    ADDS = schema.ROWS
-    DROPS = frozenset(schema.ROW_RANGES.names)
-
-    def __init__(self, files: SegmentFiles) -> None:
-        self._passages: Passages = files.open()
-
-    def __call__(self, ranges: pa.Table) -> pa.Table:
-        borders = zip(*(ranges[name].to_pylist() for name in schema.ROW_RANGES.names), strict=True)
-        rows = [row for first, end in borders for row in range(first, end)]
-        return pa.table([rows, self._passages.texts(rows), [None] * len(rows)], schema.ROWS)
+    def __call__(self, parts: pa.Table) -> pa.Table:
+        (name,) = parts[schema.PART].to_pylist()
+        chunks = self._ledger.part(name, [schema.DOCUMENT_ID, schema.TEXT])
+        columns = [pa.repeat(name, chunks.num_rows), *chunks.columns, pa.nulls(chunks.num_rows, pa.string())]
+        return pa.table(columns, pa.schema([*self.NEEDS, *self.ADDS]))
 
 
-class EmbedSentences(Stage):
-    """Split each text into the sentences that can be quoted, and embed them, where there are several."""
+class EmbedSentences(EmbeddingStage):
+    """Split each chunk's text into the sentences that can be quoted, and embed them, where there are several.
+
+    Where that fails, both columns are null, and the chunk has no error: it can be found by its own embedding.
+    """
 
     NAME = "sentences"
-    NEEDS = schema.columns(schema.TEXT, schema.ERROR)
-    ADDS = pa.schema([*schema.columns(schema.SPANS), (schema.SENTENCE_VECTORS, pa.list_(pa.list_(pa.float32())))])
+    NEEDS = schema.columns(schema.DOCUMENT_ID, schema.TEXT, schema.ERROR)
+    ADDS = schema.OF_SENTENCES
 
-    def __init__(self, embed: EmbedTexts, dimension: int) -> None:
-        self._embed = embed
-        self._dimension = dimension
+    def __call__(self, chunks: pa.Table) -> pa.Table:
+        columns = schema.sentences_embedded(self._dimension)
+        needed = chunks.select(self.NEEDS.names)
+        starts = range(0, max(1, chunks.num_rows), ROWS_AT_ONCE)
+        slices = (needed.slice(start, ROWS_AT_ONCE) for start in starts)
+        embedded = pa.concat_tables([add_columns(rows, columns, self._compute) for rows in slices])
+        for column in columns:
+            chunks = chunks.append_column(column, embedded[column.name])
+        return chunks
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        return add_columns(rows, schema.sentences_embedded(self._dimension), self._compute)
-
-    def _compute(self, rows: pa.Table) -> Columns:
-        texts = rows[schema.TEXT].to_pylist()
+    def _compute(self, chunks: pa.Table) -> Columns:
+        texts = chunks[schema.TEXT].to_pylist()
         with foreign():
-            found = list(map(quotable, texts))
-        spans = [several if len(several) > 1 else [] for several in found]
-        quoted = [one_line(text[a:b]) for text, each in zip(texts, spans, strict=True) for a, b in each]
-        return self._columns(spans, embed_finite(self._embed, quoted))
+            quotes = list(map(quotable, texts))
+        spans = [several if len(several) > 1 else [] for several in quotes]
+        sentences = [one_line(text[a:b]) for text, borders in zip(texts, spans, strict=True) for a, b in borders]
+        return self._arrays(spans, embed_finite(self._embed, sentences))
 
-    def _columns(self, spans: list[list[tuple[int, int]]], vectors: npt.NDArray[np.float32]) -> Columns:
-        borders = [[{"start": start, "end": end} for start, end in each] for each in spans]
+    def _arrays(self, spans: list[list[tuple[int, int]]], vectors: npt.NDArray[np.float32]) -> Columns:
+        borders = [[{"start": start, "end": end} for start, end in of_text] for of_text in spans]
         offsets = pa.array(np.cumsum([0, *map(len, spans)]), pa.int32())
-        flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), pa.float32()), self._dimension)
+        half = pa.array(vectors.ravel().astype(np.float16))
+        flat = pa.FixedSizeListArray.from_arrays(half, self._dimension)
         return {
-            schema.SPANS: pa.array(borders, schema.columns(schema.SPANS).types[0]),
+            schema.SPANS: pa.array(borders, schema.OF_SENTENCES.field(schema.SPANS).type),
             schema.SENTENCE_VECTORS: pa.ListArray.from_arrays(offsets, flat),
         }
 
 
 class WriteSentences(Stage):
-    """Put the sentences of a range of rows as a part. Leaves their errors alone.
-
-    A range of which more rows failed than one, and than the share `max_rate`, isn't put: a rerun embeds it again.
-    """
+    """Put the sentences of a settled part."""
 
     NAME = "write"
-    NEEDS = pa.schema([*schema.columns(schema.ROW), *EmbedSentences.ADDS, *schema.columns(schema.ERROR)])
-    DROPS = frozenset({schema.ROW, schema.TEXT, *EmbedSentences.ADDS.names})
+    NEEDS = pa.schema([*schema.PARTS, *schema.OF_SENTENCES, *schema.columns(schema.ERROR)])
+    DROPS = frozenset({*ReadPart.NEEDS.names, *ReadPart.ADDS.names, *EmbedSentences.ADDS.names}) - {schema.ERROR}
 
-    def __init__(self, ledger: SentenceLedger, max_rate: float) -> None:
+    def __init__(self, ledger: SentenceLedger) -> None:
         self._ledger = ledger
-        self._max_rate = max_rate
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        if count_errors(rows) <= max(1, self._max_rate * rows.num_rows):
-            self._ledger.write(rows)
-        return rows.select([schema.ERROR])
+    def __call__(self, chunks: pa.Table) -> pa.Table:
+        self._ledger.write(chunks[schema.PART][0].as_py(), chunks)
+        return chunks.select([schema.ERROR])

@@ -5,6 +5,7 @@ import pyarrow as pa
 from ragjob.ledger import schema
 from ragjob.ledger.run import RunLedger
 from ragjob.ledger.segment import SegmentLedger
+from ragjob.ledger.sentences import SentenceLedger
 from ragjob.stages.columns import Stage
 
 _ANSWERED = [name for name in schema.answers(pa.schema([])).names if name not in schema.PROVENANCE.names]
@@ -22,6 +23,22 @@ class WriteChunks(Stage):
 
     def __call__(self, chunks: pa.Table) -> pa.Table:
         self._ledger.write(chunks)
+        return chunks.select([schema.ERROR])
+
+
+class WriteChunksAndSentences(Stage):
+    """The same, with the sentences of each part beside it."""
+
+    NAME = WriteChunks.NAME
+    NEEDS = pa.schema([*WriteChunks.NEEDS, *schema.OF_SENTENCES])
+    DROPS = WriteChunks.DROPS | {*schema.OF_SENTENCES.names}
+
+    def __init__(self, ledger: SegmentLedger, sentences: SentenceLedger) -> None:
+        self._ledger = ledger
+        self._sentences = sentences
+
+    def __call__(self, chunks: pa.Table) -> pa.Table:
+        self._ledger.write(chunks, self._sentences.write)
         return chunks.select([schema.ERROR])
 
 

@@ -28,7 +28,7 @@ class Nearest:
 
 def search(**settings: float) -> tuple[list[Hit], int]:
     spans = np.array([(row, 10 * place, 10 * place + 9) for place, (row, _) in enumerate(OF_SENTENCES)], np.int32)
-    sentences = Sentences(vectors([near for _, near in OF_SENTENCES]).astype(np.float16), spans, len(OWN))
+    sentences = Sentences(vectors([near for _, near in OF_SENTENCES]).astype(np.float16), spans, np.arange(len(OWN)))
     collection = Nearest()
     retriever = DenseRetriever(collection, make_passages(vectors(OWN)), Retrieval(**settings), sentences)
     [hits] = retriever.search(["?"], np.array([[1, 0]], np.float32), [None])

@@ -16,5 +16,6 @@ class Dense(Mode[Retrieval]):
         from ragjob.retrieval.dense.retriever import DenseRetriever
 
         collection = open_collection(served.target, served.expected)
-        sentences = served.sentences.open() if served.sentences else None
-        return DenseRetriever(collection, served.files.open(), self.settings, sentences)
+        passages = served.files.open()
+        sentences = served.sentences.open(passages.first) if served.sentences else None
+        return DenseRetriever(collection, passages, self.settings, sentences)

@@ -35,5 +35,5 @@ class Hybrid(ByWords[HybridRetrieval]):
 
         collection, passages = open_collection(served.target, served.expected), served.files.open()
         index = open_index(served.files, self.settings.language, len(passages))
-        sentences = served.sentences.open() if served.sentences else None
+        sentences = served.sentences.open(passages.first) if served.sentences else None
         return HybridRetriever(collection, index, passages, self.settings, sentences)
