@@ -22,8 +22,8 @@ EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
 @pytest.fixture(scope="module")
 def installed(places: Places, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, str, pa.Table]]:
     """A place where the chart is installed and its job has ended, the job's name, and answers of a local run."""
-    expected = answer_here(tmp_path_factory.mktemp("local"))
-    with places() as place:
+    folder = tmp_path_factory.mktemp("local")
+    with places() as place, answering_here(folder) as local:
         notes = place.namespace.helm("install", place.values)
         (rayjob,) = place.namespace.rayjobs()
         assert f"kubectl -n {place.namespace.name} logs -f job/{rayjob}" in notes
@@ -33,16 +33,16 @@ def installed(places: Places, tmp_path_factory: pytest.TempPathFactory) -> Itera
         ended = place.namespace.wait(rayjob)
         assert ended["jobStatus"] == "SUCCEEDED", place.namespace.log(rayjob)
         assert (place.namespace.rayjobs(), ended["startTime"]) == ([rayjob], begun)  # the upgrade has left it alone
-        yield place, rayjob, expected
+        assert local.wait(500) == 0
+        yield place, rayjob, pq.read_table(next(folder.glob("answers/*/answers.parquet")))
 
 
-def answer_here(folder: Path) -> pa.Table:
-    """Answers of a run on this machine."""
+def answering_here(folder: Path) -> "subprocess.Popen[bytes]":
+    """A run on this machine, which ends beside the job on the cluster."""
     uris = {"corpus": CORPUS, "prompts": PROMPTS, "index": "index", "output": "answers"}
     sets = [part for key, value in uris.items() for part in ("--set", f"{key}.uri={value}")]
     command = [sys.executable, "-m", "ragjob", "run", "--quiet", "--set", "embed.dtype=float32", *sets]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    return pq.read_table(next(folder.glob("answers/*/answers.parquet")))
+    return subprocess.Popen(command, cwd=folder)
 
 
 def test_an_installed_job_answers_as_a_local_run_does(installed: tuple[Place, str, pa.Table]) -> None:

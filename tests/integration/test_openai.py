@@ -20,6 +20,7 @@ from tests.services import VLLMServer
 
 pytestmark = [
     pytest.mark.vllm,
+    pytest.mark.soak,  # its server takes minutes to start; tests/engines/openai has an API of its own
     pytest.mark.xdist_group("jobs"),  # one server for all
     pytest.mark.timeout(600),
     pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM isn't installed: make venv-vllm"),
@@ -136,7 +137,6 @@ def test_48_prompts_are_answered_once(job: Job, server: VLLMServer) -> None:
     assert_complete(ended, job, 48)
 
 
-@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.services
 def test_500_prompts_are_answered_once_with_a_quarter_of_the_requests_refused(
@@ -150,7 +150,6 @@ def test_500_prompts_are_answered_once_with_a_quarter_of_the_requests_refused(
     assert min(busy.done, away.done) > 60
 
 
-@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.services
 def test_500_prompts_are_answered_once_though_the_server_is_killed_in_mid_run(
