@@ -161,11 +161,11 @@ class Connection(BaseHTTPRequestHandler):
         """Ask the server; `Host` stays the proxy's, since it is signed."""
         headers = {name: value for name, value in request.headers.items() if name.lower() not in OF_ONE_HOP}
         asked = AWSPreparedRequest(request.method, self.upstream + request.target, headers, request.body, False)
-        found = self.session.send(asked)
-        headers = {name: value for name, value in found.headers.items() if name.lower() not in OF_ONE_HOP}
+        response = self.session.send(asked)
+        headers = {name: value for name, value in response.headers.items() if name.lower() not in OF_ONE_HOP}
         if request.method != "HEAD":
-            headers["Content-Length"] = str(len(found.content))
-        return Answer(found.status_code, headers, found.content)
+            headers["Content-Length"] = str(len(response.content))
+        return Answer(response.status_code, headers, response.content)
 
 
 @contextmanager

@@ -97,7 +97,7 @@ class Bucket:
     def keys(self, prefix: str = "") -> list[str]:
         """Keys of all objects that begin with `prefix`, in order."""
         pages = self.server.client().get_paginator("list_objects_v2").paginate(Bucket=self.name, Prefix=prefix)
-        return [found["Key"] for page in pages for found in page.get("Contents", [])]
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
     def uploads(self) -> list[str]:
         """Keys of the multipart uploads that were neither completed nor aborted."""
@@ -123,8 +123,8 @@ def s3_choice() -> str:
     """Which S3 server the tests use."""
     if endpoint := os.environ.get("RAGJOB_TEST_S3_ENDPOINT"):
         return f"the one at {endpoint}"
-    for name, found in (("versitygw", _versitygw()), ("moto", find_spec("moto"))):
-        if found:
+    for name, installed in (("versitygw", _versitygw()), ("moto", find_spec("moto"))):
+        if installed:
             return name
     return "none: put versitygw on PATH, or install moto[s3], flask and flask-cors"
 
@@ -152,9 +152,9 @@ def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Bucket:
     """A fresh bucket; this process and its children have the keys to it."""
     for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
-    found = Bucket(f"test-{uuid4().hex}", s3_server)
-    s3_server.client().create_bucket(Bucket=found.name)
-    return found
+    fresh_bucket = Bucket(f"test-{uuid4().hex}", s3_server)
+    s3_server.client().create_bucket(Bucket=fresh_bucket.name)
+    return fresh_bucket
 
 
 @pytest.fixture(scope="session")
@@ -204,11 +204,11 @@ def _versitygw() -> str | None:
 
 
 def _command(folder: Path, port: int) -> list[str]:
-    found = _versitygw()
-    assert found
-    if Path(found).name != "versitygw":
-        return [found, str(folder), str(port)]
-    return [found, "--access", ACCESS_KEY, "--secret", SECRET_KEY, "--port", f"127.0.0.1:{port}", "posix", str(folder)]
+    server = _versitygw()
+    assert server
+    if Path(server).name != "versitygw":
+        return [server, str(folder), str(port)]
+    return [server, "--access", ACCESS_KEY, "--secret", SECRET_KEY, "--port", f"127.0.0.1:{port}", "posix", str(folder)]
 
 
 class VLLMServer:

@@ -61,8 +61,8 @@ def template(values: dict[str, Any], *options: object, release: str = "answers")
 
 
 def by_kind(text: str) -> Documents:
-    found = [document for document in yaml.safe_load_all(text) if document]
-    return {document["kind"] + suffix(document["metadata"]["name"]): document for document in found}
+    documents = [document for document in yaml.safe_load_all(text) if document]
+    return {document["kind"] + suffix(document["metadata"]["name"]): document for document in documents}
 
 
 def suffix(name: str) -> str:
@@ -92,12 +92,15 @@ def pods(documents: Documents) -> dict[str, dict[str, Any]]:
     templates = [job["submitterPodTemplate"], cluster["headGroupSpec"]["template"]]
     templates += [group["template"] for group in cluster["workerGroupSpecs"]]
     templates += [documents["StatefulSet/chroma"]["spec"]["template"]]
-    return {each["metadata"]["labels"]["app.kubernetes.io/component"]: each["spec"] for each in templates}
+    return {
+        pod_template["metadata"]["labels"]["app.kubernetes.io/component"]: pod_template["spec"]
+        for pod_template in templates
+    }
 
 
 def groups_of(documents: Documents) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = documents["RayJob"]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
-    return found
+    worker_groups: list[dict[str, Any]] = documents["RayJob"]["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    return worker_groups
 
 
 def secrets_of(pod: dict[str, Any]) -> list[str]:
@@ -107,14 +110,14 @@ def secrets_of(pod: dict[str, Any]) -> list[str]:
 
 def egress(documents: Documents, policy: str) -> list[dict[str, Any]]:
     """What the pods of a NetworkPolicy may call: each other first, then DNS, then what lies outside."""
-    found: list[dict[str, Any]] = documents[f"NetworkPolicy/{policy}"]["spec"]["egress"]
-    return found
+    rules: list[dict[str, Any]] = documents[f"NetworkPolicy/{policy}"]["spec"]["egress"]
+    return rules
 
 
 def release_labels(documents: Documents) -> dict[str, str]:
     """The labels that all pods of the release have."""
-    found: dict[str, str] = documents["NetworkPolicy/ray"]["spec"]["podSelector"]["matchLabels"]
-    return found
+    labels: dict[str, str] = documents["NetworkPolicy/ray"]["spec"]["podSelector"]["matchLabels"]
+    return labels
 
 
 def head_env(documents: Documents) -> dict[str, str]:
@@ -248,13 +251,13 @@ def test_sections_of_config_can_be_unset() -> None:
     ],
 )
 def test_a_proxy_is_not_asked_for_the_charts_own_chroma(env: list[dict[str, str]], past_it: dict[str, str]) -> None:
-    found = pods(template({"head": {"env": env}, "workers": [CPU_GROUP | {"env": env}]}))
+    pod_specs = pods(template({"head": {"env": env}, "workers": [CPU_GROUP | {"env": env}]}))
     for pod in ("head", "worker"):
-        variables = {each["name"]: each["value"] for each in found[pod]["containers"][0]["env"]}
+        variables = {variable["name"]: variable["value"] for variable in pod_specs[pod]["containers"][0]["env"]}
         assert {name: value for name, value in variables.items() if name.lower() == "no_proxy"} == past_it
         assert (
             variables.items()
-            >= {each["name"]: each["value"] for each in env if "no" not in each["name"].lower()}.items()
+            >= {variable["name"]: variable["value"] for variable in env if "no" not in variable["name"].lower()}.items()
         )
 
 

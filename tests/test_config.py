@@ -205,10 +205,10 @@ def test_groups_of_nodes_leave_no_room_for_a_second_description() -> None:
 def test_lists_are_written_as_yaml_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAGJOB__CLUSTER__GROUPS", '[{"name": "gpu", "cpus": 8, "gpus": 1, "gpu_gb": 24}]')
     monkeypatch.setenv("RAGJOB__GENERATE__POOL__GROUP", "gpu")
-    found = load_settings(None, ["embed.pool.group=[spot, gpu]"])
-    assert [(group.name, group.cpus, group.max) for group in found.cluster.groups] == [("gpu", 8, 1)]
-    assert (found.embed.pool.groups, found.generate.pool.groups) == (["spot", "gpu"], ["gpu"])
-    assert found.cluster.gpu_memory_gb(found.generate.pool) == 24
+    settings = load_settings(None, ["embed.pool.group=[spot, gpu]"])
+    assert [(group.name, group.cpus, group.max) for group in settings.cluster.groups] == [("gpu", 8, 1)]
+    assert (settings.embed.pool.groups, settings.generate.pool.groups) == (["spot", "gpu"], ["gpu"])
+    assert settings.cluster.gpu_memory_gb(settings.generate.pool) == 24
     assert load_settings(None, ["cluster.groups=[{name: cpu, cpus: 2}]"]).cluster.groups[0].cpus == 2
 
 
@@ -216,8 +216,8 @@ def test_the_smallest_gpu_of_the_groups_that_a_pool_names_counts() -> None:
     groups = "cluster.groups=[{name: a, gpus: 1, gpu_gb: 24}, {name: b, gpus: 1, gpu_gb: 80}, {name: c, gpus: 1}]"
 
     def memory_of(group: str) -> float | None:
-        found = load_settings(None, [groups, f"embed.pool.group={group}"])
-        return found.cluster.gpu_memory_gb(found.embed.pool)
+        settings = load_settings(None, [groups, f"embed.pool.group={group}"])
+        return settings.cluster.gpu_memory_gb(settings.embed.pool)
 
     assert [memory_of(group) for group in ("[a, b]", "b", "[b, c]", "null")] == [24, 80, None, None]
 

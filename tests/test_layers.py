@@ -152,8 +152,8 @@ def looked_up(file: Path) -> Iterator[str]:
                 parts = [*arguments]
             case _:
                 continue
-        inner = [each for part in parts for each in ast.walk(part)]
-        yield from (each.value for each in inner if isinstance(each, ast.Constant) and isinstance(each.value, str))
+        inner = [child for part in parts for child in ast.walk(part)]
+        yield from (child.value for child in inner if isinstance(child, ast.Constant) and isinstance(child.value, str))
 
 
 def home(capability: type) -> str:

@@ -73,8 +73,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     ended = subprocess.run(
         [sys.executable, "-c", LOOK, *inputs], capture_output=True, text=True, check=True, env=environment
     )
-    found: dict[str, Any] = json.loads(ended.stdout)
-    return found
+    observations: dict[str, Any] = json.loads(ended.stdout)
+    return observations
 
 
 def add(folder: Path, name: str, title: str, place: str) -> None:

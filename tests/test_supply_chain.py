@@ -22,8 +22,8 @@ FILES = {"config.json": b"{}", "model.safetensors": b"weights", "tf_model.h5": b
 
 def pins(text: str) -> dict[str, str]:
     """Version by normalised name."""
-    found = re.findall(r"^([\w.-]+)==(\S+)", text, re.M)
-    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
+    requirements = re.findall(r"^([\w.-]+)==(\S+)", text, re.M)
+    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in requirements}
 
 
 def test_the_lock_has_the_versions_of_the_constraints() -> None:

@@ -75,9 +75,9 @@ def listing(settings: JobSettings) -> list[str]:
     return [entry.path for entry in storage.list_files(str(settings.index.uri).removesuffix("/index"))]
 
 
-def names(found: list[Leftover]) -> list[tuple[str, str]]:
+def names(leftovers: list[Leftover]) -> list[tuple[str, str]]:
     """Kind and last part of the address."""
-    return [(each.kind, each.address.rpartition("/")[2]) for each in found]
+    return [(leftover.kind, leftover.address.rpartition("/")[2]) for leftover in leftovers]
 
 
 def test_all_that_is_listed_is_removed_and_nothing_else(settings: JobSettings, later: None) -> None:
@@ -87,9 +87,9 @@ def test_all_that_is_listed_is_removed_and_nothing_else(settings: JobSettings, l
     stage(settings, "idle", "v4")
     before = listing(settings)
 
-    found = clean(settings, remove=False)
+    leftovers = clean(settings, remove=False)
 
-    assert names(found) == [
+    assert names(leftovers) == [
         ("staging", "idle"),
         ("staging", "published"),
         ("version", "torn"),
@@ -97,7 +97,7 @@ def test_all_that_is_listed_is_removed_and_nothing_else(settings: JobSettings, l
         ("version", "v2"),
     ]
     assert listing(settings) == before
-    assert clean(settings, remove=True) == found
+    assert clean(settings, remove=True) == leftovers
     folders = [f"index/{kind}/{version}/" for kind in ("segments", "versions") for version in ("torn", "v1", "v2")]
     gone = (*folders, "out/_staging/")
     assert listing(settings) == [path for path in before if not path.startswith(gone)]
@@ -107,8 +107,8 @@ def test_all_that_is_listed_is_removed_and_nothing_else(settings: JobSettings, l
 def test_sizes_are_those_of_the_files(settings: JobSettings, place: str) -> None:
     commit(settings, "v1", "v2", "v3")
     files = [file for kind in ("versions", "segments") for file in storage.list_files(f"{place}/index/{kind}/v1")]
-    (found,) = clean(settings, remove=False)
-    assert (found.size, found.reason) == (sum(file.size for file in files), "not among the newest 2")
+    (leftover,) = clean(settings, remove=False)
+    assert (leftover.size, leftover.reason) == (sum(file.size for file in files), "not among the newest 2")
 
 
 def test_the_current_version_stays_however_old(settings: JobSettings) -> None:
@@ -155,7 +155,8 @@ def test_what_was_written_lately_stays(settings: JobSettings) -> None:
 def test_a_published_runs_staging_goes_at_once_and_its_answers_stay(settings: JobSettings) -> None:
     run = stage(settings, "r1", "v1")
     run.publish(2, COLUMNS)
-    assert [(each.kind, each.reason) for each in clean(settings, remove=True)] == [("staging", "its run is published")]
+    removed = clean(settings, remove=True)
+    assert [(leftover.kind, leftover.reason) for leftover in removed] == [("staging", "its run is published")]
     assert listing(settings) == ["out/r1/_manifest.json", "out/r1/answers.parquet"]
 
 
@@ -210,11 +211,11 @@ def commit_three(settings: JobSettings) -> None:
 def test_what_a_job_takes_up_after_it_was_found_stays(settings, monkeypatch, left, days, taken_up) -> None:  # type: ignore[no-untyped-def]
     left(settings)
     monkeypatch.setattr(module, "_now", lambda: datetime.now(UTC) + timedelta(days=days))
-    (found,) = clean(settings, remove=False)
+    (leftover,) = clean(settings, remove=False)
     monkeypatch.undo()
     taken_up(settings)
     before = listing(settings)
-    assert found.remove() is False
+    assert leftover.remove() is False
     assert listing(settings) == before
 
 
@@ -261,9 +262,9 @@ def test_a_write_that_never_ended_is_removed(settings: JobSettings, place: str, 
 
 
 def test_a_write_that_never_ended_is_listed_by_what_it_was_for(settings: JobSettings, place: str, later: None) -> None:
-    uri, found = join(place, "out", "r1", "answers.parquet"), []
-    storage.publish(uri, lambda file: [file.write(MORE_THAN_A_PART), found.extend(clean(settings, remove=False))])
-    assert [(each.kind, each.address, each.size) for each in found] == [("upload", uri, None)]
+    uri, leftovers = join(place, "out", "r1", "answers.parquet"), []
+    storage.publish(uri, lambda file: [file.write(MORE_THAN_A_PART), leftovers.extend(clean(settings, remove=False))])
+    assert [(leftover.kind, leftover.address, leftover.size) for leftover in leftovers] == [("upload", uri, None)]
 
 
 @pytest.mark.usefixtures("real_server")
@@ -346,12 +347,12 @@ def test_collections_of_versions_that_go_or_have_gone_are_removed_and_no_others(
     loaded: JobSettings, target: Target
 ) -> None:
     stem, before = loaded.index.collection, collections(target)
-    found = clean(loaded, remove=True)
-    assert [(each.kind, each.address, each.size) for each in found[:2]] == [
+    removed = clean(loaded, remove=True)
+    assert [(leftover.kind, leftover.address, leftover.size) for leftover in removed[:2]] == [
         ("collection", f"{stem}-v0", 4),
         ("collection", f"{stem}-v1", 4),
     ]
-    assert names(found[2:]) == [("version", "v1")]
+    assert names(removed[2:]) == [("version", "v1")]
     assert collections(target) == [name for name in before if name not in (f"{stem}-v0", f"{stem}-v1")]
     assert clean(loaded, remove=True) == []
 
@@ -360,16 +361,16 @@ def test_collections_of_versions_that_go_or_have_gone_are_removed_and_no_others(
 def test_the_collection_of_a_claimed_version_stays(loaded: JobSettings, target: Target) -> None:
     stage(loaded, "r1", "v1")
     before = collections(target)
-    found = clean(loaded, remove=True)
-    assert [each.address for each in found] == [f"{loaded.index.collection}-v0"]
+    removed = clean(loaded, remove=True)
+    assert [leftover.address for leftover in removed] == [f"{loaded.index.collection}-v0"]
     assert collections(target) == [name for name in before if name != f"{loaded.index.collection}-v0"]
 
 
 @pytest.mark.services
 def test_a_version_claimed_after_it_was_found_keeps_its_collection(loaded: JobSettings, target: Target) -> None:
-    found = clean(loaded, remove=False)
+    leftovers = clean(loaded, remove=False)
     stage(loaded, "r1", "v1")
-    assert [each.remove() for each in found] == [True, False, False]
+    assert [leftover.remove() for leftover in leftovers] == [True, False, False]
     assert f"{loaded.index.collection}-v1" in collections(target)
 
 
@@ -379,8 +380,8 @@ def test_collections_under_chroma_path_are_removed(settings: JobSettings, tmp_pa
     with LocalChroma(str(path)) as server:
         load(Target(server.url(), 20), "corpus", "v0", str(settings.index.uri))
     chroma = settings.chroma.model_copy(update={"path": str(path)})
-    found = clean(settings.model_copy(update={"chroma": chroma}), remove=True)
-    assert names(found) == [("collection", "corpus-v0")]
+    removed = clean(settings.model_copy(update={"chroma": chroma}), remove=True)
+    assert names(removed) == [("collection", "corpus-v0")]
     assert clean(settings.model_copy(update={"chroma": chroma}), remove=True) == []
 
 

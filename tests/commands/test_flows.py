@@ -139,8 +139,8 @@ def asked(made: JobSettings, tmp_path: Path) -> Callable[..., JobSettings]:
         (tmp_path / f"{name}.jsonl").write_text("\n".join(json.dumps({"prompt": prompt}) for prompt in prompts))
 
     def ask(name: str = "fine", **more: Any) -> JobSettings:
-        own = {"prompts": {"uri": str(tmp_path / f"{name}.jsonl")}, "output": {"uri": str(tmp_path / "out")}}
-        return JobSettings(**made.model_dump() | {"commit_rows": 3} | own | more)
+        uris = {"prompts": {"uri": str(tmp_path / f"{name}.jsonl")}, "output": {"uri": str(tmp_path / "out")}}
+        return JobSettings(**made.model_dump() | {"commit_rows": 3} | uris | more)
 
     return ask
 

@@ -12,7 +12,7 @@ from ragjob.documents.readers import DOCUMENTS
 from tests.commands.test_flows import compute_by, here
 from tests.mixed import FACTS, Fact, write_corpus
 
-Found = list[tuple[str, str, str | None, int | None]]
+Passages = list[tuple[str, str, str | None, int | None]]
 
 pytestmark = pytest.mark.services
 
@@ -25,7 +25,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(corpus: Path, tmp_path_factory: pytest.TempPathFactory, shared_chroma: str) -> dict[str, Found]:
+def retrieved(corpus: Path, tmp_path_factory: pytest.TempPathFactory, shared_chroma: str) -> dict[str, Passages]:
     """Of each question its passages: text, document id, title and page."""
     folder = tmp_path_factory.mktemp("answered")
     (folder / "prompts.jsonl").write_text("\n".join(json.dumps({"prompt": fact.question}) for fact in FACTS))
@@ -51,6 +51,8 @@ def test_the_corpus_has_a_file_for_each_reader(corpus: Path) -> None:
 
 
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.question)
-def test_a_fact_is_among_the_first_three_with_its_document_title_and_page(fact: Fact, found: dict[str, Found]) -> None:
-    passages = [passage for passage in found[fact.question][:3] if fact.words in passage[0]]
-    assert (fact.document, fact.title, fact.page) in [passage[1:] for passage in passages], found[fact.question]
+def test_a_fact_is_among_the_first_three_with_its_document_title_and_page(
+    fact: Fact, retrieved: dict[str, Passages]
+) -> None:
+    passages = [passage for passage in retrieved[fact.question][:3] if fact.words in passage[0]]
+    assert (fact.document, fact.title, fact.page) in [passage[1:] for passage in passages], retrieved[fact.question]

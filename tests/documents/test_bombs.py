@@ -40,8 +40,8 @@ def read(file: Path) -> tuple[str, int]:
     done = subprocess.run(
         [sys.executable, "-c", READ, str(file)], check=True, capture_output=True, text=True, timeout=120
     )
-    how, peak = done.stdout.splitlines()
-    return how, int(peak.split()[1]) * 1024
+    outcome, peak = done.stdout.splitlines()
+    return outcome, int(peak.split()[1]) * 1024
 
 
 @pytest.fixture(scope="session")
@@ -86,14 +86,14 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_refused_by_name_and_takes_little_memory(tmp_path: Path, harmless: int, name: str) -> None:
     (tmp_path / name).write_bytes(BOMBS[name]())
-    how, peak = read(tmp_path / name)
-    assert how == "refused True"
+    outcome, peak = read(tmp_path / name)
+    assert outcome == "refused True"
     assert peak - harmless < MOST_BYTES
 
 
 def test_objects_of_ever_other_keys_take_little_memory(tmp_path: Path, harmless: int) -> None:
     lines = (b'{"prompt": "why?", "x": {"k%d": 1}}\n' % number for number in range(8000))
     (tmp_path / "x.jsonl").write_bytes(b"".join(lines))
-    how, peak = read(tmp_path / "x.jsonl")
-    assert how == "read"
+    outcome, peak = read(tmp_path / "x.jsonl")
+    assert outcome == "read"
     assert peak - harmless < MOST_BYTES

@@ -181,11 +181,11 @@ def test_neighbours_share_at_most_overlap(
     counter: WordCounter, any_tokenizer: Tokenizer, breaks: list[str], sizes: tuple[int, int]
 ) -> None:
     text = "".join(f"Word{number}{end}" for number, end in enumerate(breaks))
-    found = [re.findall(r"Word\d+", chunk) for chunk in split(counter, text, *sizes)]
-    ends = [(words[0], words[-1]) for words in found if words]
+    words_by_chunk = [re.findall(r"Word\d+", chunk) for chunk in split(counter, text, *sizes)]
+    ends = [(words[0], words[-1]) for words in words_by_chunk if words]
     shared = [text[text.index(first) : text.index(last) + len(last)] for (_, last), (first, _) in pairwise(ends)]
     assert max(count_tokens(any_tokenizer, shared), default=0) <= sizes[1]
-    assert {word for words in found for word in words} == set(re.findall(r"Word\d+", text))
+    assert {word for words in words_by_chunk for word in words} == set(re.findall(r"Word\d+", text))
 
 
 def test_the_sample_is_cut_at_sentences_only(counter: WordCounter) -> None:

@@ -62,10 +62,10 @@ def test_chunks_of_blocks_hold_all_text_in_order_within_their_size(
 ) -> None:
     without_overlap = chunks(counter, document, sizes[0])
     assert "".join("".join(without_overlap).split()) == "".join(document[0].split())
-    found = chunks(counter, document, *sizes)
-    assert [chunk.strip() for chunk in found] == found
-    assert max(count_tokens(tokenizer, found), default=0) <= sizes[0]
-    assert max(map(len, found), default=0) <= 6 * sizes[0]
+    with_overlap = chunks(counter, document, *sizes)
+    assert [chunk.strip() for chunk in with_overlap] == with_overlap
+    assert max(count_tokens(tokenizer, with_overlap), default=0) <= sizes[0]
+    assert max(map(len, with_overlap), default=0) <= 6 * sizes[0]
 
 
 @FEW
@@ -167,8 +167,8 @@ GUIDE, BLOCKS = assemble(
 
 
 def names(begin: str, end: str) -> list[str]:
-    found = Structure(GUIDE, BLOCKS).headings(GUIDE.index(begin), GUIDE.index(end) + len(end))
-    return [heading.text for heading in found]
+    headings = Structure(GUIDE, BLOCKS).headings(GUIDE.index(begin), GUIDE.index(end) + len(end))
+    return [heading.text for heading in headings]
 
 
 @pytest.mark.parametrize(

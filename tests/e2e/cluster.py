@@ -44,11 +44,11 @@ class Namespace:
         return items
 
     def rayjobs(self) -> list[str]:
-        return [each["metadata"]["name"] for each in self.get("rayjobs")]
+        return [resource["metadata"]["name"] for resource in self.get("rayjobs")]
 
     def status(self, rayjob: str) -> dict[str, Any]:
-        (found,) = [each for each in self.get("rayjobs") if each["metadata"]["name"] == rayjob]
-        status: dict[str, Any] = found.get("status", {})
+        (resource,) = [resource for resource in self.get("rayjobs") if resource["metadata"]["name"] == rayjob]
+        status: dict[str, Any] = resource.get("status", {})
         return status
 
     def wait(self, rayjob: str, seconds: float = 500) -> dict[str, Any]:
@@ -74,8 +74,8 @@ def wait_until(true: Callable[[], object], seconds: float = 120) -> None:
 
 def standing(namespace: Namespace, values: dict[str, Any]) -> str:
     """Install the chart with a Ray cluster in the RayJob's place; the head's pod, once the workers are ready."""
-    rendered = [each for each in yaml.safe_load_all(namespace.helm("template", values)) if each]
-    (job,) = [each for each in rendered if each["kind"] == "RayJob"]
+    rendered = [manifest for manifest in yaml.safe_load_all(namespace.helm("template", values)) if manifest]
+    (job,) = [manifest for manifest in rendered if manifest["kind"] == "RayJob"]
     job |= {"kind": "RayCluster", "metadata": {"name": "standing"}, "spec": job["spec"]["rayClusterSpec"]}
     namespace.run("kubectl", "apply", "-f", "-", given=yaml.safe_dump_all(rendered))
     namespace.run("kubectl", "wait", "raycluster/standing", "--for=condition=RayClusterProvisioned", "--timeout=300s")

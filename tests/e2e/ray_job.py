@@ -32,6 +32,6 @@ class RayJob:
 @contextmanager
 def reached(namespace: Namespace, head: str) -> Iterator[RayJob]:
     """Reach the cluster with this head through a forwarded port, for the time of the block."""
-    found = namespace.run("kubectl", "get", "secret", "standing", "-o", "jsonpath={.data.auth_token}")
+    encoded_token = namespace.run("kubectl", "get", "secret", "standing", "-o", "jsonpath={.data.auth_token}")
     with forwarded(namespace, f"pod/{head}", 8265) as port:
-        yield RayJob(port, base64.b64decode(found).decode())
+        yield RayJob(port, base64.b64decode(encoded_token).decode())

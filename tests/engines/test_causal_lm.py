@@ -25,5 +25,5 @@ with ThreadPoolExecutor(1) as other:
 
 def test_memory_that_a_batch_frees_is_kept_for_the_next() -> None:
     program = [sys.executable, "-c", FREE_BLOCKS]
-    found = subprocess.run(program, env=os.environ | KEEP_MEMORY, capture_output=True, text=True, check=True)
-    assert int(found.stdout) < 1000
+    completed = subprocess.run(program, env=os.environ | KEEP_MEMORY, capture_output=True, text=True, check=True)
+    assert int(completed.stdout) < 1000

@@ -75,13 +75,13 @@ def embed_rows() -> Iterator[tuple[object, ...]]:
     for gpu in GPUS:
         rate = REACHED * gpu.flops / passage_flops(MINILM, 200)
         need = embedder_bytes(MINILM, batch_size(MINILM, 200) * 200)
-        found = proposed(gpus(1), QWEN_05B, index=INDEX, generate__engine="vllm", cluster__gpu_gb=gpu.gb)
+        proposals = proposed(gpus(1), QWEN_05B, index=INDEX, generate__engine="vllm", cluster__gpu_gb=gpu.gb)
         yield (
             gpu.name,
             rounded(rate),
             f"{rate / CHUNKS_A_CPU:.0f}",
             f"{need / 1e9:.1f} GB",
-            found["embed.pool.num_gpus"],
+            proposals["embed.pool.num_gpus"],
         )
 
 
@@ -121,8 +121,10 @@ def proposal_rows() -> Iterator[tuple[object, ...]]:
         ("the same", "`run`, vllm", four, INDEX, "Qwen2.5-0.5B"),
     ]:
         engine = re.sub(r"`\w+`,? ?", "", job) or "extractive"
-        found = proposed(size, LLMS[name] if name else None, index=index, generate__engine=engine, cluster__gpu_gb=24)
-        lines = "<br>".join(f"`{key}={value}`" for key, value in found.items())
+        proposals = proposed(
+            size, LLMS[name] if name else None, index=index, generate__engine=engine, cluster__gpu_gb=24
+        )
+        lines = "<br>".join(f"`{key}={value}`" for key, value in proposals.items())
         yield cluster, f"{job}, {name}" if name else job, lines or "none"
 
 

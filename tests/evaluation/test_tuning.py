@@ -41,8 +41,8 @@ def test_two_sides_that_each_tell_something_are_fused() -> None:
 
 def test_what_is_gained_by_chance_isnt_reported_as_a_gain() -> None:
     """Of rows drawn at random, the best of all settings looks better than it is: the folds show that it isn't."""
-    found = [tune(candidates(1, 1000, seed=seed), NOW).gain for seed in range(10)]
-    assert sum(low > 0 for _, low, _ in found) <= 1
+    gains = [tune(candidates(1, 1000, seed=seed), NOW).gain for seed in range(10)]
+    assert sum(low > 0 for _, low, _ in gains) <= 1
 
 
 def test_sentences_are_tried_where_there_are_any() -> None:

@@ -117,11 +117,11 @@ def done(tmp_path_factory: pytest.TempPathFactory, shared_ray: str) -> Job:
     with (folder / "prompts.jsonl").open("ab") as prompts:
         prompts.writelines(b"\n" + line for line in BAD_ROWS)
     settings = {f"RAGJOB__{key.upper().replace('.', '__')}": str(value) for key, value in job.assignments.items()}
-    found = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "RAY_ADDRESS": shared_ray}
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "RAY_ADDRESS": shared_ray}
     ran = subprocess.run(
         ["bash", "-ec", OWN_DATA],
         cwd=folder,
-        env=os.environ | settings | found,
+        env=os.environ | settings | environment,
         capture_output=True,
         text=True,
         check=False,
@@ -175,10 +175,10 @@ def make_s3_job(bucket: Bucket, folder: Path, prompts: int = PROMPTS_OF_A_JOB) -
     return S3Job(folder, job.assignments | uris | bucket.server.settings, bucket=bucket)
 
 
-def assert_same(found: pa.Table, expected: pa.Table) -> None:
+def assert_same(answers: pa.Table, expected: pa.Table) -> None:
     same = ["prompt_id", "prompt", "answer", "retrieved_ids", "retrieved_texts", "error"]
-    assert found.select(same).equals(expected.select(same))
-    scores = [table["retrieved_scores"].combine_chunks().flatten().to_pylist() for table in (found, expected)]
+    assert answers.select(same).equals(expected.select(same))
+    scores = [table["retrieved_scores"].combine_chunks().flatten().to_pylist() for table in (answers, expected)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
 
@@ -203,10 +203,10 @@ def descendants(process: "subprocess.Popen[str]") -> list[psutil.Process]:
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Those of `processes` that still run; one that only waits for its parent to notice doesn't."""
-    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
 def wait_for_end(processes: list[psutil.Process], seconds: float = 20) -> None:
     """Wait for all of `processes` to end. Fails the test with the command lines of those that don't."""
     psutil.wait_procs(processes, timeout=seconds)
-    assert [" ".join(each.cmdline()) for each in alive(processes)] == []
+    assert [" ".join(process.cmdline()) for process in alive(processes)] == []

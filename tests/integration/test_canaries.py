@@ -81,7 +81,7 @@ def given_away(job: S3Job, texts: str) -> list[str]:
 
 
 def is_running(processes: list[psutil.Process], program: str) -> bool:
-    return any(program in " ".join(command_line(each)) for each in processes)
+    return any(program in " ".join(command_line(process)) for process in processes)
 
 
 def command_line(process: psutil.Process) -> list[str]:
@@ -96,12 +96,12 @@ def follow(process: "subprocess.Popen[str]") -> tuple[str, psutil.Process]:
     lines: set[str] = set()
 
     def look() -> list[psutil.Process]:
-        found = descendants(process)
-        lines.update(" ".join(command_line(each)) for each in found)
-        return found
+        children = descendants(process)
+        lines.update(" ".join(command_line(child)) for child in children)
+        return children
 
     wait_until(lambda: is_running(look(), "guard.py"))
-    (guard,) = [each for each in descendants(process) if is_running([each], "guard.py")]
+    (guard,) = [child for child in descendants(process) if is_running([child], "guard.py")]
     guard.send_signal(signal.SIGSTOP)
     wait_until(lambda: is_running(look(), "raylet"))
     wait_until(lambda: not is_running(look(), "raylet"), seconds=480)
@@ -125,7 +125,7 @@ def test_a_run_whose_prompts_all_fail_gives_nothing_away(job: S3Job, api: str, f
     assert (len(files) > 10, len(kept) > 3, list(folder.iterdir())) == (True, True, [])
     stored = "".join(job.bucket.read(key).decode() for key in kept)
     searched = {"said": ended.out + ended.err, "kept": stored, "ray": "".join(files), "processes": lines}
-    assert {place: found for place, texts in searched.items() if (found := given_away(job, texts))} == {}
+    assert {place: secrets for place, texts in searched.items() if (secrets := given_away(job, texts))} == {}
 
 
 @pytest.mark.parametrize(

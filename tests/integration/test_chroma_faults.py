@@ -84,8 +84,8 @@ class Chroma:
         """Rows of a collection; 0 while there is none, or no server."""
         collections = f"{self.url}/api/v2/tenants/default_tenant/databases/default_database/collections"
         try:
-            found = httpx.get(f"{collections}/{name}", timeout=30)
-            counted = httpx.get(f"{collections}/{found.json().get('id')}/count", timeout=30)
+            response = httpx.get(f"{collections}/{name}", timeout=30)
+            counted = httpx.get(f"{collections}/{response.json().get('id')}/count", timeout=30)
             return int(counted.text) if counted.is_success else 0
         except httpx.TransportError:
             return 0
@@ -116,14 +116,14 @@ class Version:
         """Ids of the chunks that a search finds."""
         settings = Retrieval(top_k=top_k, batch_size=64)
         retriever = DenseRetriever(open_collection(target, self.expected), self.passages, settings)
-        found = retriever.search(["?"] * len(questions), questions, [None] * len(questions))
-        return [[hit.passage.chunk_id for hit in hits] for hits in found]
+        hits_by_question = retriever.search(["?"] * len(questions), questions, [None] * len(questions))
+        return [[hit.passage.chunk_id for hit in hits] for hits in hits_by_question]
 
     def assert_loaded(self, target: Target) -> None:
         """All is there, and each vector finds itself."""
         assert is_loaded(target, self.expected, self.passages)
-        found = self.search(target, self.vectors[::17], 1)
-        assert found == [[f"id-{n:06}"] for n in range(0, len(self.vectors), 17)]
+        nearest_ids = self.search(target, self.vectors[::17], 1)
+        assert nearest_ids == [[f"id-{n:06}"] for n in range(0, len(self.vectors), 17)]
 
 
 def commit(job: Job, count: int, dimension: int = 384) -> Version:
@@ -153,10 +153,10 @@ def commit(job: Job, count: int, dimension: int = 384) -> Version:
 def expected_of(index: Path) -> Expected:
     """What the collection of an index must hold."""
     version = str(current_version(str(index)))
-    found = IndexLedger(str(index), version).manifest()
-    assert found
+    manifest = IndexLedger(str(index), version).manifest()
+    assert manifest
     name = collection_name("corpus", version)
-    return Expected(name, version, found.fingerprint, found.rows, found.dimension, str(index))
+    return Expected(name, version, manifest.fingerprint, manifest.rows, manifest.dimension, str(index))
 
 
 def assert_load_survives(job: Job, chroma: Chroma, version: Version, kills: list[int]) -> None:

@@ -36,5 +36,5 @@ def test_48_prompts_are_answered_on_shares_of_a_gpu_from_the_passages_that_a_pro
     assert answers["number"].to_pylist() == list(range(48))
     assert set(answers["finish_reason"].to_pylist()) <= {"length", "stop"}
     assert {name.partition("@")[0] for name in answers["generate_model"].to_pylist()} == {str(tmp_path / "model")}
-    found, expected = (table["retrieved_ids"].to_pylist() for table in (answers, undisturbed))
-    assert sum(ours[0] == theirs[0] for ours, theirs in zip(found, expected, strict=True)) >= 46
+    retrieved_ids, expected = (table["retrieved_ids"].to_pylist() for table in (answers, undisturbed))
+    assert sum(ours[0] == theirs[0] for ours, theirs in zip(retrieved_ids, expected, strict=True)) >= 46

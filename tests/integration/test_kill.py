@@ -52,8 +52,8 @@ def test_a_run_survives_the_kill_of_a_ray_worker_and_of_its_chroma_server(
     process = job.start("answer", index__uri=index)
     wait_until(lambda: job.staged)
     family = descendants(process)
-    (server,) = [each for each in family if "chroma" in " ".join(each.cmdline())]
-    workers = [each for each in family if "MapWorker" in " ".join(each.cmdline())]
+    (server,) = [child for child in family if "chroma" in " ".join(child.cmdline())]
+    workers = [child for child in family if "MapWorker" in " ".join(child.cmdline())]
     server.kill()
     workers[-1].kill()
     out, err = process.communicate(timeout=200)

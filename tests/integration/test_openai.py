@@ -83,8 +83,8 @@ def test_answers_are_those_of_the_transformers_engine(
     engine: OpenAIClient, model: Path, requests: list[Request]
 ) -> None:
     batches = {"batch_size": 8, "batch_tokens": 8192}
-    how = {"dtype": "float32", "threads": 2, "gpus": 0, "max_new_tokens": NEW, "temperature": 0, **batches}
-    expected = CausalLM(str(model), **how).generate(requests)
+    options = {"dtype": "float32", "threads": 2, "gpus": 0, "max_new_tokens": NEW, "temperature": 0, **batches}
+    expected = CausalLM(str(model), **options).generate(requests)
     answers = list(map(said, engine.generate(requests)))
     assert answers == list(map(said, expected))
     assert len([text for text, _, _ in answers if text]) > len(requests) / 2

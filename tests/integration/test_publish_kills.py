@@ -171,8 +171,8 @@ def overlap(uri: object, endpoint: str, seed: int) -> list[int | None]:
         with suppress(ProcessLookupError):  # it has ended by itself
             doomed.send(signal.SIGKILL)
         doomed.end()
-    others = [each for each in (first, second) if each not in killed]
-    return [each.end() for each in [*others, start(uri, endpoint)]]
+    others = [writer for writer in (first, second) if writer not in killed]
+    return [writer.end() for writer in [*others, start(uri, endpoint)]]
 
 
 seeds = pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(n, marks=pytest.mark.soak) for n in range(3, 20))])

@@ -46,8 +46,8 @@ def test_the_columns_are_those_of_the_design(done: Job) -> None:
 def test_at_least_27_of_the_30_expected_passages_are_retrieved(undisturbed: pa.Table) -> None:
     passages = [json.loads(line)["passage"] for line in EXPECTED.read_text("utf-8").splitlines()]
     retrieved = ["\n".join(texts) for texts in undisturbed["retrieved_texts"].to_pylist()]
-    found = [passage in text for passage, text in zip(passages[:30], retrieved[:30], strict=True)]
-    assert sum(found) >= 27
+    is_retrieved = [passage in text for passage, text in zip(passages[:30], retrieved[:30], strict=True)]
+    assert sum(is_retrieved) >= 27
 
 
 def test_the_answers_cite_passages_that_they_were_given(undisturbed: pa.Table) -> None:
@@ -72,8 +72,8 @@ def test_retrieval_is_tuned_on_the_labels_of_a_run(done: Job, tmp_path: Path) ->
     assert tuning.questions == len(labels) == 30
     assert tuning.current == Setting("hybrid", sentences=True, lexical_weight=0.2)
     ranked = [set(ids) for ids in done.answers()["retrieved_document_ids"].to_pylist()[:34]]
-    found = [row["document"] in ids for row, ids in zip(expected, ranked, strict=True) if row["document"]]
-    assert tuning.current_metrics["recall@3"] == pytest.approx(sum(found) / len(labels))
+    is_retrieved = [row["document"] in ids for row, ids in zip(expected, ranked, strict=True) if row["document"]]
+    assert tuning.current_metrics["recall@3"] == pytest.approx(sum(is_retrieved) / len(labels))
 
 
 def test_both_the_runs_folder_and_the_output_folder_read_as_a_table(done: Job) -> None:

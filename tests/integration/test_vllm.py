@@ -33,7 +33,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def engines(process: "subprocess.Popen[str]") -> list[psutil.Process]:
     """The actors that hold vLLM: they have its library loaded."""
-    return [each for each in descendants(process) if "vllm/_C" in Path(f"/proc/{each.pid}/maps").read_text()]
+    return [child for child in descendants(process) if "vllm/_C" in Path(f"/proc/{child.pid}/maps").read_text()]
 
 
 def assert_complete(job: Job, rows: int) -> None:

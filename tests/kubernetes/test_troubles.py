@@ -22,18 +22,18 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
 
 def test_a_defect_of_a_job_ends_with_1_and_its_one_line() -> None:
     status = {"jobStatus": "FAILED", "jobDeploymentStatus": "Failed", "message": MESSAGE.format(code=1)}
-    found = troubles.failure("a", status)
-    assert type(found) is errors.RagjobError
-    assert found.exit_code == 1
-    assert "\n" not in str(found)
+    error = troubles.failure("a", status)
+    assert type(error) is errors.RagjobError
+    assert error.exit_code == 1
+    assert "\n" not in str(error)
 
 
 @pytest.mark.parametrize("kind", [kind for kind in errors.RagjobError.__subclasses__() if kind is not errors.Defect])
 def test_a_failed_job_ends_as_its_own_exit_code_says(kind: type[errors.RagjobError]) -> None:
     status = {"jobStatus": "FAILED", "jobDeploymentStatus": "Failed", "message": MESSAGE.format(code=kind.exit_code)}
-    found = troubles.failure("a", status)
-    assert type(found) is kind
-    assert str(found) == "embed.model: no such model; name another (RayJob a: another try needs a new `rerun`)"
+    error = troubles.failure("a", status)
+    assert type(error) is kind
+    assert str(error) == "embed.model: no such model; name another (RayJob a: another try needs a new `rerun`)"
 
 
 def test_an_attempt_that_failed_says_when_another_follows() -> None:
@@ -48,9 +48,9 @@ def test_a_killed_attempt_is_no_end_while_another_follows() -> None:
 
 def test_the_last_attempts_end_is_told() -> None:
     status = {"jobStatus": "FAILED", "jobDeploymentStatus": "Failed", "reason": "AppFailed", "message": "the head died"}
-    found = troubles.failure("a", status)
-    assert isinstance(found, errors.DependencyError)
-    assert str(found) == "RayJob a: AppFailed: the head died; another try needs a new `rerun`"
+    error = troubles.failure("a", status)
+    assert isinstance(error, errors.DependencyError)
+    assert str(error) == "RayJob a: AppFailed: the head died; another try needs a new `rerun`"
 
 
 def test_a_stopped_job_is_told_from_a_finished_one() -> None:
@@ -77,8 +77,8 @@ def test_a_missing_secret_is_named() -> None:
 
 def test_a_pod_that_no_node_takes_says_what_lacks() -> None:
     message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu. preemption: none."
-    found = pod(conditions=[{"type": "PodScheduled", "status": "False", "message": message}])
-    assert troubles.of_pod(found) == (
+    unscheduled_pod = pod(conditions=[{"type": "PodScheduled", "status": "False", "message": message}])
+    assert troubles.of_pod(unscheduled_pod) == (
         "pod answers-head: no node has a free GPU (0/1 nodes are available: 1 Insufficient nvidia.com/gpu): "
         "add one, or lower what `workers` and `head` request"
     )
@@ -92,8 +92,8 @@ def test_a_trouble_that_goes_is_borne(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 20.0, 40.0, 60.0])
     monkeypatch.setattr(troubles.time, "monotonic", lambda: next(clock))
     patience, told = troubles.Patience(), list[str]()
-    for found in ({"pod": "no image"}, {}, {"pod": "no image"}, {"pod": "no image"}):
-        patience.bear(found, running=False, tell=told.append)
+    for pod_troubles in ({"pod": "no image"}, {}, {"pod": "no image"}, {"pod": "no image"}):
+        patience.bear(pod_troubles, running=False, tell=told.append)
     assert told == []
 
 

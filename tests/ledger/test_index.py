@@ -226,9 +226,9 @@ def test_a_commit_that_was_killed_is_brought_to_the_same_end_by_the_next(
     index: IndexLedger, tmp_path: Path, version: Path, segment: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     twin = IndexLedger(str(tmp_path / "undisturbed"), "v1")
-    for each in (index, twin):
-        each.segment.write(chunks({"a": FINE, "b": HALF}))
-        each.segment.write(chunks({"a": FINE, "c": FINE}))
+    for ledger in (index, twin):
+        ledger.segment.write(chunks({"a": FINE, "b": HALF}))
+        ledger.segment.write(chunks({"a": FINE, "c": FINE}))
     monkeypatch.setattr(place, interrupt)
     with pytest.raises(KeyboardInterrupt):
         index.commit(index.segment.survey(), ABOUT)

@@ -72,18 +72,18 @@ def made(uri: str, cache: Path) -> Sentences:
 
 
 def test_the_best_sentence_of_each_row_is_found_by_its_similarity(place: str, tmp_path: Path) -> None:
-    found = made(place, tmp_path).best(np.array([4, 1, 0, 2, 3, 0]), unit([2.5])[0])
+    similarities = made(place, tmp_path).best(np.array([4, 1, 0, 2, 3, 0]), unit([2.5])[0])
     expected = [np.cos(1.9), -1, np.cos(1.5), 1, -1, np.cos(1.5)]
-    np.testing.assert_allclose(found, expected, atol=1e-3)
-    assert found.dtype == np.float32
+    np.testing.assert_allclose(similarities, expected, atol=1e-3)
+    assert similarities.dtype == np.float32
 
 
 def test_a_rows_sentences_are_told_with_their_places(tmp_path: Path) -> None:
-    found = made(str(tmp_path), tmp_path)
-    starts, ends, near = zip(*found.of(2, unit([2.5])[0]), strict=True)
+    sentences = made(str(tmp_path), tmp_path)
+    starts, ends, near = zip(*sentences.of(2, unit([2.5])[0]), strict=True)
     assert (starts, ends) == ((0, 10, 20), (9, 19, 29))
     assert near == pytest.approx([np.cos(0.5), 1, np.cos(0.5)], abs=1e-3)
-    assert found.of(1, unit([0])[0]) == []
+    assert sentences.of(1, unit([0])[0]) == []
 
 
 def test_a_segment_without_any_sentence_can_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,8 +28,8 @@ class FakeHub(ThreadingHTTPServer):
 
     def downloads(self) -> list[str]:
         """Paths of the files downloaded so far, sorted, each as often as it was."""
-        found = [re.match(r"GET .*/resolve/\w+/(.*)", request) for request in self.requests]
-        return sorted(match[1] for match in found if match)
+        matches = [re.match(r"GET .*/resolve/\w+/(.*)", request) for request in self.requests]
+        return sorted(match[1] for match in matches if match)
 
 
 @contextmanager

@@ -66,12 +66,12 @@ def find(model: str, cache: Path) -> Source:
 
 def downloads(way: Proxy) -> list[str]:
     """Paths of the objects that were asked for, in order, each as often as it was."""
-    return sorted(each.target.partition("/tiny.v2/")[2] for each in way.seen if each.kind == "GET object")
+    return sorted(request.target.partition("/tiny.v2/")[2] for request in way.seen if request.kind == "GET object")
 
 
 def test_a_model_is_found_by_its_listing_alone(way: Proxy, model: str, tmp_path: Path) -> None:
-    found = find(model, tmp_path)
-    assert found.label == f"{model}@{found.revision}"
+    source = find(model, tmp_path)
+    assert source.label == f"{model}@{source.revision}"
     assert dict(way.counts()) == {"GET list": 1}
 
 
@@ -85,9 +85,9 @@ def test_the_revision_follows_from_the_content_and_not_from_the_address(s3: Buck
 
 
 def test_a_plan_reads_small_files_alone(way: Proxy, model: str, tmp_path: Path) -> None:
-    found = find(model, tmp_path)
-    assert sizes.weights_bytes(found) == len(WEIGHTS)
-    assert (sizes.dimension(found), sizes.max_tokens(found)) == (8, 16)
+    source = find(model, tmp_path)
+    assert sizes.weights_bytes(source) == len(WEIGHTS)
+    assert (sizes.dimension(source), sizes.max_tokens(source)) == (8, 16)
     assert set(downloads(way)) == {"config.json"}
 
 
@@ -100,9 +100,9 @@ def test_the_files_that_loading_takes_are_fetched_into_the_cache(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    found = find(model, Path("~/models"))
-    folder = Path(found.files.fetch())
-    assert folder == tmp_path / "models" / f"tiny.v2-{found.revision}"
+    source = find(model, Path("~/models"))
+    folder = Path(source.files.fetch())
+    assert folder == tmp_path / "models" / f"tiny.v2-{source.revision}"
     assert files_below(folder) == USED
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
 
@@ -117,11 +117,11 @@ def test_a_relative_cache_is_the_same_folder_wherever_a_worker_runs(
 
 
 def test_a_model_that_is_cached_is_not_asked_for_again(way: Proxy, model: str, tmp_path: Path) -> None:
-    found = find(model, tmp_path)
-    found.files.fetch()
+    source = find(model, tmp_path)
+    source.files.fetch()
     way.seen.clear()
-    found.files.fetch()
-    open_tokenizer(found)
+    source.files.fetch()
+    open_tokenizer(source)
     assert way.seen == []
 
 
@@ -132,23 +132,23 @@ def start_fetch(way: Proxy, model: Source, told: Path) -> "subprocess.Popen[str]
 
 
 def test_four_processes_of_a_node_fetch_a_model_once(way: Proxy, model: str, tmp_path: Path) -> None:
-    found = find(model, tmp_path)
-    fetches = [start_fetch(way, found, tmp_path / f"{number}.pickle") for number in range(4)]
+    source = find(model, tmp_path)
+    fetches = [start_fetch(way, source, tmp_path / f"{number}.pickle") for number in range(4)]
     folders = [fetch.communicate(timeout=60)[0] for fetch in fetches]
-    assert folders == [f"{tmp_path}/tiny.v2-{found.revision}\n"] * 4
+    assert folders == [f"{tmp_path}/tiny.v2-{source.revision}\n"] * 4
     assert sorted(set(downloads(way))) == USED
     assert downloads(way).count("config.json") == 1
 
 
 def test_a_download_that_is_killed_never_counts(way: Proxy, model: str, tmp_path: Path) -> None:
     way.faults.append(Fault(stall, on=r"GET .*model\.safetensors", times=1))
-    found = find(model, tmp_path)
-    killed = start_fetch(way, found, tmp_path / "told.pickle")
-    wait_for(tmp_path / f"tiny.v2-{found.revision}.partial" / "config.json")
+    source = find(model, tmp_path)
+    killed = start_fetch(way, source, tmp_path / "told.pickle")
+    wait_for(tmp_path / f"tiny.v2-{source.revision}.partial" / "config.json")
     os.kill(killed.pid, signal.SIGKILL)
     killed.communicate(timeout=30)
-    assert not (tmp_path / f"tiny.v2-{found.revision}").exists()
-    assert files_below(Path(found.files.fetch())) == USED
+    assert not (tmp_path / f"tiny.v2-{source.revision}").exists()
+    assert files_below(Path(source.files.fetch())) == USED
 
 
 def wait_for(file: Path) -> None:
@@ -162,18 +162,18 @@ def wait_for(file: Path) -> None:
 def test_a_model_that_changes_before_it_is_fetched_is_a_data_error(
     s3: Bucket, model: str, tmp_path: Path, content: bytes
 ) -> None:
-    found = find(model, tmp_path)
+    source = find(model, tmp_path)
     s3.write("models/tiny.v2/model.safetensors", content)
     with pytest.raises(DataError, match=rf"^embed.model: {model}[^ ]*: has changed since the job began; start it ag"):
-        found.files.fetch()
-    assert not Path(tmp_path, f"tiny.v2-{found.revision}").exists()
+        source.files.fetch()
+    assert not Path(tmp_path, f"tiny.v2-{source.revision}").exists()
 
 
 def test_a_file_that_changes_before_it_is_read_is_a_data_error(s3: Bucket, model: str, tmp_path: Path) -> None:
-    found = find(model, tmp_path)
+    source = find(model, tmp_path)
     s3.write("models/tiny.v2/config.json", b"{}")
     with pytest.raises(DataError, match=rf"^embed.model: {model}/config.json: has changed since the job began"):
-        sizes.dimension(found)
+        sizes.dimension(source)
 
 
 def garble(request: Request, forward: Forward, connection: Connection) -> Answer:
@@ -260,13 +260,13 @@ def test_a_folder_marker_of_a_console_is_no_file_of_the_model(s3: Bucket, model:
 
 @pytest.mark.parametrize("ending", [".lock", ".partial"])
 def test_a_link_beside_the_cached_model_is_not_written_through(model: str, tmp_path: Path, ending: str) -> None:
-    found = find(model, tmp_path / "cache")
+    source = find(model, tmp_path / "cache")
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     (theirs / "kept").write_text("kept")
     target = {".lock": theirs / "kept", ".partial": theirs}[ending]
     (tmp_path / "cache").mkdir()
-    (tmp_path / "cache" / f"tiny.v2-{found.revision}{ending}").symlink_to(target)
+    (tmp_path / "cache" / f"tiny.v2-{source.revision}{ending}").symlink_to(target)
     with pytest.raises(DependencyError, match=r"^models.cache: [^\n]*; name a writable folder"):
-        found.files.fetch()
+        source.files.fetch()
     assert (files_below(theirs), (theirs / "kept").read_text()) == (["kept"], "kept")

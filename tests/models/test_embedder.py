@@ -93,8 +93,8 @@ def test_prefixes_are_put_before_queries_and_documents(embedder: Embedder, minil
 
 def test_without_prefixes_set_the_models_own_are_used(embedder: Embedder, minilm: str, tmp_path: Path) -> None:
     SentenceTransformer(minilm, prompts={"query": "query: "}).save(str(tmp_path))
-    own = open_embedder(tmp_path).embed_queries(["tram"])
-    np.testing.assert_allclose(own, embedder.embed_queries(["query: tram"]), atol=1e-5)
+    embeddings = open_embedder(tmp_path).embed_queries(["tram"])
+    np.testing.assert_allclose(embeddings, embedder.embed_queries(["query: tram"]), atol=1e-5)
 
 
 def test_texts_are_cut_at_max_length_tokens(minilm: str) -> None:
@@ -123,15 +123,15 @@ def test_threads_that_share_the_model_get_the_vectors_of_their_own_texts(
     embedder: Embedder, vectors: Vectors, paragraphs: list[str]
 ) -> None:
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(embedder.embed_documents, [paragraphs[at : at + 10] for at in range(0, 50, 10)]))
-    np.testing.assert_allclose(np.concatenate(found), vectors, atol=1e-5)
+        batches = list(pool.map(embedder.embed_documents, [paragraphs[at : at + 10] for at in range(0, 50, 10)]))
+    np.testing.assert_allclose(np.concatenate(batches), vectors, atol=1e-5)
 
 
 def test_batches_on_their_way_to_a_gpu_are_pinned_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     # No GPU here: `pin_memory` and `to` are watched instead.
     calls: list[object] = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: calls.append("pinned") or tensor)
-    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *where, **how: calls.append((*where, how)) or tensor)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *where, **options: calls.append((*where, options)) or tensor)
     move(torch.ones(1), torch.device("cuda"))
     move(torch.ones(1), torch.device("cpu"))
     assert calls == ["pinned", (torch.device("cuda"), {"non_blocking": True}), (torch.device("cpu"), {})]

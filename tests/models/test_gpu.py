@@ -45,8 +45,8 @@ def prompts(count: int, words: int) -> list[Request]:
 
 
 def test_vectors_in_float32_are_those_of_a_processor(vectors: Vectors, minilm: str, paragraphs: list[str]) -> None:
-    found = open_embedder(minilm, gpus=0.5).embed_documents(paragraphs)
-    np.testing.assert_allclose(found, vectors, atol=1e-5)
+    embeddings = open_embedder(minilm, gpus=0.5).embed_documents(paragraphs)
+    np.testing.assert_allclose(embeddings, vectors, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -63,8 +63,8 @@ def test_threads_that_share_an_embedder_get_the_vectors_of_their_own_texts(
 ) -> None:
     embedder = open_embedder(minilm, gpus=0.5)
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(embedder.embed_documents, [paragraphs[at : at + 10] for at in range(0, 50, 10)]))
-    np.testing.assert_allclose(np.concatenate(found), vectors, atol=1e-5)
+        batches = list(pool.map(embedder.embed_documents, [paragraphs[at : at + 10] for at in range(0, 50, 10)]))
+    np.testing.assert_allclose(np.concatenate(batches), vectors, atol=1e-5)
 
 
 def test_an_embedder_whose_memory_runs_out_halves_its_batches(minilm: str) -> None:
@@ -72,10 +72,10 @@ def test_an_embedder_whose_memory_runs_out_halves_its_batches(minilm: str) -> No
     embedder = open_embedder(minilm, gpus=1, batch_size=4096)
     before = times_out_of_memory()
     with little_memory(10**9):
-        found = embedder.embed_documents(texts)
+        embeddings = embedder.embed_documents(texts)
     assert times_out_of_memory() > before
     expected = open_embedder(minilm, gpus=1, batch_size=64).embed_documents(texts)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(embeddings, expected, atol=1e-5)
 
 
 def test_answers_of_a_causal_lm_are_those_of_a_processor(qwen2: Path) -> None:
@@ -89,9 +89,9 @@ def test_a_causal_lm_whose_memory_runs_out_halves_its_batches(qwen2: Path) -> No
     expected = model.generate(requests)
     before = times_out_of_memory()
     with little_memory(200 * 10**6):
-        found = model.generate(requests)
+        completions = model.generate(requests)
     assert times_out_of_memory() > before
-    assert found == expected
+    assert completions == expected
 
 
 @pytest.mark.vllm
@@ -109,7 +109,7 @@ def answer_on_a_quarter(model: Path) -> tuple[list[Completion | Failure], float]
     """What vLLM answers on a quarter of a GPU, and how much of the GPU this process took, to a hundredth."""
     from ragjob.engines.vllm.generator import VLLMEngine
 
-    how = {"dtype": "float32", "max_new_tokens": 8, "temperature": 0.0, "threads": 1, "gpus": 0.25}
-    engine = VLLMEngine(str(model), arguments={"enforce_eager": True, "enable_prefix_caching": False}, **how)
+    options = {"dtype": "float32", "max_new_tokens": 8, "temperature": 0.0, "threads": 1, "gpus": 0.25}
+    engine = VLLMEngine(str(model), arguments={"enforce_eager": True, "enable_prefix_caching": False}, **options)
     answers = engine.generate(prompts(40, 30))
     return answers, round(torch.cuda.max_memory_reserved() / torch.cuda.mem_get_info()[1], 2)

@@ -50,8 +50,8 @@ def test_passages_are_scored_and_ordered_as_by_the_library(tmp_path: Path, token
 
     scores = reranker(path).score([(QUESTION, passage) for passage in PASSAGES])
 
-    assert sorted(range(len(PASSAGES)), key=lambda place: -scores[place]) == [found["corpus_id"] for found in ranked]
-    assert sorted(scores.tolist(), reverse=True) == pytest.approx([found["score"] for found in ranked], abs=1e-5)
+    assert sorted(range(len(PASSAGES)), key=lambda place: -scores[place]) == [hit["corpus_id"] for hit in ranked]
+    assert sorted(scores.tolist(), reverse=True) == pytest.approx([hit["score"] for hit in ranked], abs=1e-5)
     assert len(set(scores.tolist())) == len(PASSAGES)
     assert reranker(path).score([]).tolist() == []
 

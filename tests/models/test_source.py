@@ -22,8 +22,8 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_folder_beside_the_job_needs_no_dot(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder.parent)
-    found = resolve(folder.name, None, KEY, "cache")
-    assert found.revision == resolve(str(folder), None, KEY, "cache").revision
+    source = resolve(folder.name, None, KEY, "cache")
+    assert source.revision == resolve(str(folder), None, KEY, "cache").revision
 
 
 def test_a_name_that_cant_be_a_hub_id_is_a_dependency_error() -> None:

@@ -37,8 +37,8 @@ def test_a_chunk_is_about_half_a_chunks_size_of_text() -> None:
 
 
 def test_models_and_vectors_are_added_up() -> None:
-    found = checked(pools(embed={"max": 2}), "index", memory(10 * GB), 1_000_000)
-    assert found == "about 8.4 GB for models and vectors"
+    line = checked(pools(embed={"max": 2}), "index", memory(10 * GB), 1_000_000)
+    assert line == "about 8.4 GB for models and vectors"
 
 
 def test_models_that_memory_cant_hold_are_refused() -> None:
@@ -60,5 +60,5 @@ def test_memory_that_isnt_known_is_no_limit() -> None:
     [({}, "6.4"), ({"sentences": False}, "2.4"), ({"mode": "dense"}, "5.8"), ({"mode": "lexical"}, "2.4")],
 )
 def test_the_index_takes_disk_for_what_the_mode_searches(retrieve: dict[str, object], gigabytes: str) -> None:
-    found = check_memory(JobSettings(retrieve=retrieve), [], memory(None), {"retrieve": 0, "embed": 0}, 10**6, 500)
-    assert found.endswith(f"; the index's files take about {gigabytes} GB of disk on each node")
+    line = check_memory(JobSettings(retrieve=retrieve), [], memory(None), {"retrieve": 0, "embed": 0}, 10**6, 500)
+    assert line.endswith(f"; the index's files take about {gigabytes} GB of disk on each node")

@@ -41,7 +41,7 @@ def commit(settings: JobSettings, **other_facts: object) -> str:
     return index.ledger.version
 
 
-def found(command: Command) -> dict[str, str]:
+def check_lines(command: Command) -> dict[str, str]:
     """What each check of a plan found."""
     return {check.name: check.line for check in command.plan().checks}
 
@@ -264,7 +264,7 @@ def test_a_command_says_what_it_requires(settings: Settings, command: str, missi
 
 def flows(command: Command) -> list[str]:
     """The flows whose pools a plan packs."""
-    line = found(command)["pools"]
+    line = check_lines(command)["pools"]
     return [] if line == "none" else [part.partition(":")[0] for part in line.split("; ")]
 
 
@@ -441,7 +441,7 @@ def test_a_document_that_was_edited_since_it_was_listed_isnt_read(settings: Sett
 
 def test_a_plan_tells_in_one_line_each_what_it_found(settings: Settings, tmp_path: Path) -> None:
     version, run_id = ids(settings())
-    lines = found(Run.of(settings()))
+    lines = check_lines(Run.of(settings()))
     assert lines.pop("memory").startswith("about 2.1 GB")
     assert lines.pop("cluster").startswith("1 nodes with 2 CPUs, ")
     assert lines.pop("warning").startswith("cluster.cpus, ")
@@ -462,18 +462,18 @@ def test_a_plan_tells_in_one_line_each_what_it_found(settings: Settings, tmp_pat
 
 
 def test_settings_that_take_all_nodes_to_be_equal_are_warned_of(settings: Settings) -> None:
-    warning = found(Index.of(settings()))["warning"]
+    warning = check_lines(Index.of(settings()))["warning"]
     assert (
         warning
         == "cluster.cpus, cluster.gpus, cluster.nodes assume that all nodes are equal; use cluster.groups instead"
     )
     none = dict.fromkeys(["cluster__cpus", "cluster__gpus", "cluster__nodes"], "null")
     groups = settings(**none, cluster__groups="[{name: cpu, cpus: 4, max: 1}]")
-    assert "warning" not in found(Index.of(groups))
+    assert "warning" not in check_lines(Index.of(groups))
 
 
 def test_a_plan_proposes_what_would_suit_the_cluster_better(settings: Settings) -> None:
-    lines = found(Run.of(settings(generate__pool__max=2, generate__pool__num_cpus=0.1)))
+    lines = check_lines(Run.of(settings(generate__pool__max=2, generate__pool__num_cpus=0.1)))
     assert lines["proposal"] == "generate.pool.max=1 (calculated): an actor a node, of all its 2 threads"
 
 
@@ -483,7 +483,7 @@ def test_a_plan_proposes_nothing_where_something_is_wrong_or_nothing_is_left_to_
     commit(settings())
     done = COMMANDS["load"].of(settings(chroma__path=tmp_path / "chroma"))
     refused = COMMANDS["answer"].of(settings(prompts__prompt_column="q"))
-    assert "proposal" not in found(done) | found(refused)
+    assert "proposal" not in check_lines(done) | check_lines(refused)
 
 
 def test_a_plan_leaves_nothing_behind(settings: Settings, tmp_path: Path) -> None:
@@ -495,7 +495,7 @@ def test_a_plan_leaves_nothing_behind(settings: Settings, tmp_path: Path) -> Non
 
 def test_a_plan_looks_at_what_remains_alone(settings: Settings) -> None:
     version = commit(settings())
-    lines = found(COMMANDS["answer"].of(settings()))
+    lines = check_lines(COMMANDS["answer"].of(settings()))
     of_the_cluster = ["cluster", "warning", "pools", "memory", "chroma", "proposal"]
     assert [*lines] == ["prompts", "output", "searches", "prompt", "engine", "index", "sentences", *of_the_cluster]
     assert lines["index"] == f"version {version}, 1 chunks"
@@ -569,7 +569,7 @@ def test_a_prefix_that_pushes_text_out_of_what_the_model_reads_is_refused(
 
 def test_a_chunk_may_have_all_the_tokens_that_a_prefix_leaves(settings: Settings) -> None:
     more = {"chunk.size": 508, "chunk.context": "none", "embed.document_prefix": PASSAGE}
-    lines = found(Run.of(settings(**more)))
+    lines = check_lines(Run.of(settings(**more)))
     assert lines["chunks"] == "up to 508 tokens, sharing 20; the model reads 508"
 
 
@@ -600,9 +600,9 @@ def test_a_plan_doesnt_warn_of_chunks_with_room_for_their_context_or_without_one
 def test_a_prefix_of_the_models_own_counts_unless_another_is_set(settings: Settings, model: Path) -> None:
     prompts = {"query": "Represent this question for searching: ", "document": PASSAGE}
     (model / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}))
-    with_own = found(Run.of(settings()))
+    with_own = check_lines(Run.of(settings()))
     assert (with_own["chunks"][-3:], with_own["searches"]) == ("508", "by the first 504 tokens of a prompt")
-    assert found(Run.of(settings(embed__document_prefix="")))["chunks"].endswith("reads 510")
+    assert check_lines(Run.of(settings(embed__document_prefix="")))["chunks"].endswith("reads 510")
 
 
 @pytest.mark.parametrize("strategy", ["tokens", "line"])
@@ -620,7 +620,9 @@ def test_a_plan_warns_of_documents_whose_words_the_model_doesnt_know(
 
 def test_lines_are_chunks_up_to_what_the_model_reads(settings: Settings) -> None:
     lines = settings(chunk__strategy="line", embed__max_length=64)
-    assert found(COMMANDS["index"].of(lines))["chunks"] == "a chunk a line, of which the model reads up to 62 tokens"
+    assert (
+        check_lines(COMMANDS["index"].of(lines))["chunks"] == "a chunk a line, of which the model reads up to 62 tokens"
+    )
 
 
 @pytest.mark.parametrize(("key", "place"), [("output.uri", "output"), ("index.uri", "index")])
@@ -646,7 +648,7 @@ def test_a_load_needs_a_server_that_lasts(settings: Settings, tmp_path: Path) ->
         SettingsError, match=r"^chroma.url: `load` needs a permanent server; set chroma.url or chroma.p"
     ):
         COMMANDS["load"].of(settings()).plan().require()
-    kept = found(COMMANDS["load"].of(settings(chroma__path=tmp_path / "chroma")))
+    kept = check_lines(COMMANDS["load"].of(settings(chroma__path=tmp_path / "chroma")))
     assert kept["chroma"] == f"the job's own, data in {tmp_path}/chroma"
 
 
@@ -669,11 +671,11 @@ def test_a_plan_says_the_filter_and_what_is_known_only_later(settings: Settings)
     columns = {"corpus__metadata_columns": '["body"]'}
     sure = Run.of(settings(retrieve__where='{"body": "{asked}", "size": [41, null]}', **columns))
     unsure = Run.of(settings(retrieve__where='{"author": "Ada"}', **columns))
-    assert found(sure)["filter"] == "passages whose body is {asked}, size is 41 or null"
-    assert found(unsure)["filter"] == (
+    assert check_lines(sure)["filter"] == "passages whose body is {asked}, size is 41 or null"
+    assert check_lines(unsure)["filter"] == (
         'passages whose author is "Ada"; whether documents have author is known once they are read'
     )
-    assert "filter" not in found(Run.of(settings()))
+    assert "filter" not in check_lines(Run.of(settings()))
 
 
 def test_metadata_that_isnt_there_is_named_with_what_is(settings: Settings, tmp_path: Path) -> None:

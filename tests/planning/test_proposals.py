@@ -33,7 +33,7 @@ def following(settings: JobSettings, proposals: list[Proposal]) -> JobSettings:
 
 def proposed(size: Resources, work: Work, **assigned: Any) -> dict[str, float]:
     """What is proposed for an index."""
-    return {found.key: found.value for found in propose(given(**assigned), size, MINILM, [Indexing(work)])}
+    return {proposal.key: proposal.value for proposal in propose(given(**assigned), size, MINILM, [Indexing(work)])}
 
 
 def cpus(count: float, nodes: int = 1) -> Resources:
@@ -68,8 +68,8 @@ def test_blocks_are_small_enough_that_all_actors_end_together() -> None:
 
 
 def test_a_block_holds_a_batch_of_the_gpu() -> None:
-    found = proposed(gpus(8), SMALL)
-    assert (found["commit_rows"], found["embed.batch_size"]) == (128, 128)
+    proposals = proposed(gpus(8), SMALL)
+    assert (proposals["commit_rows"], proposals["embed.batch_size"]) == (128, 128)
     assert proposed(gpus(1), LARGE, chunk__size=16, chunk__overlap=0)["embed.batch_size"] == 256
 
 
@@ -102,9 +102,9 @@ def test_proposals_fit_the_cluster_and_whoever_follows_them_gets_no_more(
         return [both[name] for name in names]
 
     settings = given(generate__engine=engine, cluster__gpu_gb=gpu_gb)
-    found = propose(settings, size, MINILM, flows(settings))
-    after = following(settings, found)
-    assert {proposal.key for proposal in found} <= set(keys_of())
+    proposals = propose(settings, size, MINILM, flows(settings))
+    after = following(settings, proposals)
+    assert {proposal.key for proposal in proposals} <= set(keys_of())
     assert propose(after, size, MINILM, flows(after)) == []
     assert refusal(after, size, list(names)) is None or refusal(settings, size, list(names))
 

@@ -63,12 +63,12 @@ def has_room(settings: JobSettings, size: Resources) -> bool:
     wanted = [pool(settings, name) for name in pools(settings, "answer")]
     actors = [
         (
-            round(100 * each.num_gpus),
-            round(100 * each.num_cpus),
-            {*each.groups} or {group.name for group in size.groups},
+            round(100 * actor_pool.num_gpus),
+            round(100 * actor_pool.num_cpus),
+            {*actor_pool.groups} or {group.name for group in size.groups},
         )
-        for each in wanted
-        for _ in range(each.max)
+        for actor_pool in wanted
+        for _ in range(actor_pool.max)
     ]
     actors.sort(key=lambda actor: actor[:2])
 
@@ -86,7 +86,7 @@ def has_room(settings: JobSettings, size: Resources) -> bool:
 
     reads_and_writes = 40
     nodes = sorted(
-        (each.name, round(100 * each.cpus), (100,) * each.gpus) for each in size.groups for _ in range(each.max)
+        (group.name, round(100 * group.cpus), (100,) * group.gpus) for group in size.groups for _ in range(group.max)
     )
     reserved = sum(cpus for _, cpus, _ in actors) + reads_and_writes
     return reserved <= 100 * size.cpus and place(len(actors), tuple(nodes))
@@ -104,7 +104,8 @@ def without(gpus: tuple[int, ...], share: int) -> set[tuple[int, ...]]:
 @pytest.mark.parametrize("seeds", [range(400), pytest.param(range(400, 4_000), marks=pytest.mark.soak)], ids=str)
 def test_few_pools_are_refused_that_have_room_and_none_accepted_that_have_none(seeds: range) -> None:
     cases = [(settings, size_of(nodes)) for settings, nodes in map(case, seeds)]
-    room, accepted = [has_room(*each) for each in cases], [packed(*each) is not None for each in cases]
+    room = [has_room(settings, size) for settings, size in cases]
+    accepted = [packed(settings, size) is not None for settings, size in cases]
     pairs = [*zip(room, accepted, strict=True)]
     assert (False, True) not in pairs
     assert pairs.count((True, False)) <= 0.05 * len(cases)
@@ -154,7 +155,7 @@ def all_start(settings: JobSettings, reserved: tuple[str, ...], folder: Path) ->
     """Tell whether Ray finds a place for every actor of a flow at once, asked as a flow asks."""
     wanted = {name: pool(settings, name) for name in pools(settings, "answer")}
     with places.taken({name: wanted[name] for name in reserved}) as taken:
-        names = [(name, f"{name}-{number}") for name, each in wanted.items() for number in range(each.max)]
+        names = [(name, f"{name}-{number}") for name, actor_pool in wanted.items() for number in range(actor_pool.max)]
         held = []
         for name, actor in names:
             where = taken.get(name) or {"scheduling_strategy": "SPREAD"} | places.anywhere(wanted[name])

@@ -19,10 +19,10 @@ def score(pairs: Sequence[tuple[str, str]]) -> np.ndarray:
     return np.array([float(text in question) for question, text in pairs], np.float32)
 
 
-def prompts(*questions: str, found: int = 3) -> pa.Table:
+def prompts(*questions: str, passage_count: int = 3) -> pa.Table:
     one = LISTS | NUMBERS | SIMILARITIES | {schema.SENTENCES: SENTENCES}
     rows = [
-        {schema.PROMPT: question, schema.ERROR: None} | {name: values[:found] for name, values in one.items()}
+        {schema.PROMPT: question, schema.ERROR: None} | {name: values[:passage_count] for name, values in one.items()}
         for question in questions
     ]
     return pa.Table.from_pylist(rows, RerankStage.NEEDS)
@@ -44,7 +44,7 @@ def test_the_best_passages_come_first_with_all_that_is_known_of_them() -> None:
 
 
 def test_a_prompt_without_passages_stays_without() -> None:
-    ranked = RerankStage(score, 2)(prompts("a", found=0))
+    ranked = RerankStage(score, 2)(prompts("a", passage_count=0))
     assert ranked.select(schema.RETRIEVED.names).to_pylist() == [{name: [] for name in schema.RETRIEVED.names}]
 
 

@@ -50,7 +50,7 @@ def quoted(uri: str) -> dict[str, list[tuple[str, float]]]:
     sentences = SentenceFiles(uri, "s1", ledger.join(), uri).open(passages.first)
     question = np.eye(2, dtype="f4")[0]
     rows = {passages.passage(row).text: sentences.of(row, question) for row in range(len(passages))}
-    return {text: [(text[at.start : at.end], at.similarity) for at in found] for text, found in rows.items()}
+    return {text: [(text[at.start : at.end], at.similarity) for at in spans] for text, spans in rows.items()}
 
 
 def test_sentences_of_a_part_are_embedded_later_where_there_are_several(tmp_path: Path) -> None:

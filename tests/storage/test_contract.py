@@ -41,7 +41,7 @@ def test_a_folder_is_listed_in_order_of_paths_without_hidden_and_other_files(cor
 
 
 @pytest.mark.parametrize(
-    ("pattern", "found"),
+    ("pattern", "relative_paths"),
     [
         ("*.txt", ["Z.txt", "b.txt"]),
         ("*", ["Z.txt", "a.md", "b.txt"]),
@@ -57,9 +57,11 @@ def test_a_folder_is_listed_in_order_of_paths_without_hidden_and_other_files(cor
         ("../corpus2/*", ["x.txt"]),
     ],
 )
-def test_a_globs_paths_are_relative_to_its_part_without_wildcards(corpus: str, pattern: str, found: list[str]) -> None:
+def test_a_globs_paths_are_relative_to_its_part_without_wildcards(
+    corpus: str, pattern: str, relative_paths: list[str]
+) -> None:
     uri = join(corpus, pattern).replace("/corpus/../", "/")
-    assert paths(uri) == found
+    assert paths(uri) == relative_paths
 
 
 def test_a_double_star_beside_other_characters_is_refused(corpus: str) -> None:
@@ -104,7 +106,7 @@ def test_a_folder_whose_name_has_wildcards_is_a_folder(place: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "found"),
+    ("name", "reason"),
     [
         ("none", "nothing there"),
         ("corpus/b.tx", "nothing there"),
@@ -113,8 +115,8 @@ def test_a_folder_whose_name_has_wildcards_is_a_folder(place: str) -> None:
         ("corpus/*.png", r"passed over 1 file \(.png\), no text: picture.png"),
     ],
 )
-def test_an_input_without_files_is_named_with_its_setting(corpus: str, name: str, found: str) -> None:
-    with pytest.raises(DataError, match=f"^corpus.uri: .*: {found}; name an existing file, folder or glob$"):
+def test_an_input_without_files_is_named_with_its_setting(corpus: str, name: str, reason: str) -> None:
+    with pytest.raises(DataError, match=f"^corpus.uri: .*: {reason}; name an existing file, folder or glob$"):
         paths(corpus.removesuffix("corpus") + name)
 
 
@@ -181,8 +183,8 @@ def test_reads_from_anywhere_give_the_bytes_that_are_there(
     storage.put_if_absent(join(place, "x"), some_bytes)
     with storage.open_input(join(place, "x")) as file:
         assert file.seek(0, 2) == len(some_bytes)
-        found = [(file.seek(start), file.read(count)) for start, count in reads]
-    assert found == [(start, some_bytes[start : start + count]) for start, count in reads]
+        pieces = [(file.seek(start), file.read(count)) for start, count in reads]
+    assert pieces == [(start, some_bytes[start : start + count]) for start, count in reads]
 
 
 def test_a_file_that_isnt_there_is_a_data_error_with_a_remedy(place: str) -> None:

@@ -77,11 +77,11 @@ def test_a_folder_that_comes_and_goes_holds_nothing(tmp_path: Path) -> None:
     with ThreadPoolExecutor(1) as pool:
         flickering = pool.submit(flicker)
         try:
-            found = [storage.list_names(str(folder)) + storage.list_files(str(tmp_path)) for _ in range(LISTINGS)]
+            listings = [storage.list_names(str(folder)) + storage.list_files(str(tmp_path)) for _ in range(LISTINGS)]
         finally:
             listed.set()
     flickering.result()
-    assert found == [[]] * LISTINGS
+    assert listings == [[]] * LISTINGS
 
 
 def test_of_many_that_put_if_absent_one_wins(tmp_path: Path) -> None:

@@ -72,8 +72,8 @@ def test_the_links_of_a_configmap_volume_are_read_by_the_names_that_its_users_se
     (tmp_path / "..data").symlink_to("..2026_01_01")
     (tmp_path / "a.txt").symlink_to("..data/a.txt")
     (tmp_path / "sub").symlink_to("..data/sub")
-    found = listing(tmp_path)
-    assert [(entry.path, read(entry), entry.listed_uri) for entry in found.entries] == [
+    inputs = listing(tmp_path)
+    assert [(entry.path, read(entry), entry.listed_uri) for entry in inputs.entries] == [
         ("a.txt", b"a", f"{tmp_path}/a.txt"),
         ("sub/b.txt", b"b", f"{tmp_path}/sub/b.txt"),
     ]

@@ -69,8 +69,8 @@ def test_a_bucket_is_a_folder(s3: Bucket) -> None:
     s3.write("a/x.txt", b"")
     s3.write("y.txt", b"")
     uris = (s3.uri, f"{s3.uri}/", f"{s3.uri}/**/*.txt")
-    found = [storage.list_inputs(uri, only_texts, "corpus.uri").entries for uri in uris]
-    assert [[entry.uri for entry in entries] for entries in found] == [[f"{s3.uri}/a/x.txt", f"{s3.uri}/y.txt"]] * 3
+    listings = [storage.list_inputs(uri, only_texts, "corpus.uri").entries for uri in uris]
+    assert [[entry.uri for entry in entries] for entries in listings] == [[f"{s3.uri}/a/x.txt", f"{s3.uri}/y.txt"]] * 3
 
 
 def test_a_small_parquet_file_is_read_with_one_request(s3: Bucket, counted: Proxy) -> None:
@@ -157,8 +157,8 @@ def test_twenty_thousand_objects_take_as_many_requests_and_no_more_memory(s3: Bu
         list(pool.map(lambda at: storage.put(f"{s3.uri}/{at % 100}/{at}.txt", bytes(1000)), range(20_000)))
     run = [sys.executable, "-c", READER, s3.server.endpoint, s3.uri]
     shown = subprocess.run(run, capture_output=True, text=True, check=True)
-    found, size, requests, grown_mib = json.loads(shown.stdout)
-    assert (found, size) == (20_000, 20_000_000)
+    object_count, size, requests, grown_mib = json.loads(shown.stdout)
+    assert (object_count, size) == (20_000, 20_000_000)
     assert requests == {"ListObjectsV2": 20, "GetObject": 20_000}
     assert grown_mib < 40
 

@@ -17,9 +17,9 @@ def read(text: str) -> Document:
 
 def blocks(text: str) -> list[tuple[str, int, str]]:
     """The kind, level and text of each block that isn't blank."""
-    found = read(text).blocks
-    ends = pairwise([*(block.start for block in found), None])
-    parts = [(block.kind.value, block.level, text[slice(*span)]) for block, span in zip(found, ends, strict=True)]
+    read_blocks = read(text).blocks
+    ends = pairwise([*(block.start for block in read_blocks), None])
+    parts = [(block.kind.value, block.level, text[slice(*span)]) for block, span in zip(read_blocks, ends, strict=True)]
     return [part for part in parts if part[2].strip()]
 
 
@@ -37,7 +37,7 @@ def test_text_stays_as_it_stands_and_its_blocks_begin_lines_in_order(text: str) 
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "expected_blocks"),
     [
         ("# One\nx\n## Two ##\n", [("heading", 1, "# One\n"), ("prose", 0, "x\n"), ("heading", 2, "## Two ##\n")]),
         ("One\n===\r\ntext", [("heading", 1, "One\n===\r\n"), ("prose", 0, "text")]),
@@ -50,8 +50,8 @@ def test_text_stays_as_it_stands_and_its_blocks_begin_lines_in_order(text: str) 
         ("> # quoted\n\n- # item\n\n#hash\n", []),
     ],
 )
-def test_headings_tables_and_code_are_blocks(text: str, found: list[tuple[str, int, str]]) -> None:
-    assert blocks(text) == found
+def test_headings_tables_and_code_are_blocks(text: str, expected_blocks: list[tuple[str, int, str]]) -> None:
+    assert blocks(text) == expected_blocks
 
 
 def test_front_matter_is_title_and_metadata_and_not_text() -> None:

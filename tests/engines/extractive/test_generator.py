@@ -66,7 +66,7 @@ KNOWN = ["It runs at night. It runs all day. Line 9 rusts.", "Line 4 has lamps."
 
 def known(question: str, near: list[float], scores: list[float]) -> Request:
     """A request with the similarities of the first passage's sentences, and of the second passage."""
-    sentences = [[Sentence(*each) for each in zip([0, 18, 35], [17, 34, 47], near[:3], strict=True)], []]
+    sentences = [[Sentence(*fields) for fields in zip([0, 18, 35], [17, 34, 47], near[:3], strict=True)], []]
     return Request("", "user", question, KNOWN, scores=scores, similarities=[0.5, near[3]], sentences=sentences)
 
 

@@ -21,17 +21,17 @@ def openai(**generate: Any) -> Engine[Generation]:
 
 
 def test_an_api_gets_one_actor() -> None:
-    found = proposed(cpus(8), QWEN_05B, generate__engine="openai", generate__pool__max=3)
-    assert found == {"generate.pool.max": 1}
+    proposals = proposed(cpus(8), QWEN_05B, generate__engine="openai", generate__pool__max=3)
+    assert proposals == {"generate.pool.max": 1}
 
 
 def test_an_api_takes_no_memory_of_the_machine_but_its_workers() -> None:
     light = listed(Model(weights=2, layers=24, width=896), "embed.model")
     actors = actor_bytes(light, [openai()])
-    found = check_memory(
+    memory_line = check_memory(
         given(generate__engine="openai"), ["answer"], Resources.equal(2, memory=6 * GB), actors, 0, 896
     )
-    assert "about 2.1 GB" in found
+    assert "about 2.1 GB" in memory_line
 
 
 @pytest.mark.parametrize(

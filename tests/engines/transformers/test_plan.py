@@ -30,10 +30,10 @@ def memory(settings: JobSettings) -> str:
 
 
 def test_a_batch_of_transformers_is_added_on_a_processor() -> None:
-    how = {"engine": "transformers", "batch_size": 2, "max_new_tokens": 300}
-    assert memory(given(generate=how)).startswith("about 4.3 GB")  # 4,000 tokens of 48,000 bytes
-    assert memory(given(generate=how | {"batch_tokens": 400})).startswith("about 4.1 GB")
-    assert memory(given(generate=how | {"pool": {"num_gpus": 1}})).startswith("about 4.1 GB")
+    generate = {"engine": "transformers", "batch_size": 2, "max_new_tokens": 300}
+    assert memory(given(generate=generate)).startswith("about 4.3 GB")  # 4,000 tokens of 48,000 bytes
+    assert memory(given(generate=generate | {"batch_tokens": 400})).startswith("about 4.1 GB")
+    assert memory(given(generate=generate | {"pool": {"num_gpus": 1}})).startswith("about 4.1 GB")
 
 
 def test_processes_that_compute_on_a_processor_keep_their_memory() -> None:
@@ -55,8 +55,8 @@ def test_an_engine_that_is_given_its_batches_has_one_block_at_once() -> None:
 
 
 def test_a_generator_has_all_threads_of_its_node() -> None:
-    found = proposed(cpus(16, nodes=4), QWEN_05B, generate__engine="transformers")
-    assert (found["generate.pool.max"], found["embed.pool.max"]) == (4, 4)
+    proposals = proposed(cpus(16, nodes=4), QWEN_05B, generate__engine="transformers")
+    assert (proposals["generate.pool.max"], proposals["embed.pool.max"]) == (4, 4)
 
 
 def test_few_prompts_are_cut_into_the_smallest_blocks() -> None:
@@ -65,16 +65,16 @@ def test_few_prompts_are_cut_into_the_smallest_blocks() -> None:
 
 
 def test_a_model_that_leaves_no_room_for_a_prompt_gets_no_batch_proposed() -> None:
-    how = {"generate__engine": "transformers", "cluster__gpu_gb": 16}
-    assert "generate.batch_tokens" not in proposed(gpus(1), QWEN_7B, **how)
+    assigned = {"generate__engine": "transformers", "cluster__gpu_gb": 16}
+    assert "generate.batch_tokens" not in proposed(gpus(1), QWEN_7B, **assigned)
 
 
 @pytest.mark.parametrize(
     ("model", "stated", "tokens"), [(QWEN_05B, 32_768, 125_184), (QWEN_7B, 32_768, 25_585), (QWEN_7B, 20_000, None)]
 )
 def test_a_batch_of_transformers_fills_what_the_weights_leave(model: Model, stated: int, tokens: int | None) -> None:
-    how = {"generate__engine": "transformers", "generate__batch_tokens": stated, "cluster__gpu_gb": 24}
-    assert proposed(gpus(1), model, **how).get("generate.batch_tokens") == tokens
+    assigned = {"generate__engine": "transformers", "generate__batch_tokens": stated, "cluster__gpu_gb": 24}
+    assert proposed(gpus(1), model, **assigned).get("generate.batch_tokens") == tokens
 
 
 @pytest.mark.parametrize("key", ["generate.batch_size", "generate.batch_tokens"])

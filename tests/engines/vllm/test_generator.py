@@ -60,7 +60,9 @@ def test_greedy_tokens_are_those_of_a_bare_llm(engine: VLLMEngine, model: str, r
     prompts = Chat(model, 24).encode(requests)
     sampling = SamplingParams(temperature=0, max_tokens=24, stop_token_ids=engine.sampling.stop_token_ids)
     bare = engine.llm.generate([{"prompt_token_ids": prompt} for prompt in prompts], sampling, use_tqdm=False)
-    assert [found.tokens for found in engine.run(prompts)] == [list(each.outputs[0].token_ids) for each in bare]
+    assert [generated.tokens for generated in engine.run(prompts)] == [
+        list(output.outputs[0].token_ids) for output in bare
+    ]
 
 
 def test_blocks_from_several_threads_are_answered_each_in_its_order(

@@ -41,8 +41,8 @@ def sized(gpus: float, gpu_gb: float | None = None, **generate: Any) -> JobSetti
 
 def test_a_plan_says_how_many_prompts_fit_a_share_of_a_gpu() -> None:
     # 24 GB x 0.5 x 0.9 - 1.5 - 1 = 8.3 GB; 600 tokens x 12,288 bytes = 7.37 MB
-    found = vllm(replace(QWEN_05B, weights=1 * GB), 0.5, 24).check()
-    assert found == "vllm, about 1,125 prompts of 600 tokens fit its 8.3 GB of KV cache; at most 256 at once"
+    line = vllm(replace(QWEN_05B, weights=1 * GB), 0.5, 24).check()
+    assert line == "vllm, about 1,125 prompts of 600 tokens fit its 8.3 GB of KV cache; at most 256 at once"
 
 
 def test_several_gpus_hold_weights_and_cache_together() -> None:
@@ -58,9 +58,9 @@ def test_a_model_that_leaves_no_room_for_one_prompt_is_refused_with_its_sizes() 
 
 
 def test_without_the_gpus_memory_a_plan_says_what_a_token_takes() -> None:
-    found = vllm(SMALL, 0.5).check()
+    line = vllm(SMALL, 0.5).check()
     assert (
-        found == "vllm, 12,288 bytes of KV cache a token; with the GPUs' memory known, a plan says how many prompts fit"
+        line == "vllm, 12,288 bytes of KV cache a token; with the GPUs' memory known, a plan says how many prompts fit"
     )
 
 
@@ -113,8 +113,9 @@ def test_processes_that_compute_on_a_processor_keep_their_memory() -> None:
 
 
 def test_answers_alone_get_the_gpus_and_questions_are_embedded_on_cpus() -> None:
-    found = proposed(gpus(4), QWEN_05B, generate__engine="vllm", embed__pool__num_gpus=0.5)
-    assert (found["generate.pool.num_gpus"], found["generate.pool.max"], found["embed.pool.num_gpus"]) == (1, 4, 0)
+    proposals = proposed(gpus(4), QWEN_05B, generate__engine="vllm", embed__pool__num_gpus=0.5)
+    assert (proposals["generate.pool.num_gpus"], proposals["generate.pool.max"]) == (1, 4)
+    assert proposals["embed.pool.num_gpus"] == 0
 
 
 def test_a_run_shares_each_gpu_by_what_an_embedder_takes() -> None:
@@ -125,30 +126,30 @@ def test_a_run_shares_each_gpu_by_what_an_embedder_takes() -> None:
 
 
 def test_a_run_on_several_gpus_gets_one_embedder_so_that_each_generator_has_a_place() -> None:
-    found = proposed(gpus(4, 2), QWEN_05B, index=INDEX, generate__engine="vllm", cluster__gpu_gb=24)
-    assert (found.get("embed.pool.max", 1), found["generate.pool.max"]) == (1, 4)
+    proposals = proposed(gpus(4, 2), QWEN_05B, index=INDEX, generate__engine="vllm", cluster__gpu_gb=24)
+    assert (proposals.get("embed.pool.max", 1), proposals["generate.pool.max"]) == (1, 4)
 
 
 def test_actors_of_several_gpus_stay_within_their_nodes() -> None:
     large = replace(QWEN_7B, weights=2 * QWEN_7B.weights)
-    found = proposed(gpus(6, 2), large, generate__engine="vllm", cluster__gpu_gb=24)
-    assert (found["generate.pool.num_gpus"], found["generate.pool.max"]) == (2, 2)
+    proposals = proposed(gpus(6, 2), large, generate__engine="vllm", cluster__gpu_gb=24)
+    assert (proposals["generate.pool.num_gpus"], proposals["generate.pool.max"]) == (2, 2)
     few = proposed(gpus(2, 4), QWEN_05B, generate__engine="vllm", cluster__gpu_gb=24)
     assert few["generate.pool.max"] == 2
 
 
 def test_a_model_that_only_the_gpus_set_can_hold_keeps_them() -> None:
     large = replace(QWEN_7B, weights=6 * QWEN_7B.weights)
-    how = {"generate__engine": "vllm", "generate__pool__num_gpus": 6, "cluster__gpu_gb": 24}
-    assert "generate.pool.num_gpus" not in proposed(gpus(6), large, **how)
+    assigned = {"generate__engine": "vllm", "generate__pool__num_gpus": 6, "cluster__gpu_gb": 24}
+    assert "generate.pool.num_gpus" not in proposed(gpus(6), large, **assigned)
 
 
 def test_a_model_that_one_gpu_cant_hold_gets_several_and_embedders_stay_on_cpus() -> None:
     large = replace(QWEN_7B, weights=2 * QWEN_7B.weights)
-    how = {"generate__engine": "vllm", "cluster__gpu_gb": 24, "embed__pool__num_gpus": 0.1}
-    found = proposed(gpus(4), large, index=INDEX, **how)
-    assert (found["generate.pool.num_gpus"], found["generate.pool.max"]) == (2, 2)
-    assert found["embed.pool.num_gpus"] == 0
+    assigned = {"generate__engine": "vllm", "cluster__gpu_gb": 24, "embed__pool__num_gpus": 0.1}
+    proposals = proposed(gpus(4), large, index=INDEX, **assigned)
+    assert (proposals["generate.pool.num_gpus"], proposals["generate.pool.max"]) == (2, 2)
+    assert proposals["embed.pool.num_gpus"] == 0
 
 
 def test_the_kv_cache_has_the_room_that_vllm_made_on_a_gpu() -> None:

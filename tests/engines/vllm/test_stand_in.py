@@ -56,7 +56,7 @@ def answer(llm: StandIn) -> list[Any]:
 def vllm(monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("vllm", "vllm.exceptions", "vllm.sampling_params")
     whole, exceptions, parameters = (ModuleType(name) for name in names)
-    vars(whole).update(LLM=StandIn, SamplingParams=lambda **how: how)
+    vars(whole).update(LLM=StandIn, SamplingParams=lambda **arguments: arguments)
     vars(exceptions).update(VLLMClientError=ClientError)
     vars(parameters).update(RequestOutputKind=SimpleNamespace(FINAL_ONLY=2))
     for name, module in zip(names, (whole, exceptions, parameters), strict=True):

@@ -106,8 +106,8 @@ def test_a_search_gives_the_exact_neighbours_best_first(target: Target, expected
     hits = loaded(target, expected).search(questions, top_k=5, batch_size=7)
 
     assert [ids(row) for row in hits] == [[f"id-{n:04}" for n in row] for row in nearest]
-    found = [[hit.score for hit in row] for row in hits]
-    np.testing.assert_allclose(found, np.take_along_axis(scores, nearest, axis=1), atol=2e-4)
+    hit_scores = [[hit.score for hit in row] for row in hits]
+    np.testing.assert_allclose(hit_scores, np.take_along_axis(scores, nearest, axis=1), atol=2e-4)
     assert hits[0][0].passage[2:4] == (f"uri-{nearest[0, 0]}", f"passage {nearest[0, 0]}")
 
 

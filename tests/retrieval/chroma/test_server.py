@@ -123,7 +123,7 @@ def test_a_server_that_dies_comes_back_with_its_url_and_data() -> None:
         server_of(psutil.Process(), server.url()).kill()
         wait_until_gone_and_back(server.url())
 
-        assert [found["name"] for found in httpx.get(collections).json()] == ["kept"]
+        assert [collection["name"] for collection in httpx.get(collections).json()] == ["kept"]
 
 
 def wait_until_gone_and_back(url: str) -> None:

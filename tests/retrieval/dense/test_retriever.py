@@ -34,7 +34,7 @@ def search(passages: Passages, questions: np.ndarray, wheres: Sequence[dict[str,
     return retriever.search(["?"] * len(questions), questions, conditions)
 
 
-def found(hits: list[list[Hit]]) -> list[list[str]]:
+def chunk_ids(hits: list[list[Hit]]) -> list[list[str]]:
     return [[hit.passage.chunk_id for hit in row] for row in hits]
 
 
@@ -51,7 +51,7 @@ def test_a_filter_gives_what_brute_force_does(every: int) -> None:
     passing = np.arange(3000) % every == 0
     passages = make_passages(vectors, [{"open": bool(passes)} for passes in passing])
     hits = search(passages, questions, [{"open": True}] * 40)
-    assert found(hits) == [brute_force(vectors, question, passing) for question in questions]
+    assert chunk_ids(hits) == [brute_force(vectors, question, passing) for question in questions]
 
 
 def test_filters_that_overlap_give_what_brute_force_does() -> None:
@@ -60,7 +60,7 @@ def test_filters_that_overlap_give_what_brute_force_does() -> None:
     wheres = [{"number": list(range(first, 50))} for first in range(40)]
     hits = search(passages, questions, wheres)
     passing = [np.isin(np.arange(3000) % 50, where["number"]) for where in wheres]
-    assert found(hits) == [brute_force(vectors, *about) for about in zip(questions, passing, strict=True)]
+    assert chunk_ids(hits) == [brute_force(vectors, *about) for about in zip(questions, passing, strict=True)]
 
 
 def test_ten_thousand_prompts_each_see_their_tenants_passages_alone() -> None:
@@ -68,7 +68,7 @@ def test_ten_thousand_prompts_each_see_their_tenants_passages_alone() -> None:
     passages = make_passages(draw(6000, 4), [{"tenant": f"tenant {tenant}"} for tenant in tenants])
     asking = np.random.default_rng(5).integers(0, 2000, 10_000)
     hits = search(passages, draw(10_000, 6), [{"tenant": f"tenant {tenant}"} for tenant in asking])
-    seen = [{tenants[int(chunk[3:])] for chunk in row} for row in found(hits)]
+    seen = [{tenants[int(chunk[3:])] for chunk in row} for row in chunk_ids(hits)]
     there = np.bincount(tenants, minlength=2000)
     assert seen == [{tenant} if there[tenant] else set() for tenant in asking]
     assert [len(row) for row in hits] == np.minimum(there[asking], TOP_K).tolist()
@@ -121,13 +121,13 @@ def test_of_a_shared_row_the_first_chunk_that_passes_is_the_hit() -> None:
 def test_hits_of_equal_similarity_are_in_order_of_the_ids_that_pass() -> None:
     vectors = np.concatenate([draw(1, 11)] * 5 + [draw(2000, 12)])
     hits = search(make_passages(vectors, [{"odd": number % 2} for number in range(2005)]), vectors[:1], [{"odd": 1}])
-    assert found(hits)[0][:2] == ["id-0001", "id-0003"]
+    assert chunk_ids(hits)[0][:2] == ["id-0001", "id-0003"]
 
 
 def test_hits_below_min_score_are_left_out() -> None:
     vectors = draw(50, 13)
     passages = make_passages(vectors, [{"open": True}] * 50)
-    assert found(search(passages, vectors[:1], [{"open": True}], min_score=0.99)) == [["id-0000"]]
+    assert chunk_ids(search(passages, vectors[:1], [{"open": True}], min_score=0.99)) == [["id-0000"]]
 
 
 def test_what_was_selected_is_kept_within_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:

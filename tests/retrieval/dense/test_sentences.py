@@ -45,12 +45,12 @@ def test_a_passage_is_ranked_by_the_better_of_its_own_similarity_and_its_best_se
 
 def test_a_hit_has_the_sentences_of_its_passage() -> None:
     hits, _ = search(top_k=3)
-    assert [[each[:2] for each in hit.sentences or []] for hit in hits] == [
+    assert [[sentence[:2] for sentence in hit.sentences or []] for hit in hits] == [
         [(20, 29), (30, 39)],
         [(0, 9), (10, 19)],
         [],
     ]
-    assert [each.similarity for each in hits[0].sentences or []] == pytest.approx([0.1, 0.95], abs=1e-3)
+    assert [sentence.similarity for sentence in hits[0].sentences or []] == pytest.approx([0.1, 0.95], abs=1e-3)
 
 
 def test_a_passage_below_the_least_similarity_is_left_out_whatever_its_sentences_are() -> None:

@@ -44,18 +44,18 @@ def scores_by_text(index: LexicalIndex, files: SegmentFiles, question: str) -> d
 def test_scores_are_those_of_the_plain_formula(tmp_path: Path, question: str) -> None:
     files = files_of(str(tmp_path), tmp_path / "cache", TEXTS)
     terms = {text: Tokenizer("en").terms(text) for text in TEXTS}
-    mean = np.mean([len(each) for each in terms.values()])
+    mean = np.mean([len(text_terms) for text_terms in terms.values()])
 
     def score(text: str) -> float:
         total = 0.0
         for term in Tokenizer("en").terms(question):
-            there, times = sum(term in each for each in terms.values()), terms[text].count(term)
+            there, times = sum(term in text_terms for text_terms in terms.values()), terms[text].count(term)
             rarity = np.log(1 + (len(TEXTS) - there + 0.5) / (there + 0.5))
             total += rarity * times / (times + 1.5 * (0.25 + 0.75 * len(terms[text]) / mean))
         return float(total)
 
-    found = scores_by_text(open_index(files, "en", len(TEXTS)), files, question)
-    assert found == pytest.approx({text: score(text) for text in TEXTS}, abs=1e-6)
+    scores = scores_by_text(open_index(files, "en", len(TEXTS)), files, question)
+    assert scores == pytest.approx({text: score(text) for text in TEXTS}, abs=1e-6)
 
 
 def test_scores_are_those_that_the_library_gives_for_an_index_of_its_own(tmp_path: Path) -> None:
@@ -73,8 +73,8 @@ def test_title_and_headings_count_whatever_the_context(tmp_path: Path) -> None:
     rows = rows.set_column(rows.schema.get_field_index(schema.HEADING), schema.HEADING, [["At night", "Repairs"]])
     ledger.write(rows)
     files = SegmentFiles(str(tmp_path), "s1", derived(ledger), str(tmp_path / "cache"))
-    found = [scores_by_text(open_index(files, "en", 2), files, question) for question in ("ferry", "repair")]
-    assert [[text for text, score in scores.items() if score] for scores in found] == [["It is closed."]] * 2
+    by_question = [scores_by_text(open_index(files, "en", 2), files, question) for question in ("ferry", "repair")]
+    assert [[text for text, score in scores.items() if score] for scores in by_question] == [["It is closed."]] * 2
 
 
 @pytest.mark.parametrize("rows", [1, 3, 100])
