@@ -28,15 +28,15 @@ def main() -> None:
     """Measure the parts named, by default those of `make bench`."""
     options = parse()
     print(f"{'what':46} {'ours':>10} {'baseline':>10} {'ratio':>6} {'spread':>13}  baseline; goal")
-    about, found = machine(), []
+    about, figures = machine(), []
     for part in options.parts:
         for figure in measure(part):
             print(line(figure), flush=True)
-            found.append({"part": part, **asdict(figure), "ratio": figure.ratio, "holds": figure.holds})
-            result = {"command": command(options.parts), "machine": about, "figures": found}
+            figures.append({"part": part, **asdict(figure), "ratio": figure.ratio, "holds": figure.holds})
+            result = {"command": command(options.parts), "machine": about, "figures": figures}
             options.json.write_text(json.dumps(result, indent=2) + "\n", "utf-8")
     print(f"written to {options.json}")
-    if missed := [figure["name"] for figure in found if not figure["holds"]]:
+    if missed := [figure["name"] for figure in figures if not figure["holds"]]:
         sys.exit(f"missed: {', '.join(missed)}")
 
 

@@ -37,9 +37,9 @@ def _figure(name: str, speed: Callable[[], float], goal: int) -> Figure:
 
 
 def _pdf_speed(content: bytes) -> float:
-    found: list[Document] = []
-    spent = seconds(lambda: found.append(_reader("a.pdf").read(content)))
-    return max(block.page or 0 for block in found[0].blocks) / spent
+    documents: list[Document] = []
+    spent = seconds(lambda: documents.append(_reader("a.pdf").read(content)))
+    return max(block.page or 0 for block in documents[0].blocks) / spent
 
 
 def _html_speed(content: bytes) -> float:

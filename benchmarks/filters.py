@@ -43,8 +43,8 @@ def figures(folder: Path) -> Iterator[Figure]:
     for name, every in EVERY.items():
         passing = np.broadcast_to(rows % every == 0, (len(questions), count))
         yield filtering(f"of {count:,} rows {name} pass", passages, questions, {name: 0}, passing)
-    own = rows % TENANTS == (numbers % TENANTS)[:, None]
-    yield filtering(f"{TENANTS:,} tenants of {count:,} rows", passages, questions, {"tenant": "{tenant}"}, own)
+    same_tenant = rows % TENANTS == (numbers % TENANTS)[:, None]
+    yield filtering(f"{TENANTS:,} tenants of {count:,} rows", passages, questions, {"tenant": "{tenant}"}, same_tenant)
 
 
 def filtering(
@@ -67,23 +67,23 @@ def filtering(
 
 def check_same(stage: RetrieveStage, blocks: list[pa.Table], nearest: np.ndarray) -> None:
     """End when too few of the hits are the nearest that pass, or one of them doesn't pass."""
-    found = [ids for part in blocks for ids in stage(part)[schema.RETRIEVED_IDS].to_pylist()]
+    retrieved = [ids for part in blocks for ids in stage(part)[schema.RETRIEVED_IDS].to_pylist()]
     wanted = [{chunk_id(row) for row in rows if row >= 0} for rows in nearest.tolist()]
-    same = sum(len(rows.intersection(ids)) for ids, rows in zip(found, wanted, strict=True))
-    if same < SAME * sum(map(len, wanted)) or [*map(len, found)] != [*map(len, wanted)]:
+    same = sum(len(rows.intersection(ids)) for ids, rows in zip(retrieved, wanted, strict=True))
+    if same < SAME * sum(map(len, wanted)) or [*map(len, retrieved)] != [*map(len, wanted)]:
         sys.exit(f"only {same:,} of {sum(map(len, wanted)):,} hits are those of brute force")
 
 
 def brute_force(passages: Passages, questions: np.ndarray, passing: np.ndarray) -> np.ndarray:
     """Rows nearest to each question that pass, best first, int [questions, TOP_K]; -1 where there are fewer."""
     vectors = passages.vectors(slice(None))
-    found = np.empty((len(questions), TOP_K), int)
+    nearest = np.empty((len(questions), TOP_K), int)
     for start in range(0, len(questions), BLOCK_ROWS):
         part = slice(start, start + BLOCK_ROWS)
         near = np.where(passing[part], questions[part] @ vectors.T, -np.inf)
         best = np.argpartition(-near, TOP_K, axis=1)[:, :TOP_K]
-        found[part] = np.where(np.isfinite(np.take_along_axis(near, best, axis=1)), best, -1)
-    return found
+        nearest[part] = np.where(np.isfinite(np.take_along_axis(near, best, axis=1)), best, -1)
+    return nearest
 
 
 def make_passages(vectors: np.ndarray) -> Passages:

@@ -72,7 +72,8 @@ def answer(engine: CausalLM, requests: list[Request]) -> tuple[float, float]:
     """Seconds that `requests` take together, and tokens a second of their answers."""
     answers: list[Completion | Failure] = []
     spent = seconds(lambda: answers.extend(engine.generate(requests)))
-    return spent, sum(each.completion_tokens or 0 for each in answers if isinstance(each, Completion)) / spent
+    tokens = sum(completion.completion_tokens or 0 for completion in answers if isinstance(completion, Completion))
+    return spent, tokens / spent
 
 
 def random_request(number: int) -> Request:
@@ -90,7 +91,7 @@ def figure(
     at_least: float | None = None,
 ) -> Figure:
     """`ours`, measured between the two of `baseline`."""
-    ratios, middle = [ours / each for each in baseline], statistics.median(baseline)
+    ratios, middle = [ours / theirs for theirs in baseline], statistics.median(baseline)
     if PROMPTS < GOAL_PROMPTS:
         at_most = at_least = None
     name = f"transformers engine, {PROMPTS} prompts"

@@ -86,7 +86,7 @@ def command(name: str, settings: dict[str, object]) -> list[str]:
         "-m",
         "ragjob",
         name,
-        *(part for each in settings.items() for part in ("--set", "=".join(map(str, each)))),
+        *(part for key, value in settings.items() for part in ("--set", f"{key}={value}")),
     ]
 
 

@@ -57,8 +57,8 @@ def proposed_actors(settings: JobSettings, size: Resources) -> int:
     """Embedding actors that a plan proposes here for a large corpus; by default those of the settings."""
     model = facts(model_of(settings))
     on_cpus = Resources.equal(size.cpus, nodes=size.nodes)
-    found = propose(settings, on_cpus, model, [Indexing(Work(CHUNKS, CHUNKS))])
-    values = {proposal.key: int(proposal.value) for proposal in found}
+    proposals = propose(settings, on_cpus, model, [Indexing(Work(CHUNKS, CHUNKS))])
+    values = {proposal.key: int(proposal.value) for proposal in proposals}
     return values.get("embed.pool.max", settings.embed.pool.max)
 
 

@@ -53,18 +53,18 @@ def figures(folder: Path) -> Iterator[Figure]:
 
 def grown(what: str, sizes: list[int], ran: list[Ran], rate: int) -> Iterator[Figure]:
     """The rate by the line through all points, how far off it they are, and how memory grew from first to last."""
-    slope, start = map(float, np.polyfit(sizes, [each.seconds for each in ran], 1))
-    points = ", ".join(f"{size:,} in {each.seconds:.1f} s" for size, each in zip(sizes, ran, strict=True))
-    off = max(abs(each.seconds / (slope * size + start) - 1) for size, each in zip(sizes, ran, strict=True))
+    slope, start = map(float, np.polyfit(sizes, [job.seconds for job in ran], 1))
+    points = ", ".join(f"{size:,} in {job.seconds:.1f} s" for size, job in zip(sizes, ran, strict=True))
+    off = max(abs(job.seconds / (slope * size + start) - 1) for size, job in zip(sizes, ran, strict=True))
     grew = ran[-1].driver - ran[0].driver
-    together = max(each.together for each in ran)
+    together = max(job.together for job in ran)
     yield Figure(f"{what}/s", "1/s", 1 / slope, rate, f"the least; {points}", [1 / slope / rate], at_least=1)
-    for name, unit, found, most in (
+    for name, unit, measured, most in (
         ("off the line", "share", off, OFF_THE_LINE),
         ("the driver's growth", "MB", grew, DRIVER_MB),
         ("all processes", "MB", together, TOGETHER_MB),
     ):
-        yield Figure(f"{what}: {name}", unit, found, most, "the most", [found / most], at_most=1)
+        yield Figure(f"{what}: {name}", unit, measured, most, "the most", [measured / most], at_most=1)
 
 
 def index(folder: Path, chunks: int, *more: str) -> Ran:

@@ -88,7 +88,7 @@ def searching(target: Target, rows: Rows, questions: np.ndarray) -> Figure:
     blocks = [block(questions[start : start + BLOCK_ROWS]) for start in range(0, len(questions), BLOCK_ROWS)]
     collection = client(target).get_collection(NAME, embedding_function=None)
     ask = partial(ask_bare, collection, questions[:TRIAL_QUERIES])
-    trials = {how: seconds(partial(ask, *how)) for how in product(QUERY_SIZES, THREADS)}
+    trials = {(size, threads): seconds(partial(ask, size, threads)) for size, threads in product(QUERY_SIZES, THREADS)}
     size, threads = min(trials, key=trials.__getitem__)
     return compare(
         f"{len(questions):,} top-{TOP_K} queries",

@@ -99,8 +99,8 @@ def timed(engine: VLLMEngine, run: "Callable[[], list[object]]") -> tuple[float,
     """Seconds of `run` and what it gives, with an empty prefix cache."""
     engine.llm.reset_prefix_cache()
     start = time.perf_counter()
-    found = run()
-    return time.perf_counter() - start, found
+    outputs = run()
+    return time.perf_counter() - start, outputs
 
 
 def bare_answers(engine: VLLMEngine, prompts: list[Tokens]) -> list[Tokens]:

@@ -19,10 +19,10 @@ HELM = os.environ.get("HELM", "helm")
 def schema() -> str:
     """The chart's schema, with the settings' own as its `config`."""
     settings = JobSettings.model_json_schema()
-    found = json.loads(SCHEMA.read_text("utf-8"))
-    found["$defs"] = settings.pop("$defs")
-    found["properties"]["config"] = settings
-    return json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    chart_schema = json.loads(SCHEMA.read_text("utf-8"))
+    chart_schema["$defs"] = settings.pop("$defs")
+    chart_schema["properties"]["config"] = settings
+    return json.dumps(chart_schema, indent=2, ensure_ascii=False) + "\n"
 
 
 def manifests(overlay: str) -> str:

@@ -48,8 +48,8 @@ def lines(rows: int) -> list[str]:
     named = os.environ.get("RAGJOB_BENCH_CORPUS")
     if not named:
         return passages(rows)
-    found = [line.strip() for line in Path(named).read_text("utf-8").split("\n")]
-    repeated = islice(cycle([line for line in found if len(line) > LONGER_THAN]), rows)
+    stripped = [line.strip() for line in Path(named).read_text("utf-8").split("\n")]
+    repeated = islice(cycle([line for line in stripped if len(line) > LONGER_THAN]), rows)
     return [f"{number}. {line}" for number, line in enumerate(repeated, 1)]
 
 

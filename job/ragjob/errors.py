@@ -30,7 +30,7 @@ def printable(value: object) -> str:
     >>> printable("report\\x1b[2J\\u202etxt.exe")
     'report\\\\x1b[2J\\\\u202etxt.exe'
     """
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(value))
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), str(value))
 
 
 class RagjobError(Exception):

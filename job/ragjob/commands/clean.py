@@ -125,11 +125,11 @@ class _Index:
         from ragjob.retrieval.chroma.collection import stored  # imports chromadb, which takes a second
 
         source, kept = storage.absolute(self._uri), self._needed() | self._committed.keys() - self._going.keys()
-        for found in stored(target, self._settings.index.collection):
-            if found.index == source and found.version not in kept:
-                reason = f"its version is {self._going.get(found.version, 'gone')}"
-                remove = partial(self._remove_collection, target, found.name, found.version)
-                yield Leftover("collection", found.name, reason, found.count, remove)
+        for collection in stored(target, self._settings.index.collection):
+            if collection.index == source and collection.version not in kept:
+                reason = f"its version is {self._going.get(collection.version, 'gone')}"
+                remove = partial(self._remove_collection, target, collection.name, collection.version)
+                yield Leftover("collection", collection.name, reason, collection.count, remove)
 
     def _reasons(self) -> dict[str, str]:
         """Why versions go, by their names."""
@@ -156,10 +156,10 @@ class _Index:
 
     def _withdraw(self, version: str) -> bool:
         """Tell whether the version has no manifest: one that goes no longer, another not by now."""
-        own = self._version(version)
+        ledger = self._version(version)
         if version not in self._committed:
-            return not own.is_committed() and version not in self._needed()
-        return own.withdraw(lambda: version in self._needed())
+            return not ledger.is_committed() and version not in self._needed()
+        return ledger.withdraw(lambda: version in self._needed())
 
     def _remove_collection(self, target: Target, name: str, version: str) -> bool:
         from ragjob.retrieval.chroma.collection import drop
@@ -208,10 +208,10 @@ def _folders(*places: str) -> Iterator[_Folder]:
     """The folders right in `places`, those of one name together, those without a file left out."""
     inside = [(place, entry) for place in places for entry in storage.list_files(place) if "/" in entry.path]
     named = sorted(((entry.path.partition("/")[0], place, entry) for place, entry in inside), key=lambda row: row[0])
-    for name, rows in groupby(named, lambda row: row[0]):
-        found = list(rows)
-        uris = dict.fromkeys(storage.join(place, name) for _, place, _ in found)
-        yield _folder(tuple(uris), [entry for _, _, entry in found])
+    for name, group in groupby(named, lambda row: row[0]):
+        rows = list(group)
+        uris = dict.fromkeys(storage.join(place, name) for _, place, _ in rows)
+        yield _folder(tuple(uris), [entry for _, _, entry in rows])
 
 
 def _folder(uris: tuple[str, ...], entries: list[storage.Entry]) -> _Folder:
@@ -235,8 +235,8 @@ def _uploads(settings: JobSettings, going: tuple[str, ...]) -> Iterator[Leftover
 
 def _begun(folder: str) -> dict[str, datetime]:
     """When the last write that hasn't ended began, by the uri that it is for."""
-    found = sorted(storage.list_unfinished(folder), key=lambda each: each.started)
-    return {each.uri: each.started for each in found}
+    writes = sorted(storage.list_unfinished(folder), key=lambda write: write.started)
+    return {write.uri: write.started for write in writes}
 
 
 def _remove_upload(settings: JobSettings, uri: str) -> bool:

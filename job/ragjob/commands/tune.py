@@ -87,7 +87,7 @@ class Tune:
         vectors = embed_questions(self.index, questions)
         everything = np.arange(len(passages)), list(range(len(questions)))
         near = nearest(passages, vectors, [everything], MOST)
-        found = []
+        by_question = []
         for question, vector, dense in zip(questions, vectors, near, strict=True):
             scores = lexical.scores(question)
             words = best(scores, MOST)
@@ -95,8 +95,8 @@ class Tune:
             rows = np.union1d(dense, words)
             similarities = ranking.similarities(rows, vector)
             better = ranking.with_sentences(rows, similarities, vector) if sentences else None
-            found.append((rows, similarities, better, scores[rows], _ranks(dense, rows), _ranks(words, rows)))
-        return _stacked(found, _relevant(passages, column, relevant), [len(ids) for ids in relevant])
+            by_question.append((rows, similarities, better, scores[rows], _ranks(dense, rows), _ranks(words, rows)))
+        return _stacked(by_question, _relevant(passages, column, relevant), [len(ids) for ids in relevant])
 
 
 def _column(labels: Labels) -> str:
@@ -117,19 +117,19 @@ def _relevant(passages: Passages, column: str, relevant: list[Sequence[str]]) ->
 
 
 def _stacked(
-    found: list[tuple[Numbers, np.ndarray, np.ndarray | None, np.ndarray, Numbers, Numbers]],
+    by_question: list[tuple[Numbers, np.ndarray, np.ndarray | None, np.ndarray, Numbers, Numbers]],
     relevant: list[dict[int, int]],
     counts: list[int],
 ) -> Candidates:
     """Candidates of several questions as arrays of one length."""
-    most = max(len(rows) for rows, *_ in found)
+    most = max(len(rows) for rows, *_ in by_question)
     beyond = np.iinfo(np.int32).max
 
     def stack(columns: Sequence[np.ndarray], empty: float, kind: type) -> np.ndarray:
         padded = [np.pad(column, (0, most - len(column)), constant_values=empty) for column in columns]
         return np.array(padded, kind)
 
-    rows, similarities, better, bm25, dense, lexical = zip(*found, strict=True)
+    rows, similarities, better, bm25, dense, lexical = zip(*by_question, strict=True)
     numbers = [np.array([of.get(row, -1) for row in some.tolist()]) for some, of in zip(rows, relevant, strict=True)]
     return Candidates(
         similarities=stack(similarities, -1, np.float32),

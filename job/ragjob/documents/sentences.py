@@ -66,8 +66,8 @@ def _sentence_ends(text: str, most: int) -> Iterator[int]:
     """Where sentences end, those longer than `most` characters perhaps left out."""
     begin = 0
     while begin < len(text):
-        found = sentencex.get_sentence_boundaries("en", text[begin : begin + most])
-        ends = [begin + one["start_index"] + len(kept) for one in found if (kept := one["text"].rstrip())]
+        boundaries = sentencex.get_sentence_boundaries("en", text[begin : begin + most])
+        ends = [begin + one["start_index"] + len(kept) for one in boundaries if (kept := one["text"].rstrip())]
         is_last = begin + most >= len(text)
         yield from ends if is_last else ends[:-1]  # the last one is cut off
         begin = ends[-2] if len(ends) > 1 and not is_last else begin + most

@@ -44,8 +44,8 @@ class Chat:
         """Have `run` continue the prompts that fit the model; the others fail."""
         prompts = [self._fitting(prompt) if isinstance(prompt, list) else prompt for prompt in self.encode(requests)]
         fitting = [prompt for prompt in prompts if isinstance(prompt, list)]
-        found = iter(run(fitting) if fitting else [])
-        return [self._complete(prompt, next(found)) if isinstance(prompt, list) else prompt for prompt in prompts]
+        generated = iter(run(fitting) if fitting else [])
+        return [self._complete(prompt, next(generated)) if isinstance(prompt, list) else prompt for prompt in prompts]
 
     def encode(self, requests: list[Request]) -> list[Tokens | Failure]:
         """The tokens of each request, by the chat template where the model has one.
@@ -55,8 +55,8 @@ class Chat:
         """
         if not requests:
             return []
-        found = self._tokenize([(request.system, request.user) for request in requests])
-        return [self._checked(request, tokens) for request, tokens in zip(requests, found, strict=True)]
+        tokenized = self._tokenize([(request.system, request.user) for request in requests])
+        return [self._checked(request, tokens) for request, tokens in zip(requests, tokenized, strict=True)]
 
     def _checked(self, request: Request, tokens: Tokens) -> Tokens | Failure:
         """`tokens` of the request, or those of its text with control tokens disarmed."""
@@ -108,13 +108,13 @@ class Chat:
         limit, new = self._context - self._max_new_tokens, self._max_new_tokens
         return Failure(f"prompt has {len(prompt)} tokens, more than the {limit} that leave room for {new} new ones")
 
-    def _complete(self, prompt: Tokens, found: Generated | Failure) -> Completion | Failure:
-        if isinstance(found, Failure):
-            return found
-        ends = [place for place, token in enumerate(found.tokens) if token in self.end_tokens]
-        answer = found.tokens[: ends[0]] if ends else found.tokens
+    def _complete(self, prompt: Tokens, generated: Generated | Failure) -> Completion | Failure:
+        if isinstance(generated, Failure):
+            return generated
+        ends = [place for place, token in enumerate(generated.tokens) if token in self.end_tokens]
+        answer = generated.tokens[: ends[0]] if ends else generated.tokens
         text = self._tokenizer.decode(answer, skip_special_tokens=True)
-        return Completion(text, "stop" if ends else "length", len(prompt), len(answer), found.cached)
+        return Completion(text, "stop" if ends else "length", len(prompt), len(answer), generated.cached)
 
 
 def _chat_template(tokenizer: Any) -> ChatTemplate | None:

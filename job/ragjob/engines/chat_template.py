@@ -47,9 +47,9 @@ class ChatTemplate:
         texts = {SYSTEM: system, USER: user}
 
         def text(place: re.Match[str]) -> str:
-            found = texts[place["name"]]
-            found = found if place["left"] else found.lstrip()
-            return found if place["right"] else found.rstrip()
+            content = texts[place["name"]]
+            content = content if place["left"] else content.lstrip()
+            return content if place["right"] else content.rstrip()
 
         return PLACE.sub(text, frame or "")
 

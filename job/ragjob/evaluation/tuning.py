@@ -92,7 +92,7 @@ def tune(candidates: Candidates, current: Setting) -> Tuning:
     """Search all settings. The same candidates always give the same."""
     settings = list(_settings(candidates))
     hits = {setting: _hits(candidates, setting) for setting in dict.fromkeys([*settings, current])}
-    gains = {setting: ndcg(found, candidates.counts, CUTOFF) for setting, found in hits.items()}
+    gains = {setting: ndcg(hits[setting], candidates.counts, CUTOFF) for setting in hits}
     folds = np.random.default_rng(0).permutation(len(candidates.counts)) % FOLDS
     held_out = np.empty_like(hits[current])
     chosen = []
@@ -129,11 +129,11 @@ def _hits(candidates: Candidates, setting: Setting) -> Hits:
     """Whether there is a relevant item at each of the first ranks, [questions, CUTOFF]; an item counts once."""
     scores = _scores(candidates, setting)
     best = np.argsort(-scores, axis=1, kind="stable")[:, :CUTOFF]
-    found = np.take_along_axis(candidates.relevant, best, axis=1)
-    found[~np.isfinite(np.take_along_axis(scores, best, axis=1))] = -1
-    hits = found >= 0
-    for rank in range(1, found.shape[1]):
-        hits[:, rank] &= (found[:, :rank] != found[:, rank : rank + 1]).all(axis=1)
+    relevant = np.take_along_axis(candidates.relevant, best, axis=1)
+    relevant[~np.isfinite(np.take_along_axis(scores, best, axis=1))] = -1
+    hits = relevant >= 0
+    for rank in range(1, relevant.shape[1]):
+        hits[:, rank] &= (relevant[:, :rank] != relevant[:, rank : rank + 1]).all(axis=1)
     return np.pad(hits, ((0, 0), (0, CUTOFF - hits.shape[1])))
 
 

@@ -61,7 +61,9 @@ def submit(documents: list[Document], namespace: str | None) -> "Submitted":
         context = config.list_kube_config_contexts()[1]["context"]
         default = namespace or context.get("namespace", "default")
         kinds = dynamic.DynamicClient(api)
-        known = [kinds.resources.get(api_version=each["apiVersion"], kind=each["kind"]) for each in documents]
+        known = [
+            kinds.resources.get(api_version=document["apiVersion"], kind=document["kind"]) for document in documents
+        ]
         for resource, document in zip(known, documents, strict=True):
             where = document["metadata"].get("namespace", default)
             resource.server_side_apply(
@@ -119,13 +121,13 @@ class Submitted:
             try:
                 self._read_logs(tell)
                 core = client.CoreV1Api(self.api)
-                found = troubles.find(core, self.name, self.namespace, status)
+                current_troubles = troubles.find(core, self.name, self.namespace, status)
                 running = phase == "Running" and troubles.has_workers(core, self.namespace, status)
             except (HTTPError, ApiException) as error:
                 if isinstance(error, ApiException) and error.status in (401, 403):
                     raise
                 continue  # with the next look; how long Kubernetes may be away, `_statuses` minds
-            patience.bear(found, running=running, tell=tell)
+            patience.bear(current_troubles, running=running, tell=tell)
 
     def _statuses(self) -> Iterator[dict[str, Any]]:
         """The RayJob's status, at each of its changes and every few seconds."""
@@ -134,14 +136,14 @@ class Submitted:
         heard = time.monotonic()
         while True:
             try:
-                found = api.get_namespaced_custom_object(*rayjobs, self.name, _request_timeout=REQUEST_S)
-                yield found.get("status", {})
+                rayjob = api.get_namespaced_custom_object(*rayjobs, self.name, _request_timeout=REQUEST_S)
+                yield rayjob.get("status", {})
                 # Watched from there on: a failed attempt's status doesn't last, the next attempt's replaces it.
                 changes = watch.Watch().stream(
                     api.list_namespaced_custom_object,
                     *rayjobs,
                     field_selector=f"metadata.name={self.name}",
-                    resource_version=found["metadata"]["resourceVersion"],
+                    resource_version=rayjob["metadata"]["resourceVersion"],
                     timeout_seconds=LOOK_S,
                     _request_timeout=REQUEST_S,
                 )
@@ -175,15 +177,15 @@ class Submitted:
 
 def _documents(text: str, file: str) -> list[Document]:
     try:
-        found = [document for document in yaml.safe_load_all(text) if document]
+        documents = [document for document in yaml.safe_load_all(text) if document]
     except (yaml.YAMLError, ValueError) as error:
         raise DataError(f"{file}: not YAML: {yaml_fault(error)}") from error
-    jobs = [each for each in found if isinstance(each, dict) and each.get("kind") == "RayJob"]
+    jobs = [document for document in documents if isinstance(document, dict) and document.get("kind") == "RayJob"]
     if len(jobs) != 1:
         raise DataError(
             f"{file}: holds {len(jobs)} RayJobs but must hold exactly one; for values of the chart, add --chart"
         )
-    return found
+    return documents
 
 
 @contextmanager
@@ -202,8 +204,8 @@ def _kubernetes() -> Iterator[None]:
 
 
 def _refused(error: ApiException) -> RagjobError:
-    found = re.search(r'"message":"((?:[^"\\]|\\.)*)"', str(error.body))
-    said = found[1].replace('\\"', '"') if found else str(error.reason)
+    match = re.search(r'"message":"((?:[^"\\]|\\.)*)"', str(error.body))
+    said = match[1].replace('\\"', '"') if match else str(error.reason)
     if "field not declared in schema" in said:
         return DependencyError(f"Kubernetes: {said}: KubeRay's CRDs are too old; install 1.6.2 or later")
     return DependencyError(f"Kubernetes: {said}")

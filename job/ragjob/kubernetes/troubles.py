@@ -47,32 +47,32 @@ def find(core: Any, name: str, namespace: str, status: dict[str, Any]) -> dict[s
         return {name: f"RayJob {name}: no operator has picked it up; start KubeRay's operator, 1.6.2 or later"}
     cluster = status.get("rayClusterName", "")
     selectors = [f"job-name={name}", f"{RAY}={cluster}"] if cluster else [f"job-name={name}"]
-    found = [pod for selector in selectors for pod in pods(core, namespace, selector)]
-    troubles = {pod["metadata"]["name"]: of_pod(pod) for pod in found if not _scaling(core, namespace, pod)}
+    job_pods = [pod for selector in selectors for pod in pods(core, namespace, selector)]
+    troubles = {pod["metadata"]["name"]: of_pod(pod) for pod in job_pods if not _scaling(core, namespace, pod)}
     return {pod: trouble for pod, trouble in troubles.items() if trouble} | _warnings(core, namespace, {name, cluster})
 
 
 def has_workers(core: Any, namespace: str, status: dict[str, Any]) -> bool:
     """Tell whether a worker of the RayJob's cluster runs. A job that runs without one has asked for its first."""
-    found = pods(core, namespace, f"{RAY}={status.get('rayClusterName', '')},ray.io/node-type=worker")
-    return any(pod["status"].get("phase") == "Running" for pod in found)
+    workers = pods(core, namespace, f"{RAY}={status.get('rayClusterName', '')},ray.io/node-type=worker")
+    return any(pod["status"].get("phase") == "Running" for pod in workers)
 
 
 def pods(core: Any, namespace: str, selector: str) -> list[Pod]:
     """The pods with these labels, as Kubernetes writes them."""
-    found = core.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=REQUEST_S)
-    items: list[Pod] = core.api_client.sanitize_for_serialization(found)["items"]
+    pod_list = core.list_namespaced_pod(namespace, label_selector=selector, _request_timeout=REQUEST_S)
+    items: list[Pod] = core.api_client.sanitize_for_serialization(pod_list)["items"]
     return items
 
 
 def of_pod(pod: Pod) -> str | None:
     """What keeps a pod from starting, and the remedy."""
     name, status = pod["metadata"]["name"], pod["status"]
-    for each in status.get("initContainerStatuses", []) + status.get("containerStatuses", []):
-        waiting = each["state"].get("waiting") or {}
+    for container in status.get("initContainerStatuses", []) + status.get("containerStatuses", []):
+        waiting = container["state"].get("waiting") or {}
         reason, message = waiting.get("reason", ""), waiting.get("message", "")
         if reason in IMAGE:
-            return f"pod {name}: image {each['image']} can't be pulled; push it, or set another image"
+            return f"pod {name}: image {container['image']} can't be pulled; push it, or set another image"
         if reason in ("CreateContainerConfigError", "CreateContainerError"):
             return f"pod {name}: {message}: create what is missing, or remove it from the values"
     for condition in status.get("conditions", []):
@@ -90,14 +90,14 @@ class Patience:
     _since: dict[str, float] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
 
-    def bear(self, found: dict[str, str], running: bool, tell: Callable[[str], None]) -> None:
+    def bear(self, troubles: dict[str, str], running: bool, tell: Callable[[str], None]) -> None:
         """Raise `DependencyError` for a trouble that lasts; of a job that is `running` all the same, only tell."""
         now = time.monotonic()
-        self._since = {concerned: self._since.get(concerned, now) for concerned in found}
+        self._since = {concerned: self._since.get(concerned, now) for concerned in troubles}
         for concerned in {one for one, since in self._since.items() if now - since >= PATIENCE_S} - self._told:
             if not running:
-                raise DependencyError(found[concerned])
-            tell(found[concerned])
+                raise DependencyError(troubles[concerned])
+            tell(troubles[concerned])
             self._told.add(concerned)
 
 
@@ -125,8 +125,8 @@ def _warnings(core: Any, namespace: str, names: set[str]) -> dict[str, str]:
 
 def _events(core: Any, namespace: str, name: str, kind: str) -> list[Any]:
     selector = f"involvedObject.name={name},type={kind}"
-    found = core.list_namespaced_event(namespace, field_selector=selector, _request_timeout=REQUEST_S)
-    items: list[Any] = found.items
+    event_list = core.list_namespaced_event(namespace, field_selector=selector, _request_timeout=REQUEST_S)
+    items: list[Any] = event_list.items
     return items
 
 

@@ -107,11 +107,11 @@ class Passages:
         """For each of `values`, the rows of which a chunk has it in `column`, ascending."""
         row_of = np.empty(len(self.members), np.int64)
         row_of[self.members] = np.repeat(np.arange(len(self)), self._equals)
-        wanted, found = pa.array(values, pa.string()), dict[str, set[int]]()
+        wanted, rows_by_value = pa.array(values, pa.string()), dict[str, set[int]]()
         for batch, start in zip(self._chunks, self._starts, strict=False):
             for place in pc.indices_nonzero(pc.is_in(batch[column], wanted)).to_pylist():
-                found.setdefault(batch[column][place].as_py(), set()).add(int(row_of[start + place]))
-        return {value: np.array(sorted(found.get(value, ())), np.int64) for value in wanted.to_pylist()}
+                rows_by_value.setdefault(batch[column][place].as_py(), set()).add(int(row_of[start + place]))
+        return {value: np.array(sorted(rows_by_value.get(value, ())), np.int64) for value in wanted.to_pylist()}
 
     def nearest(self, queries: Vectors, count: int) -> Vectors:
         """Similarities of the nearest rows of each query by comparison with all, best first: float32 [n, count].

@@ -204,12 +204,12 @@ def embedded_text(context: str | None, text: str) -> str:
 def chunk_ids(document_id: str, indices: Iterable[int], texts: Iterable[str]) -> list[str]:
     """Ids of a document's chunks: equal passages of two documents are two chunks."""
     # `digest` of all three, with the document's share of it computed once.
-    document, found = hashlib.blake2b(_bytes(f"[{_quote(document_id)},"), digest_size=12), []
+    document, ids = hashlib.blake2b(_bytes(f"[{_quote(document_id)},"), digest_size=12), []
     for index, text in zip(indices, texts, strict=True):
         chunk = document.copy()
         chunk.update(_bytes(f"{index},{_quote(text)}]"))
-        found.append(chunk.hexdigest())
-    return found
+        ids.append(chunk.hexdigest())
+    return ids
 
 
 def _bytes(text: str) -> bytes:

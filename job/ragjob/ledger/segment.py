@@ -104,8 +104,8 @@ class SegmentLedger:
         clean = chunks.filter(pc.invert(spoilt)).drop_columns([schema.ERROR])
         for prefix, rows in ((PART_PREFIX, clean), (_FAILED, chunks.filter(spoilt))):
             if rows.num_rows:
-                own = [name for name in rows.column_names if name not in schema.OF_SENTENCES.names]
-                name, content = _named(prefix, rows.select(own).replace_schema_metadata())
+                columns = [name for name in rows.column_names if name not in schema.OF_SENTENCES.names]
+                name, content = _named(prefix, rows.select(columns).replace_schema_metadata())
                 if stage_beside and prefix == PART_PREFIX:
                     stage_beside(name, rows)
                 self._put(name, content)

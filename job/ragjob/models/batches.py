@@ -53,10 +53,10 @@ class Batches:
 
     def compute(self, features: Features, forward: Callable[[Features], torch.Tensor]) -> npt.NDArray[np.float32]:
         """What `forward` makes of each text, in their order; `features` are of at least one, tokenised `UNPADDED`."""
-        found: list[tuple[list[int], torch.Tensor]] = []
+        batches: list[tuple[list[int], torch.Tensor]] = []
 
         def run(rows: list[int]) -> None:
-            found.append((rows, forward(self._pad(features, rows))))
+            batches.append((rows, forward(self._pad(features, rows))))
 
         lengths = [len(tokens) for tokens in features["input_ids"]]
         if self._threads:
@@ -64,7 +64,7 @@ class Batches:
         else:
             with self._computing:
                 run_batches(run, lengths, self._batch_size)
-        done, computed = zip(*found, strict=True)
+        done, computed = zip(*batches, strict=True)
         # Moved once a block: a GPU computes one batch while the next is padded.
         moved = torch.cat(computed).cpu().numpy()
         ordered = np.empty_like(moved)

@@ -87,9 +87,9 @@ def find_in_bucket(name: str, key: str, cache: str) -> Source:
 
 
 def _list(uri: str) -> tuple[storage.Entry, ...]:
-    found = {entry.path: entry for entry in storage.list_files(uri)}
-    check_paths(found, uri)
-    return tuple(found[path] for path in used(found))
+    entries = {entry.path: entry for entry in storage.list_files(uri)}
+    check_paths(entries, uri)
+    return tuple(entries[path] for path in used(entries))
 
 
 def _copy_checked(entry: storage.Entry, target: Path) -> None:

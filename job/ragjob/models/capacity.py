@@ -50,8 +50,8 @@ class Resources:
     @classmethod
     def equal(cls, cpus: float, gpus: float = 0, nodes: int = 1, memory: int | None = None) -> "Resources":
         """A cluster with so many CPUs and GPUs in all on equal nodes; GPUs that can't be divided go to some of them."""
-        each, more = divmod(int(gpus), nodes)
-        sizes = {each + 1: more, each: nodes - more}
+        per_node, more = divmod(int(gpus), nodes)
+        sizes = {per_node + 1: more, per_node: nodes - more}
         return cls(tuple(Group("", cpus / nodes, has, memory, max=n) for has, n in sizes.items() if n))
 
     @property

@@ -113,17 +113,17 @@ def content_revision(tags: Mapping[str, str]) -> str:
 
 def read_json(source: Source, path: str) -> dict[str, Any]:
     """A JSON file of the model, empty when it has none such."""
-    found = _parsed(source, path) if path in source.files.sizes else {}
-    if not isinstance(found, dict):
+    content = _parsed(source, path) if path in source.files.sizes else {}
+    if not isinstance(content, dict):
         raise DataError(f"{source.key}: {source.name}: {path} isn't a JSON object; correct or replace it")
-    return found
+    return content
 
 
 def read_modules(source: Source) -> dict[str, str]:
     """The parts of a sentence-transformers model, in order: each one's class, and its folder, "" or "x/"."""
-    found = _parsed(source, MODULES) if MODULES in source.files.sizes else []
+    modules = _parsed(source, MODULES) if MODULES in source.files.sizes else []
     try:
-        return {part["type"]: f"{part['path'].strip('./')}/".lstrip("/") for part in found}
+        return {part["type"]: f"{part['path'].strip('./')}/".lstrip("/") for part in modules}
     except (TypeError, KeyError, AttributeError) as error:
         what = f"{source.key}: {source.name}: {MODULES} holds no list of modules"
         raise DataError(f"{what}; correct or replace it") from error

@@ -112,9 +112,9 @@ def _cached(name: str, revision: str | None) -> Path | None:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     with suppress(LocalEntryNotFoundError):
-        found = snapshot_download(name, revision=revision, ignore_patterns=UNUSED, local_files_only=True)
-        if weights(list_folder(Path(found))):
-            return Path(found)
+        snapshot = snapshot_download(name, revision=revision, ignore_patterns=UNUSED, local_files_only=True)
+        if weights(list_folder(Path(snapshot))):
+            return Path(snapshot)
     return None
 
 

@@ -31,13 +31,13 @@ def check_memory(
     `actors` has the bytes of an actor of each pool, as `actor_bytes` gives them. A Chroma server of the job's own runs
     beside them, on the one node.
     """
-    each = {name: WORKER_BYTES + held for name, held in actors.items()}
+    bytes_per_actor = {name: WORKER_BYTES + held for name, held in actors.items()}
     mode = mode_of(settings)
-    each["retrieve"] += mode.actor_bytes(chunks)
+    bytes_per_actor["retrieve"] += mode.actor_bytes(chunks)
     vectors = 0 if settings.chroma.url or not mode.asks_chroma else memory_bytes(chunks, dimension)
     placed = [node for flow in flows for nodes in pack(settings, flow, size).placements for node in nodes]
     for node in placed or [Node(group, group.cpus, []) for group in size.groups]:
-        models = Counter({name: each[name] * count for name, count in Counter(node.actors).items()})
+        models = Counter({name: bytes_per_actor[name] * count for name, count in Counter(node.actors).items()})
         taken = models.total() + vectors
         if node.group.memory and taken > node.group.memory:
             largest = max(models, key=models.__getitem__, default="embed")
@@ -47,7 +47,8 @@ def check_memory(
                 "name a group of larger nodes in the pool's group, or use another Chroma server with chroma.url"
             )
     most = max(
-        (sum(pool(settings, name).max * each[name] for name in pools(settings, flow)) for flow in flows), default=0
+        (sum(pool(settings, name).max * bytes_per_actor[name] for name in pools(settings, flow)) for flow in flows),
+        default=0,
     )
     files = mode.file_bytes(chunks, dimension)
     return (

@@ -77,8 +77,8 @@ def pools(settings: JobSettings, flow: str) -> list[str]:
 
 def pool(settings: JobSettings, name: str) -> Pool:
     """The settings of pool `name`: embed, retrieve, rerank or generate."""
-    found: Pool = getattr(settings, name).pool
-    return found
+    pool_settings: Pool = getattr(settings, name).pool
+    return pool_settings
 
 
 def free_tasks(settings: JobSettings, flow: str, size: Resources) -> int:
@@ -154,7 +154,10 @@ def _place(name: str, wanted: Pool, nodes: list[Node], *, waits: bool) -> bool:
 
 def _cpus(settings: JobSettings, flow: str) -> float:
     """CPUs that the flow's pools reserve."""
-    return sum(each.max * each.num_cpus for each in (pool(settings, name) for name in pools(settings, flow)))
+    return sum(
+        pool_settings.max * pool_settings.num_cpus
+        for pool_settings in (pool(settings, name) for name in pools(settings, flow))
+    )
 
 
 def _check_cpus(settings: JobSettings, flow: str, size: Resources) -> None:

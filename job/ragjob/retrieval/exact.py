@@ -23,12 +23,12 @@ class _Best:
             return
         asked = np.unique(questions)
         who = np.concatenate([np.repeat(asked, count), questions])
-        how = np.concatenate([self._near[asked].ravel(), near[questions, columns]])
+        similarities = np.concatenate([self._near[asked].ravel(), near[questions, columns]])
         which = np.concatenate([self.rows[asked].ravel(), rows[columns]])
-        order = np.lexsort((-how, who))
+        order = np.lexsort((-similarities, who))
         starts = np.searchsorted(who[order], asked)
         best = order[starts[:, None] + np.arange(count)]
-        self._near[asked], self.rows[asked] = how[best], which[best]
+        self._near[asked], self.rows[asked] = similarities[best], which[best]
 
 
 def nearest(passages: Passages, vectors: Vectors, groups: list[tuple[Numbers, list[int]]], count: int) -> list[Numbers]:
@@ -37,13 +37,13 @@ def nearest(passages: Passages, vectors: Vectors, groups: list[tuple[Numbers, li
     Each of `groups` has the rows that come into question, ascending, and the numbers of the vectors for which they do;
     each vector is in one group.
     """
-    found = np.full((len(vectors), count), -1)
+    nearest_rows = np.full((len(vectors), count), -1)
     if sum(len(rows) for rows, _ in groups) > len(passages):  # to compare all with all is less
-        found = _among_all(passages, vectors, groups, count)
+        nearest_rows = _among_all(passages, vectors, groups, count)
     else:
         for rows, asked in groups:
-            found[asked] = _among(passages, vectors[asked], rows, count)
-    return [rows[rows >= 0] for rows in found]
+            nearest_rows[asked] = _among(passages, vectors[asked], rows, count)
+    return [rows[rows >= 0] for rows in nearest_rows]
 
 
 def _among(passages: Passages, vectors: Vectors, rows: Numbers, count: int) -> Numbers:

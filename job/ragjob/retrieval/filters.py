@@ -75,8 +75,8 @@ class Filters:
     def _passing(self, condition: Condition) -> Numbers:
         passing: Numbers | None = None
         for name, keys in condition.keys:
-            found = self._chunks[name].having(keys)
-            passing = found if passing is None else np.intersect1d(passing, found, assume_unique=True)
+            places = self._chunks[name].having(keys)
+            passing = places if passing is None else np.intersect1d(passing, places, assume_unique=True)
         return np.arange(len(self._passages.members)) if passing is None else passing
 
     def _keep(self, condition: Condition, selection: Selection) -> None:
@@ -103,9 +103,9 @@ class _ByKey:
 
     def having(self, keys: Iterable[str]) -> Numbers:
         """Places of the chunks with one of these keys, ascending."""
-        found = np.concatenate([self._at(key) for key in keys])
-        found.sort()
-        return found[np.diff(found, prepend=-1) > 0]  # a list may have several of them
+        places = np.concatenate([self._at(key) for key in keys])
+        places.sort()
+        return places[np.diff(places, prepend=-1) > 0]  # a list may have several of them
 
     def _at(self, key: str) -> Numbers:
         number = bisect_left(self._keys, key, key=pa.StringScalar.as_py)

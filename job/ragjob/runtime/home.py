@@ -48,10 +48,10 @@ def _make_private(folder: Path) -> None:
     try:
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)
-        found = folder.lstat()
+        status = folder.lstat()
     except OSError as error:
         raise DependencyError(f"HOME: {folder}: {error.strerror}; set HOME to a folder this job may write") from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise DependencyError(
             f"HOME: {folder} isn't private to this user; set HOME to a folder that this job may write"
         )

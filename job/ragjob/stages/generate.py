@@ -56,7 +56,8 @@ class GenerateStage(Stage):
             self._bare,
             scores=row[schema.RETRIEVED_SCORES][given],
             similarities=row[schema.RETRIEVED_SIMILARITIES][given],
-            sentences=sentences and [[schema.Sentence(**each) for each in of_one] for of_one in sentences[given]],
+            sentences=sentences
+            and [[schema.Sentence(**sentence) for sentence in of_one] for of_one in sentences[given]],
         )
 
 

@@ -128,8 +128,8 @@ def _read_file(reader: DocumentReader, part: Slice, limits: Limits) -> Document:
     document = attempt(lambda: _decode(reader, content, limits))
     if isinstance(document, Exception):
         document = Document(None, row_error(document, part.path))
-    own = {"path": part.path, "size": len(content)}  # come first, and no document states others
-    return replace(document, metadata={**own, **document.metadata, **own})
+    file_metadata = {"path": part.path, "size": len(content)}  # come first, and no document states others
+    return replace(document, metadata={**file_metadata, **document.metadata, **file_metadata})
 
 
 def _decode(reader: DocumentReader, content: bytes, limits: Limits) -> Document:

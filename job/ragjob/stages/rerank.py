@@ -52,17 +52,20 @@ class RerankStage(Stage):
         with foreign():
             scores = self._score(
                 [
-                    (prompt, text)
-                    for prompt, own in zip(prompts[schema.PROMPT].to_pylist(), texts, strict=True)
-                    for text in own
+                    (prompt, passage)
+                    for prompt, passages in zip(prompts[schema.PROMPT].to_pylist(), texts, strict=True)
+                    for passage in passages
                 ]
             )
         ends = np.cumsum(list(map(len, texts)))
-        before[schema.RETRIEVED_SCORES] = [each.tolist() for each in np.split(scores, ends[:-1])]
-        best = [np.argsort(-np.array(each), kind="stable")[: self._top_k] for each in before[schema.RETRIEVED_SCORES]]
+        before[schema.RETRIEVED_SCORES] = [prompt_scores.tolist() for prompt_scores in np.split(scores, ends[:-1])]
+        best = [
+            np.argsort(-np.array(prompt_scores), kind="stable")[: self._top_k]
+            for prompt_scores in before[schema.RETRIEVED_SCORES]
+        ]
         return arrays({name: _picked(lists, best) for name, lists in before.items()}, self.ADDS)
 
 
-def _picked(lists: list[list[object] | None], places: Sequence[npt.NDArray[np.int64]]) -> list[list[object] | None]:
+def _picked(lists: list[list[object] | None], best: Sequence[npt.NDArray[np.int64]]) -> list[list[object] | None]:
     """Of each list what stands at its places."""
-    return [each and [each[place] for place in own] for each, own in zip(lists, places, strict=True)]
+    return [values and [values[place] for place in places] for values, places in zip(lists, best, strict=True)]

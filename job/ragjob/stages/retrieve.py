@@ -62,12 +62,12 @@ class RetrieveStage(Stage):
         with foreign():
             hits = self._retriever.search(questions, vectors, conditions)
         values: dict[str, Sequence[object]] = {
-            column: [[getattr(hit.passage, field) for hit in found] for found in hits]
+            column: [[getattr(hit.passage, field) for hit in prompt_hits] for prompt_hits in hits]
             for column, field in OF_PASSAGES.items()
         }
-        values[schema.RETRIEVED_SCORES] = [[hit.score for hit in found] for found in hits]
-        values[schema.RETRIEVED_SIMILARITIES] = [[hit.similarity for hit in found] for found in hits]
-        values[schema.SENTENCES] = [_sentences(found) for found in hits]
+        values[schema.RETRIEVED_SCORES] = [[hit.score for hit in prompt_hits] for prompt_hits in hits]
+        values[schema.RETRIEVED_SIMILARITIES] = [[hit.similarity for hit in prompt_hits] for prompt_hits in hits]
+        values[schema.SENTENCES] = [_sentences(prompt_hits) for prompt_hits in hits]
         return arrays(values, self.ADDS)
 
     def _conditions(self, prompts: pa.Table) -> list[Condition | None]:
@@ -88,5 +88,5 @@ def _without_value(prompts: pa.Table, name: str) -> pa.Table:
 
 def _sentences(hits: list[Hit]) -> list[list[dict[str, object]]] | None:
     """The sentences of each passage; None where they aren't embedded."""
-    found = [hit.sentences for hit in hits]
-    return None if None in found else [[each._asdict() for each in of_one or []] for of_one in found]
+    sentences = [hit.sentences for hit in hits]
+    return None if None in sentences else [[sentence._asdict() for sentence in of_one or []] for of_one in sentences]

@@ -84,8 +84,8 @@ def list_inputs(uri: str, refuse: Refuse, key: str) -> Listing:
     left to read, and `DependencyError` for a folder that can't be listed.
     """
     with naming(key):
-        found, skipped = _place(uri).find(uri, refuse)
-    entries, passed_over = sorted(found, key=attrgetter("path")), count_passed_over(key, skipped)
+        entries, skipped = _place(uri).find(uri, refuse)
+    entries, passed_over = sorted(entries, key=attrgetter("path")), count_passed_over(key, skipped)
     if not entries:
         reason = "; ".join(map(str, passed_over)) or "nothing there"
         raise DataError(f"{key}: {printable(uri)}: {reason}; name an existing file, folder or glob")

@@ -36,8 +36,8 @@ def find(uri: str, refuse: Refuse) -> tuple[list[Entry], list[Skipped]]:
     def refuse_hidden(path: str) -> str | None:
         return refuse(path) if is_shown(path) else HIDDEN
 
-    if has_wildcards(split(uri)[1]) and (found := _glob(uri)) is not None:
-        return _divide(found, refuse_hidden)
+    if has_wildcards(split(uri)[1]) and (matching := _glob(uri)) is not None:
+        return _divide(matching, refuse_hidden)
     below = list_files(uri)
     if not any(is_shown(entry.path) for entry in below) and (single := _single(uri)):
         return _divide(single, refuse)
@@ -54,7 +54,10 @@ def list_names(folder: str) -> list[str]:
 
 def list_unfinished(folder: str) -> list[Unfinished]:
     bucket = split(folder)[0]
-    return [Unfinished(f"s3://{bucket}/{each['Key']}", each["Initiated"]) for each in _uploads(folder, _folder(folder))]
+    return [
+        Unfinished(f"s3://{bucket}/{upload['Key']}", upload["Initiated"])
+        for upload in _uploads(folder, _folder(folder))
+    ]
 
 
 def exists(uri: str) -> bool:
@@ -163,8 +166,8 @@ def _single(uri: str) -> list[Entry]:
     if not name:
         return []
     answer = attempt(uri, lambda s3: s3.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1))
-    found = [each for each in answer.get("Contents", []) if each["Key"] == key]
-    return [_entry(bucket, each, folder + slash) for each in found]
+    objects = [s3_object for s3_object in answer.get("Contents", []) if s3_object["Key"] == key]
+    return [_entry(bucket, s3_object, folder + slash) for s3_object in objects]
 
 
 def _entries(uri: str, base: str, begin: str | None = None, **fields: str) -> Iterator[Entry]:
@@ -172,15 +175,15 @@ def _entries(uri: str, base: str, begin: str | None = None, **fields: str) -> It
     bucket = split(uri)[0]
     fields |= {"Bucket": bucket, "Prefix": base if begin is None else begin}
     for page in _pages(uri, "list_objects_v2", {"ContinuationToken": "NextContinuationToken"}, fields):
-        for found in page.get("Contents", []):
-            if not found["Key"].endswith("/"):  # what consoles put to show an empty folder
-                yield _entry(bucket, found, base)
+        for s3_object in page.get("Contents", []):
+            if not s3_object["Key"].endswith("/"):  # what consoles put to show an empty folder
+                yield _entry(bucket, s3_object, base)
 
 
-def _entry(bucket: str, found: dict[str, Any], base: str) -> Entry:
-    key, tag = found["Key"], found["ETag"].strip('"')
+def _entry(bucket: str, s3_object: dict[str, Any], base: str) -> Entry:
+    key, tag = s3_object["Key"], s3_object["ETag"].strip('"')
     uri = f"s3://{bucket}/{key}"
-    return Entry(uri, key.removeprefix(base), found["Size"], tag, found["LastModified"], uri)
+    return Entry(uri, key.removeprefix(base), s3_object["Size"], tag, s3_object["LastModified"], uri)
 
 
 def _uploads(uri: str, prefix: str) -> Iterator[dict[str, Any]]:

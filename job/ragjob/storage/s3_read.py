@@ -81,6 +81,6 @@ def _fetch(uri: str, wanted: str, tag: str | None) -> _Piece:
         return _Piece(b"", 0, 0, "")
     except ConditionFailedError:
         raise changed(uri) from None
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.get("ContentRange", ""))
-    start, size = (int(found[1]), int(found[2])) if found else (0, len(content))
+    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", answer.get("ContentRange", ""))
+    start, size = (int(match[1]), int(match[2])) if match else (0, len(content))
     return _Piece(content, start, size, answer["ETag"])

@@ -95,7 +95,7 @@ class Upload(io.RawIOBase):
 
     def _stands(self, error: DependencyError) -> bool:
         try:
-            found = attempt(self._uri, lambda s3: s3.head_object(**where(self._uri)))
+            head = attempt(self._uri, lambda s3: s3.head_object(**where(self._uri)))
         except MissingError:
             raise error from None
-        return bool(found["Metadata"].get(_MARK) == self._mark)
+        return bool(head["Metadata"].get(_MARK) == self._mark)

@@ -128,5 +128,5 @@ def _fault(code: int | None, cpu_s: int) -> str:
             return f"parsing it took more than {parser.MEMORY_BYTES / 1e9:.0f} GB of memory; {REMEDY}"
     if -code == signal.SIGXCPU:
         return f"parsing it took more than {cpu_s:,} s of CPU time; {REMEDY}"
-    how = signal.strsignal(-code) if code < 0 else f"exit code {code}"
-    return f"its parser crashed ({how}), as it does on damaged files and for want of memory; {REMEDY}"
+    cause = signal.strsignal(-code) if code < 0 else f"exit code {code}"
+    return f"its parser crashed ({cause}), as it does on damaged files and for want of memory; {REMEDY}"

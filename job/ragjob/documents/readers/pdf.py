@@ -123,11 +123,11 @@ def _date(text: str | None) -> str | None:
     >>> _date("D:19310502093000+01'00'"), _date("D:1931"), _date("May 1931")
     ('1931-05-02T09:30:00', '1931', 'May 1931')
     """
-    found = _DATE.match(text or "")
-    if not found:
+    match = _DATE.match(text or "")
+    if not match:
         return text
-    day = "-".join(filter(None, found.groups()[:3]))
-    return f"{day}T{':'.join(found.groups()[3:])}" if found[4] else day
+    day = "-".join(filter(None, match.groups()[:3]))
+    return f"{day}T{':'.join(match.groups()[3:])}" if match[4] else day
 
 
 def _add(draft: Draft, lines: list[Line]) -> None:

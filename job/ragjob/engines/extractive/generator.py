@@ -49,13 +49,15 @@ class ExtractiveGenerator:
 
     def generate(self, requests: list[Request]) -> list[Completion | Failure]:
         """Answer every request, in the order given."""
-        found = list(map(list_sentences, requests))
-        bare = [number for number, request in enumerate(requests) if request.sentences is None and found[number]]
+        by_request = list(map(list_sentences, requests))
+        bare = [number for number, request in enumerate(requests) if request.sentences is None and by_request[number]]
         for number, compared in zip(
-            bare, self._compared([(requests[n].question, found[n]) for n in bare]), strict=True
+            bare, self._compared([(requests[n].question, by_request[n]) for n in bare]), strict=True
         ):
-            found[number] = compared
-        answers = [self._quote(request.question, own) for request, own in zip(requests, found, strict=True)]
+            by_request[number] = compared
+        answers = [
+            self._quote(request.question, candidates) for request, candidates in zip(requests, by_request, strict=True)
+        ]
         return self._complete(requests, answers)
 
     @cached_property
@@ -66,12 +68,12 @@ class ExtractiveGenerator:
         """The candidates of each question with their similarities to it."""
         if not asked:
             return []
-        distinct = list(dict.fromkeys(candidate.text for _, own in asked for candidate in own))
+        distinct = list(dict.fromkeys(candidate.text for _, candidates in asked for candidate in candidates))
         vectors = dict(zip(distinct, self._embedder.embed_documents(distinct), strict=True))
         questions = self._embedder.embed_queries([question for question, _ in asked])
         return [
-            [candidate._replace(similarity=float(vectors[candidate.text] @ question)) for candidate in own]
-            for (_, own), question in zip(asked, questions, strict=True)
+            [candidate._replace(similarity=float(vectors[candidate.text] @ question)) for candidate in candidates]
+            for (_, candidates), question in zip(asked, questions, strict=True)
         ]
 
     def _quote(self, question: str, candidates: list[Candidate]) -> str:
@@ -103,7 +105,7 @@ def list_sentences(request: Request) -> list[Candidate]:
     """
     scores = request.scores or [1.0] * len(request.passages)
     best = max([0.0, *scores])
-    found: dict[str, Candidate] = {}
+    candidates: dict[str, Candidate] = {}
     for number, passage in enumerate(request.passages, start=1):
         share = max(0.0, scores[number - 1]) / best if best else 0.0
         known = request.sentences[number - 1] if request.sentences else []
@@ -113,8 +115,8 @@ def list_sentences(request: Request) -> list[Candidate]:
         ]
         for start, end, similarity in spans:
             text = one_line(passage[start:end])
-            found.setdefault(text, Candidate(text, number, share, similarity))
-    return list(found.values())
+            candidates.setdefault(text, Candidate(text, number, share, similarity))
+    return list(candidates.values())
 
 
 def shared_words(question: list[str], sentences: list[list[str]]) -> list[float]:

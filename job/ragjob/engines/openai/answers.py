@@ -13,9 +13,9 @@ TEXT_PARTS = (None, "text", "output_text")  # types of parts; others hold reason
 SHOWN_CHARS = 200
 
 
-def read_completion(found: ChatCompletion) -> Completion | Failure:
+def read_completion(completion: ChatCompletion) -> Completion | Failure:
     """The text of the first choice with its finish reason as the API gives it, or a failure that says what came."""
-    choice, usage = found.choices[0], found.usage
+    choice, usage = completion.choices[0], completion.usage
     message, reason = getattr(choice, "message", None), getattr(choice, "finish_reason", None)
     text = _text(getattr(message, "content", None))
     if not text.strip() or reason in BROKEN_OFF:

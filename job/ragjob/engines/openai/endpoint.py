@@ -68,7 +68,7 @@ class Endpoint:
         """Ask once. Raises `NoAnswerError`, `RefusedError` or what ends the job."""
         try:
             async with asyncio.timeout(limit_s):
-                found = await self._send(request, max_tokens)
+                completion = await self._send(request, max_tokens)
         except TimeoutError as error:
             raise NoAnswerError(
                 f"no answer within {limit_s:.3g} s, half of generate.openai.timeout_s", weight=3
@@ -81,11 +81,13 @@ class Endpoint:
             raise NoAnswerError(reason, weight=0 if isinstance(cause, httpx2.ConnectError) else 1) from error
         except ValueError as error:  # it says that it sends JSON, and doesn't
             raise NoAnswerError(self._line(f"answered with broken JSON: {error}")) from error
-        choices = getattr(found, "choices", None)
+        choices = getattr(completion, "choices", None)
         if not (isinstance(choices, list) and choices):
-            raise NoAnswerError(self._line(f"answered with no completion: {getattr(found, 'model_extra', found)}"))
+            raise NoAnswerError(
+                self._line(f"answered with no completion: {getattr(completion, 'model_extra', completion)}")
+            )
         self.answered, self._accepted = monotonic(), True
-        return found
+        return completion
 
     async def _send(self, request: Request, max_tokens: int) -> ChatCompletion:
         user = request.user if CONTROLS.search(request.bare) else disarm(request.user, CONTROLS)

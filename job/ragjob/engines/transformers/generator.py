@@ -57,14 +57,14 @@ class CausalLM:
 
     @ending_with_gpu()
     def _run(self, prompts: list[Tokens]) -> list[Generated | Failure]:
-        found: list[Generated | Failure] = [Generated([]) for _ in prompts]
+        generated: list[Generated | Failure] = [Generated([]) for _ in prompts]
 
         def run(rows: list[int]) -> None:
             for row, tokens in zip(rows, self._continue([prompts[row] for row in rows]), strict=True):
-                found[row] = Generated(tokens)
+                generated[row] = Generated(tokens)
 
         run_batches(run, [len(prompt) + self._new for prompt in prompts], self._batch_size, self._batch_tokens)
-        return found
+        return generated
 
     @torch.inference_mode()
     def _continue(self, prompts: list[Tokens]) -> list[Tokens]:
@@ -89,7 +89,7 @@ def attend(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
-    **how: Any,
+    **arguments: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention of one new token a row, [rows, heads, 1, size], to keys and values that several heads share.
 
@@ -97,11 +97,11 @@ def attend(
     processor a batch of 32 spent longer in that than in everything else.
     """
     (rows, heads, length, size), shared = query.shape, key.shape[1]
-    if length > 1 or shared == heads or how.get("position_bias") is not None:
-        found: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, **how
+    if length > 1 or shared == heads or arguments.get("position_bias") is not None:
+        attention: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **arguments
         )
-        return found
+        return attention
     # The heads that share a key stand where a prompt's tokens would.
     grouped = query.reshape(rows, shared, heads // shared, size)
     attended = scaled_dot_product_attention(grouped, key, value, attn_mask=attention_mask, scale=scaling)

@@ -131,5 +131,5 @@ def _known_arguments() -> frozenset[str]:
         )
     source = (Path(package.origin).parent / "engine" / "arg_utils.py").read_text("utf-8")
     classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "EngineArgs"]
-    fields = [field.target for each in classes for field in each.body if isinstance(field, ast.AnnAssign)]
+    fields = [field.target for definition in classes for field in definition.body if isinstance(field, ast.AnnAssign)]
     return frozenset(target.id for target in fields if isinstance(target, ast.Name))

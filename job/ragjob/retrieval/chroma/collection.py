@@ -51,7 +51,7 @@ def stored(target: Target, stem: str) -> list[Stored]:
     while page := api.list_collections(limit=LISTED, offset=len(models)):
         models += page
     ours = (_stored(model) for model in models if _is_version(model, stem))
-    return sorted(ours, key=lambda each: each.name)
+    return sorted(ours, key=lambda collection: collection.name)
 
 
 def drop(target: Target, name: str) -> None:
@@ -122,9 +122,9 @@ def create(api: FastAPI, expected: Expected) -> ChromaCollection:
 
 def is_ours(chroma: ChromaCollection, expected: Expected) -> bool:
     """Whether the collection was made for this version, and measures as it does."""
-    model, found = chroma._model, chroma.metadata or {}
+    model, metadata = chroma._model, chroma.metadata or {}
     return (
-        (found.get("version"), found.get("fingerprint")) == (expected.version, expected.fingerprint)
+        (metadata.get("version"), metadata.get("fingerprint")) == (expected.version, expected.fingerprint)
         and model.dimension in (None, expected.dimension)
         and (model.configuration_json.get("hnsw") or {}).get("space") == METRIC
     )
@@ -132,8 +132,8 @@ def is_ours(chroma: ChromaCollection, expected: Expected) -> bool:
 
 def state(chroma: ChromaCollection) -> str | None:
     """The collection's state when it was found."""
-    found: str | None = chroma.metadata.get("state")
-    return found
+    stored_state: str | None = chroma.metadata.get("state")
+    return stored_state
 
 
 def set_state(chroma: ChromaCollection, expected: Expected, new: State) -> None:
@@ -157,8 +157,8 @@ def _metadata(expected: Expected, state: State) -> dict[str, str | int]:
 
 
 def _is_version(model: Any, stem: str) -> bool:
-    found = model.metadata or {}
-    return found.keys() >= OURS and model.name == collection_name(stem, found["version"])
+    metadata = model.metadata or {}
+    return metadata.keys() >= OURS and model.name == collection_name(stem, metadata["version"])
 
 
 def _stored(model: Any) -> Stored:

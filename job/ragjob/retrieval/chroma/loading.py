@@ -145,8 +145,8 @@ def _finds(chroma: ChromaCollection, passages: Passages) -> bool:
         return False
     best = passages.nearest(vectors, NEIGHBOURS)
     answers = chroma.query(query_embeddings=vectors, n_results=best.shape[1], include=[])["ids"]
-    found = sum(map(_count_near, repeat(passages), vectors, answers, best[:, -1]))
-    return found >= FOUND * best.size
+    near_count = sum(map(_count_near, repeat(passages), vectors, answers, best[:, -1]))
+    return near_count >= FOUND * best.size
 
 
 def _count_near(passages: Passages, vector: np.ndarray, row_ids: list[str], least: float) -> int:

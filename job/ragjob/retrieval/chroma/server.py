@@ -154,8 +154,8 @@ def check_folder(path: str) -> None:
 def _data_folder(path: str | None) -> Iterator[tuple[Path, int]]:
     """The server's folder and its lock: a descriptor that the server inherits, so it is held while one lives."""
     try:
-        with _locked_folder(path) as found:
-            yield found
+        with _locked_folder(path) as folder_and_lock:
+            yield folder_and_lock
     except OSError as error:
         raise DependencyError(
             f"chroma.path: {path or tempfile.gettempdir()}: {error}; name a writable folder with enough space"
@@ -251,7 +251,7 @@ def _answers(pid: int, port: int) -> bool:
         listening = psutil.Process(pid).net_connections("tcp4")
     except psutil.Error:
         return False
-    if not any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in listening):
+    if not any(connection.status == psutil.CONN_LISTEN and connection.laddr.port == port for connection in listening):
         return False
     try:
         answer = httpx.get(f"http://127.0.0.1:{port}/api/v2/heartbeat", timeout=1, trust_env=False)

@@ -30,20 +30,20 @@ class DenseRetriever:
 
     def search(self, questions: list[str], vectors: Vectors, conditions: list[Condition | None]) -> list[list[Hit]]:
         selections = self._ranking.select(conditions)
-        found = self._candidates(vectors, selections)
-        return [self._hits(*asked) for asked in zip(found, vectors, selections, strict=True)]
+        candidates = self._candidates(vectors, selections)
+        return [self._hits(*asked) for asked in zip(candidates, vectors, selections, strict=True)]
 
     def _candidates(self, vectors: Vectors, selections: list[Selection | None]) -> Iterable[Numbers]:
         top_k = self._settings.top_k
         if self._has_sentences:
             return self._neighbours.find(vectors, selections, max(self._settings.candidates, top_k))
-        found = list(self._neighbours.find(vectors, selections, top_k + 1))
-        tied = [number for number, rows in enumerate(found) if self._is_tied(rows, vectors[number])]
+        candidates = list(self._neighbours.find(vectors, selections, top_k + 1))
+        tied = [number for number, rows in enumerate(candidates) if self._is_tied(rows, vectors[number])]
         if tied:
             again = self._neighbours.find(vectors[tied], [selections[number] for number in tied], top_k + TIES)
             for number, rows in zip(tied, again, strict=True):
-                found[number] = rows
-        return found
+                candidates[number] = rows
+        return candidates
 
     def _is_tied(self, rows: Numbers, vector: Vectors) -> bool:
         """Whether the candidate after the best `top_k` is as near as the last of them."""

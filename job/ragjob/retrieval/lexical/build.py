@@ -103,11 +103,11 @@ def _texts(passages: Passages) -> Iterator[tuple[Numbers, list[str]]]:
 
 def _stage(counts: _Counts, tokenizer: Tokenizer, rows: Numbers, texts: list[str], staged: IO[bytes]) -> None:
     """Count the terms of rows, and stage their postings by term: its number, the row, and how often it is there."""
-    found = [tokenizer.terms(text) for text in texts]
-    lengths = np.fromiter(map(len, found), np.int64, len(found))
+    tokenized = [tokenizer.terms(text) for text in texts]
+    lengths = np.fromiter(map(len, tokenized), np.int64, len(tokenized))
     counts.lengths[rows] = lengths
     known = counts.terms
-    numbers = np.fromiter((known.setdefault(term, len(known)) for term in chain.from_iterable(found)), np.int64)
+    numbers = np.fromiter((known.setdefault(term, len(known)) for term in chain.from_iterable(tokenized)), np.int64)
     pairs, times = np.unique(numbers * len(texts) + np.repeat(np.arange(len(texts)), lengths), return_counts=True)
     terms, places = np.divmod(pairs, len(texts))
     counts.rows = np.bincount(terms, minlength=len(known)) + np.pad(counts.rows, (0, len(known) - len(counts.rows)))

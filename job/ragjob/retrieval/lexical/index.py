@@ -36,8 +36,8 @@ class LexicalIndex:
         terms = self._bm25.get_tokens_ids(self._tokenizer.terms(question))
         if not terms:  # which the library doesn't take, for an index without any
             return np.zeros(self._bm25.scores["num_docs"], np.float32)
-        found: Scores = self._bm25.get_scores_from_ids(terms)
-        return found
+        scores: Scores = self._bm25.get_scores_from_ids(terms)
+        return scores
 
 
 def best(scores: Scores, count: int, among: Numbers | None = None) -> Numbers:
@@ -50,10 +50,10 @@ def best(scores: Scores, count: int, among: Numbers | None = None) -> Numbers:
     rows = np.flatnonzero(scores > 0)  # of numbers it takes seven times as long
     if len(rows) <= count:
         return rows
-    found = scores[rows]
-    least = np.partition(found, -count)[-count]
-    equal = rows[found == least]
-    above = rows[found > least]
+    positive = scores[rows]
+    least = np.partition(positive, -count)[-count]
+    equal = rows[positive == least]
+    above = rows[positive > least]
     return np.sort(np.concatenate([above, equal[: count - len(above)]]))
 
 
