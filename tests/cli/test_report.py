@@ -17,7 +17,7 @@ from tests.cli.conftest import Command, Doing, Ragjob, lines
 def test_a_summary_has_a_line_for_each_stage_and_the_totals(
     ragjob: Ragjob, doing: Doing, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    costs = [Cost("read", 1200, 1, 0.5), Cost("generate", 1200, 2, 60.0)]
+    costs = [Cost("read", 1200, 1, 0.5), Cost("generate", 1200, 2, 60.0, wrong_citations=1300)]
     failures = [("p1", "prompt is blank"), ("p2", "[bold] isn't markup")]
     passed_over = [PassedOver("corpus.uri", "no reader for this extension", ".png", 4, ["[a].png"])]
     doing(
@@ -44,6 +44,7 @@ def test_a_summary_has_a_line_for_each_stage_and_the_totals(
         "p2: [bold] isn't markup",
         "corpus.uri: passed over 4 files (.png), no reader for this extension: [a].png, ...",
         "tokens: 9,000 in prompts, 0 in answers",
+        "1,300 citations of passages that weren't given were left out",
         "answers: out/a.parquet",
         "index version: v1",
     ]

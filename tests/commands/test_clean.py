@@ -23,6 +23,7 @@ from ragjob.retrieval.chroma.expected import Expected, Target
 from ragjob.retrieval.chroma.server import LocalChroma
 from ragjob.storage import join
 from ragjob.storage import settings as reached
+from tests.conftest import files_below
 from tests.ledger.test_index import ABOUT, FINE, chunks
 from tests.ledger.test_run import COLUMNS, answers
 from tests.passages import make_passages
@@ -34,9 +35,10 @@ MORE_THAN_A_PART = bytes(9 * 2**20)
 
 
 @pytest.fixture
-def settings(place: str) -> JobSettings:
+def settings(place: str, tmp_path: Path) -> JobSettings:
     """Settings that keep two versions."""
-    places = {"index": {"uri": f"{place}/index"}, "output": {"uri": f"{place}/out"}}
+    index = {"uri": f"{place}/index", "cache": str(tmp_path / "cache")}
+    places = {"index": index, "output": {"uri": f"{place}/out"}}
     return JobSettings.model_validate(places | {"s3": reached.current, "keep": {"versions": 2}})
 
 
@@ -102,6 +104,17 @@ def test_all_that_is_listed_is_removed_and_nothing_else(settings: JobSettings, l
     gone = (*folders, "out/_staging/")
     assert listing(settings) == [path for path in before if not path.startswith(gone)]
     assert clean(settings, remove=True) == []
+
+
+def test_what_this_node_keeps_of_a_version_goes_with_it(settings: JobSettings) -> None:
+    commit(settings, "v1", "v2", "v3")
+    cache = Path(settings.index.cache)
+    for version in ("v1", "v2"):
+        (cache / version).mkdir(parents=True)
+        (cache / version / "vectors-1.npy").touch()
+        (cache / f"{version}.lock").touch()
+    clean(settings, remove=True)
+    assert files_below(cache) == ["v2.lock", "v2/vectors-1.npy"]
 
 
 def test_sizes_are_those_of_the_files(settings: JobSettings, place: str) -> None:

@@ -46,6 +46,7 @@ def test_a_completions_columns_are_added_and_the_message_dropped() -> None:
         *schema.GENERATED.names,
         "citations",
         "_cached_tokens",
+        "_wrong_citations",
     ]
     assert rows.select(schema.GENERATED.names).schema == schema.GENERATED
     assert rows.select(["finish_reason", "prompt_tokens", "completion_tokens"]).to_pylist() == [
@@ -98,14 +99,14 @@ def test_the_engine_is_told_what_is_known_of_the_passages(sentences: list[list[s
 
 
 @pytest.mark.parametrize(
-    ("answer", "citations"),
+    ("answer", "citations", "wrong"),
     [
-        ("", []),
-        ("In 1931 [2]. Then [1], [2].", [2, 1]),
-        ("See [1, 2;3].", [1, 2, 3]),
-        ("See [0], [4], [12345678], [a1], [1-2] and [].", []),
-        ("[" + "1 " * 50_000, []),
+        ("", [], 0),
+        ("In 1931 [2]. Then [1], [2].", [2, 1], 0),
+        ("See [1, 2;3].", [1, 2, 3], 0),
+        ("See [0], [4], [4, 1], [12345678], [a1], [1-2] and [].", [1], 2),
+        ("[" + "1 " * 50_000, [], 0),
     ],
 )
-def test_an_answer_cites_the_passages_whose_numbers_it_names(answer: str, citations: list[int]) -> None:
-    assert cited(answer, 3) == citations
+def test_an_answer_cites_the_passages_whose_numbers_it_names(answer: str, citations: list[int], wrong: int) -> None:
+    assert cited(answer, 3) == (citations, wrong)

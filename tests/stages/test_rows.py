@@ -223,7 +223,9 @@ def test_errors_are_counted() -> None:
 def test_a_stages_cost_has_the_tokens_that_it_read() -> None:
     read = rows(3, frozenset([2])).append_column("prompt_tokens", pa.array([10, 20, None]))
     read = read.append_column("_cached_tokens", pa.array([0, 16, None]))
-    assert cost("generate", read, 0.5) == Cost("generate", 3, 1, 0.5, prompt_tokens=30, cached_tokens=16)
+    read = read.append_column("_wrong_citations", pa.array([1, 2, None]))
+    summed = Cost("generate", 3, 1, 0.5, prompt_tokens=30, cached_tokens=16, wrong_citations=3)
+    assert cost("generate", read, 0.5) == summed
     assert cost("read", rows(3), 0.5) == Cost("read", 3, 0, 0.5)
 
 

@@ -36,6 +36,8 @@ def show_summary(report: "Report", seconds: float) -> None:
         out.print(f"tokens: {report.prompt_tokens:,} in prompts, {report.completion_tokens:,} in answers")
         if report.cached_share:
             out.print(f"prompt tokens found in the prefix cache: {report.cached_share:.0%}")
+        if report.wrong_citations:
+            out.print(f"{report.wrong_citations:,} citations of passages that weren't given were left out")
         out.print(f"answers: {printable(report.answers)}", markup=False)
     out.print(f"index version: {report.version}")
 

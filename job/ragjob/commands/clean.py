@@ -15,6 +15,7 @@ from ragjob.commands.report import Leftover
 from ragjob.commands.serving import serving
 from ragjob.config import JobSettings
 from ragjob.errors import SettingsError
+from ragjob.ledger.derived import forget
 from ragjob.ledger.index import IndexLedger, current_version, versions
 from ragjob.ledger.manifests import UnknownFormatError
 from ragjob.ledger.run import claimed_versions, is_published, remove_staging, staging
@@ -174,6 +175,7 @@ class _Index:
         if not idle or not self._withdraw(folder.name):
             return False
         self._version(folder.name).remove()
+        forget(self._settings.index.cache, folder.name)
         for uri in folder.uris:
             _sweep(uri)
         return True

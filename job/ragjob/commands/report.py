@@ -94,6 +94,11 @@ class Report:
         read = sum(cost.prompt_tokens for cost in self.costs)
         return sum(cost.cached_tokens for cost in self.costs) / read if read else 0.0
 
+    @property
+    def wrong_citations(self) -> int:
+        """Passages that this attempt's answers cite but weren't given; `citations` leaves them out."""
+        return sum(cost.wrong_citations for cost in self.costs)
+
 
 def report_of_index(command: str, index: CommittedIndex, costs: list[Cost]) -> Report:
     """The report of a version that is committed."""

@@ -235,6 +235,14 @@ def locked(cached: Path) -> Iterator[None]:
         raise DependencyError(f"index.cache: can't write to {cached}: {error}") from error
 
 
+def forget(cache: str, segment: str) -> None:
+    """Remove what this node keeps of a segment that is gone."""
+    folder = Path(cache).expanduser() / segment
+    shutil.rmtree(folder, ignore_errors=True)  # another user's stays
+    with suppress(OSError):
+        folder.with_name(f"{segment}.lock").unlink()
+
+
 def named(folder: Path, kind: str, suffix: str) -> str:
     """Rename the file `kind` in `folder` so that its name has the digest of its content; gives that name."""
     name = f"{kind}-{_digest(folder / kind)}.{suffix}"

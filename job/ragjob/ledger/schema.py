@@ -36,6 +36,7 @@ CITATIONS = "citations"  # positions, from 1, of the passages that an answer nam
 FINISH_REASON, PROMPT_TOKENS, COMPLETION_TOKENS = "finish_reason", "prompt_tokens", "completion_tokens"
 # Columns of blocks on their way; never published.
 POSITION, AUGMENTED, GIVEN, CACHED_TOKENS = "_position", "_augmented", "_given", "_cached_tokens"
+WRONG_CITATIONS = "_wrong_citations"  # how many passages an answer names that it wasn't given
 SENTENCES = "_sentences"  # of each passage, as `Sentence` has them; null where they weren't embedded
 # Of a chunk: where its sentences stand in its text, and their vectors; null where they couldn't be embedded.
 SPANS, SENTENCE_VECTORS = "spans", "sentence_vectors"
@@ -158,6 +159,7 @@ _PASSING = pa.schema(
         (AUGMENTED, pa.string()),
         (GIVEN, pa.int32()),
         (CACHED_TOKENS, pa.int32()),
+        (WRONG_CITATIONS, pa.int32()),
         (SENTENCES, pa.list_(pa.list_(pa.struct([*_BORDERS, ("similarity", pa.float32())])))),
         (EMBEDDING, pa.list_(pa.float32())),  # only a worker, which has the model, knows how long they are
     ]

@@ -14,6 +14,7 @@ class Cost:
         seconds: its workers' time, added up.
         prompt_tokens: tokens that it read.
         cached_tokens: those of them that had been computed before, for prompts that begin alike.
+        wrong_citations: passages that its answers cite but weren't given.
     """
 
     stage: str
@@ -22,6 +23,7 @@ class Cost:
     seconds: float
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    wrong_citations: int = 0
 
     def __add__(self, more: "Cost") -> "Cost":
         """Both together, of the same stage."""

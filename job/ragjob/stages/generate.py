@@ -28,7 +28,7 @@ class GenerateStage(Stage):
 
     NAME = "generate"
     NEEDS = schema.columns(schema.PROMPT, schema.AUGMENTED, schema.GIVEN, *_OF_PASSAGES, schema.ERROR)
-    ADDS = schema.columns(*schema.GENERATED.names, schema.CITATIONS, schema.CACHED_TOKENS)
+    ADDS = schema.columns(*schema.GENERATED.names, schema.CITATIONS, schema.CACHED_TOKENS, schema.WRONG_CITATIONS)
     DROPS = frozenset({schema.AUGMENTED, schema.GIVEN, schema.SENTENCES})
 
     def __init__(self, generator: Generator, system: str, bare: str = "") -> None:
@@ -61,26 +61,32 @@ class GenerateStage(Stage):
         )
 
 
-def cited(answer: str, passages: int) -> list[int]:
-    """The numbers that an answer names in brackets, each once, in their order; those of no passage are left out.
+def cited(answer: str, passages: int) -> tuple[list[int], int]:
+    """The passages that an answer cites by numbers in brackets, each once, in their order.
+
+    Numbers that no passage has are left out; how many they are comes second.
 
     >>> cited("Line 4 runs all night [2], as in May [1, 2] [7].", 3)
-    [2, 1]
+    ([2, 1], 1)
     """
-    numbers = (int(number) for group in _CITATION.findall(answer) for number in _NUMBER.findall(group))
-    return list(dict.fromkeys(number for number in numbers if 1 <= number <= passages))
+    named = (int(number) for group in _CITATION.findall(answer) for number in _NUMBER.findall(group))
+    numbers = list(dict.fromkeys(named))
+    given = [number for number in numbers if 1 <= number <= passages]
+    return given, len(numbers) - len(given)
 
 
 def _columns(answers: list[Completion | Failure], passages: list[int]) -> Columns:
     completions = [answer if isinstance(answer, Completion) else None for answer in answers]
-    given = zip(completions, passages, strict=False)  # an answer too few is found with the other columns
+    # An answer too few is found with the other columns.
+    citations = [answer and cited(answer.text, count) for answer, count in zip(completions, passages, strict=False)]
     values: dict[str, Sequence[object]] = {
         schema.ANSWER: [answer and answer.text for answer in completions],
         schema.FINISH_REASON: [answer and answer.finish_reason for answer in completions],
         schema.PROMPT_TOKENS: [answer and answer.prompt_tokens for answer in completions],
         schema.COMPLETION_TOKENS: [answer and answer.completion_tokens for answer in completions],
-        schema.CITATIONS: [answer and cited(answer.text, count) for answer, count in given],
+        schema.CITATIONS: [of_answer and of_answer[0] for of_answer in citations],
         schema.CACHED_TOKENS: [answer and answer.cached_tokens for answer in completions],
+        schema.WRONG_CITATIONS: [of_answer and of_answer[1] for of_answer in citations],
         schema.ERROR: [None if isinstance(answer, Completion) else answer.error for answer in answers],
     }
     return arrays(values, schema.columns(*values))

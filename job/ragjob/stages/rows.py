@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ragjob.errors import RagjobError
-from ragjob.ledger.schema import CACHED_TOKENS, DOCUMENT_ID, ERROR, PROMPT_ID, PROMPT_TOKENS
+from ragjob.ledger.schema import CACHED_TOKENS, DOCUMENT_ID, ERROR, PROMPT_ID, PROMPT_TOKENS, WRONG_CITATIONS
 from ragjob.stages.cost import Cost
 
 # Raised by code that is wrong. Libraries raise these at odd data, too.
 DEFECTS = (AssertionError, AttributeError, KeyError, NameError, TypeError)
 TRACEBACK_CHARS = 8000  # of a row's error, its end
 _RECEIPT = "ragjob.receipt"
-_TOKENS = {"prompt_tokens": PROMPT_TOKENS, "cached_tokens": CACHED_TOKENS}
+_SUMMED = {"prompt_tokens": PROMPT_TOKENS, "cached_tokens": CACHED_TOKENS, "wrong_citations": WRONG_CITATIONS}
 
 Columns = Mapping[str, pa.Array]
 Compute = Callable[[pa.Table], Columns]
@@ -146,8 +146,8 @@ def count_errors(rows: pa.Table) -> int:
 
 def cost(stage: str, rows: pa.Table, seconds: float) -> Cost:
     """What `stage` spent to give `rows`."""
-    tokens = {name: _total(rows, column) for name, column in _TOKENS.items()}
-    return Cost(stage, rows.num_rows, count_errors(rows), seconds, **tokens)
+    sums = {name: _total(rows, column) for name, column in _SUMMED.items()}
+    return Cost(stage, rows.num_rows, count_errors(rows), seconds, **sums)
 
 
 def receipt_of(rows: pa.Table) -> Receipt:

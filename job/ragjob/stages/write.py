@@ -50,7 +50,7 @@ class WriteAnswers(Stage):
 
     NAME = "write"
     NEEDS = schema.columns(schema.POSITION, *_ANSWERED)
-    DROPS = frozenset({*NEEDS.names, schema.CACHED_TOKENS}) - {schema.ERROR}
+    DROPS = frozenset({*NEEDS.names, schema.CACHED_TOKENS, schema.WRONG_CITATIONS}) - {schema.ERROR}
 
     def __init__(self, ledger: RunLedger, columns: pa.Schema, provenance: dict[str, str]) -> None:
         self._ledger = ledger
