@@ -18,6 +18,7 @@ from ragjob.runtime.flow import Step
 from ragjob.stages.columns import Stage
 from ragjob.stages.embed import EmbedChunks, EmbedPrompts
 from ragjob.stages.generate import GenerateStage
+from ragjob.stages.sentences import EmbedSentences
 
 DIMENSION = 384
 
@@ -47,15 +48,21 @@ class Echo:
         return [Completion(request.question, "stop", len(request.user), len(request.question)) for request in requests]
 
 
-FREE: dict[type[Stage], Callable[[], list[Stage]]] = {
-    EmbedChunks: lambda: [EmbedChunks(hash_vectors, DIMENSION)],
-    EmbedPrompts: lambda: [EmbedPrompts(hash_vectors, DIMENSION)],
-    GenerateStage: lambda: [GenerateStage(Echo(), "")],
+FREE: dict[type[Stage], Callable[[], Stage]] = {
+    EmbedChunks: lambda: EmbedChunks(hash_vectors, DIMENSION),
+    EmbedSentences: lambda: EmbedSentences(hash_vectors, DIMENSION),
+    EmbedPrompts: lambda: EmbedPrompts(hash_vectors, DIMENSION),
+    GenerateStage: lambda: GenerateStage(Echo(), ""),
 }
 
 
 def _with_free_models(steps: list[Step]) -> list[Step]:
-    return [replace(step, make=FREE.get(step.stages[0], step.make)) for step in steps]
+    return [_with_free_model(step) for step in steps]
+
+
+def _with_free_model(step: Step) -> Step:
+    free = [FREE[stage] for stage in step.stages if stage in FREE]
+    return replace(step, make=lambda: [make() for make in free]) if free else step
 
 
 if __name__ == "__main__":

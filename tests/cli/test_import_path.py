@@ -1,12 +1,11 @@
-"""No file of the user's stands in for a module of ours or of our libraries, here or in Ray's workers."""
+"""No file of the user's stands in for a module of ours or of our libraries: a whole job is in test_terminal.py."""
 
-import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 import yaml
 
@@ -32,18 +31,21 @@ def marker(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, marker: Path) -> Path:
-    """A user's folder: traps named as modules of ours and our libraries, a corpus, and settings with relative uris."""
-    folder = tmp_path / "mine"
-    folder.mkdir()
+    (tmp_path / "mine").mkdir()
+    set_traps(tmp_path / "mine", marker)
+    return tmp_path / "mine"
+
+
+def set_traps(folder: Path, marker: Path) -> None:
+    """Make it a user's folder: traps named as modules of ours and our libraries, inputs, and relative uris of them."""
     for name in HOSTILE:
         (folder / f"{name}.py").write_text(TRAP.format(marker=str(marker)))
     (folder / "corpus").symlink_to(CORPUS)
-    (folder / "prompts.jsonl").write_text("\n".join(PROMPTS.read_text("utf-8").splitlines()[:4]), "utf-8")
+    shutil.copy(PROMPTS, folder / "prompts.jsonl")
     uris = {"corpus": "corpus", "prompts": "prompts.jsonl", "index": "index", "output": "out"}
     settings: dict[str, object] = {section: {"uri": uri} for section, uri in uris.items()}
-    settings |= {"chroma": {"path": "chroma"}, "embed": {"dtype": "float32"}}
+    settings |= {"chroma": {"path": "chroma"}, "embed": {"dtype": "float32"}, "commit_rows": 4}
     (folder / "job.yaml").write_text(yaml.safe_dump(settings))
-    return folder
 
 
 def run(folder: Path, program: str, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -74,18 +76,3 @@ def test_a_module_job_on_the_path_is_nothing_to_us(folder: Path, marker: Path, t
 
 def test_a_path_that_python_left_alone_is_left_alone(folder: Path, marker: Path) -> None:
     assert_well(run(folder, "python -m ragjob", "--help", PYTHONSAFEPATH="1"), marker)
-
-
-@pytest.mark.ray
-def test_a_job_takes_inputs_from_the_users_folder_but_no_module_and_leaves_nothing_of_its_own(
-    folder: Path, marker: Path, tmp_path: Path
-) -> None:
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    assert_well(run(folder, "python -m ragjob", "run", TMPDIR=str(temporary), RAY_TMPDIR="/tmp"), marker)
-    assert list(temporary.glob("ragjob-*")) == []
-    (answers,) = (folder / "out").glob("*/answers.parquet")
-    assert pq.read_table(answers)["error"].null_count == 4
-    manifests = [json.loads(file.read_text()) for file in (folder / "index").rglob("manifest.json")]
-    assert [manifest["failed"] for manifest in manifests] == [0]
-    assert (folder / "chroma" / "chroma.sqlite3").is_file()

@@ -1,5 +1,6 @@
-"""What a terminal shows while a whole job runs in it."""
+"""A whole job, started in the user's folder: what the terminal shows, what the job takes, and what it leaves."""
 
+import json
 import os
 import pty
 import re
@@ -11,9 +12,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from tests.integration.conftest import make_job
+from ragjob.ledger import schema
+from tests.cli.test_import_path import set_traps
 
 pytestmark = [pytest.mark.ray, pytest.mark.services]
 
@@ -43,12 +46,12 @@ class Screen:
         return max(later - sooner for sooner, later in pairwise(times))
 
 
-def watch(command: list[str], folder: Path) -> Screen:
-    """Run a command in a terminal of its own."""
+def watch(command: list[str], folder: Path, **variables: str) -> Screen:
+    """Run a command in a terminal of its own, with more variables in its environment."""
     ours, theirs = pty.openpty()
     written = []
     start = time.monotonic()
-    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"} | variables
     with subprocess.Popen(command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as process:
         os.close(theirs)
         while process.poll() is None:
@@ -64,9 +67,19 @@ def watch(command: list[str], folder: Path) -> Screen:
 
 
 @pytest.fixture(scope="module")
-def screen(tmp_path_factory: pytest.TempPathFactory) -> Screen:
-    job = make_job(tmp_path_factory.mktemp("terminal"))
-    return watch([sys.executable, "-m", "ragjob", *job.arguments("run")], job.folder)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's: what its traps say is in `imported` beside it, and temporary files go to `tmp` there."""
+    folder = tmp_path_factory.mktemp("terminal") / "mine"
+    folder.mkdir()
+    (folder.parent / "tmp").mkdir()
+    set_traps(folder, folder.parent / "imported")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def screen(folder: Path) -> Screen:
+    variables = {"TMPDIR": str(folder.parent / "tmp"), "RAY_TMPDIR": "/tmp"}
+    return watch([sys.executable, "-m", "ragjob", "run"], folder, **variables)
 
 
 def test_a_job_in_a_terminal_shows_at_once_what_it_does(screen: Screen) -> None:
@@ -83,5 +96,19 @@ def test_the_screen_tells_each_step_and_keeps_the_stages_that_are_done(screen: S
     steps = ["checking settings and inputs", "checking the plan", "starting Ray", "publishing the answers"]
     assert [step for step in steps if step not in screen.text] == []
     assert re.search(r"index: embed .* rows .*/s done", screen.text)
-    assert re.search(r"answer: write .* 48 rows .*/s done", screen.text)
+    assert re.search(r"answer: write .* 34 rows .*/s done", screen.text)
     assert re.search(r"about \d:\d\d left, then answering", screen.text)
+
+
+def test_it_takes_inputs_from_the_users_folder_but_no_module(screen: Screen, folder: Path) -> None:
+    assert not (folder.parent / "imported").exists()
+    (answers,) = (folder / "out").glob("*/answers.parquet")
+    assert pq.read_table(answers)[schema.ERROR].null_count == 34
+    manifests = [json.loads(file.read_text()) for file in (folder / "index").rglob("manifest.json")]
+    assert [manifest["failed"] for manifest in manifests] == [0]
+    assert (folder / "chroma" / "chroma.sqlite3").is_file()
+
+
+def test_it_leaves_no_temporary_file(screen: Screen, folder: Path) -> None:
+    assert screen.code == 0
+    assert list((folder.parent / "tmp").glob("ragjob-*")) == []
