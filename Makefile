@@ -90,7 +90,7 @@ lock: $(BIN)/uv  ## Write lock.txt, the versions of constraints.txt with the has
 	UV_FIND_LINKS= UV_INDEX= $(BIN)/uv pip compile --quiet --no-deps --universal --generate-hashes --no-annotate \
 	  --custom-compile-command 'make lock' --output-file lock.txt constraints.txt
 
-audit: $(BIN)/uv  ## Look the locked versions up among known vulnerabilities; audit-exceptions.txt says what is passed over
+audit: $(BIN)/uv  ## Look for known vulnerabilities in the locked versions; audit-exceptions.txt lists what is ignored
 	$(BIN)/uv tool run --quiet --constraints constraints.txt pip-audit --requirement lock.txt --disable-pip --strict \
 	  $(patsubst %,--ignore-vuln %,$(shell grep -o '^[A-Z][-A-Za-z0-9]*' audit-exceptions.txt))
 

@@ -42,7 +42,7 @@ def figures(folder: Path) -> Iterator[Figure]:
     rows, numbers = np.arange(count), np.arange(len(questions))
     for name, every in EVERY.items():
         passing = np.broadcast_to(rows % every == 0, (len(questions), count))
-        yield filtering(f"of {count:,} rows {name} pass", passages, questions, {name: 0}, passing)
+        yield filtering(f"{name} of {count:,} rows pass", passages, questions, {name: 0}, passing)
     same_tenant = rows % TENANTS == (numbers % TENANTS)[:, None]
     yield filtering(f"{TENANTS:,} tenants of {count:,} rows", passages, questions, {"tenant": "{tenant}"}, same_tenant)
 

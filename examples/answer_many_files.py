@@ -17,7 +17,7 @@ def main(config: str, files: list[str]) -> int:
         settings = load_settings(Path(config), [f"prompts.uri={file}"])
         try:
             report = answer(settings)
-        except (DataError, TooManyFailures) as error:  # of this file: the others may be well
+        except (DataError, TooManyFailures) as error:  # in this file: the others may be fine
             print(f"{file}: {error}")
             worst = error.exit_code
         else:

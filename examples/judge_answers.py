@@ -1,10 +1,10 @@
-"""Have a language model judge the answers of a run by the passages that the index has on question and answer.
+"""Have a language model judge the answers of a run by the passages that the index has for question and answer.
 
     python examples/judge_answers.py job.yaml answers/3f2a61c09b7d44e1/answers.parquet
 
 `job.yaml` names the index and, under `generate`, the model that judges; a larger one than the one that answered judges
-better. Its `retrieve.where` can't name columns of the prompts. Judging is a run of its own, in the folder `judged`: it
-can be stopped and resumed, and done again it costs a second. Read some verdicts yourself before you rely on them.
+better. Its `retrieve.where` can't name columns of the prompts. Judging is a separate run, in the folder `judged`: it
+can be stopped and resumed, and running it again costs a second. Read some verdicts yourself before you rely on them.
 """
 
 import json
@@ -22,7 +22,7 @@ TEMPLATE = "Passages:\n{context}\n\n{prompt}\nDo the passages support this answe
 
 
 def main(config: str, answers: str) -> None:
-    """Print how many answers the model takes for supported, and the questions of those that it doesn't."""
+    """Print how many answers the model finds supported, and the questions of those that it doesn't."""
     rows = pq.read_table(answers, columns=["prompt_id", "prompt", "answer"]).to_pylist()
     answered = {row["prompt_id"]: row for row in rows if row["answer"]}
     asked = "".join(

@@ -329,7 +329,7 @@ def test_a_variable_that_was_refused_is_not_shown(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("sse", ["null", "AES256"])
 def test_a_kms_key_goes_with_kms(sse: str) -> None:
-    with pytest.raises(SettingsError, match=r"^s3: kms_key_id is set but sse isn't aws:kms; set sse to it, or leave"):
+    with pytest.raises(SettingsError, match=r"^s3: kms_key_id is set but sse isn't aws:kms; set sse to aws:kms"):
         load_settings(None, [f"s3.sse={sse}", "s3.kms_key_id=alias/ours"])
 
 

@@ -118,7 +118,7 @@ class Cluster(Section):
 
     @property
     def sums(self) -> list[str]:
-        """The settings given that take all nodes for equal."""
+        """The settings given that treat all nodes as equal."""
         return [key for key in ("cpus", "gpus", "nodes", "gpu_gb") if getattr(self, key) is not None]
 
     def gpu_memory_gb(self, pool: Pool) -> float | None:
@@ -201,7 +201,7 @@ def load_settings(file: Path | None, assignments: list[str]) -> JobSettings:
     except ValidationError as error:
         raise SettingsError("; ".join(_explain(item) for item in error.errors())) from error
     except SourceError as error:
-        raise SettingsError(f"environment: {error}; set its keys one by one, as {ENV_PREFIX}CORPUS__URI") from error
+        raise SettingsError(f"environment: {error}; set its keys one by one, as in {ENV_PREFIX}CORPUS__URI") from error
 
 
 def require(settings: JobSettings, command: str, *keys: str) -> None:
@@ -211,7 +211,7 @@ def require(settings: JobSettings, command: str, *keys: str) -> None:
 
 
 def required(value: str | None, key: str, command: str) -> str:
-    """`value`, which is that of `key`. Raises `SettingsError` where it isn't set."""
+    """`value`, the value of `key`. Raises `SettingsError` if it isn't set."""
     if value is None:
         raise SettingsError(f"{key}: required by `{command}`; set it in job.yaml or with --set {key}=...")
     return value

@@ -4,7 +4,7 @@
     ├── Defect           1  ragjob itself is wrong; the message is the traceback
     ├── SettingsError    2  a setting is wrong, or doesn't fit the machine or the other settings
     ├── DependencyError  3  storage, Chroma, Ray, Kubernetes or a model can't be used
-    │   └── EngineDied      an engine, or its GPU, has died: its worker is to end, another takes its rows
+    │   └── EngineDied      an engine, or its GPU, has died: its worker ends, and another takes its rows
     ├── DataError        4  an input is missing or malformed, or an index doesn't fit the settings
     ├── TooManyFailures  5  more rows failed than `errors.max_rate` allows
     ├── EvaluationFailed 6  a run is worse than `evaluate` was told it must be, or than another run
@@ -25,7 +25,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-
 
 
 def printable(value: object) -> str:
-    """A text from outside, such as a file's name, on one line and without what a terminal would obey.
+    """A text from outside, such as a file's name, on one line and without control characters.
 
     >>> printable("report\\x1b[2J\\u202etxt.exe")
     'report\\\\x1b[2J\\\\u202etxt.exe'
@@ -61,7 +61,7 @@ class DependencyError(RagjobError):
 
 
 class EngineDied(DependencyError):  # noqa: N818
-    """Ends a worker, and the job only when it comes again and again."""
+    """Ends a worker; it ends the job only if it happens again and again."""
 
 
 class DataError(RagjobError):
@@ -93,4 +93,5 @@ def yaml_fault(error: Exception) -> str:
     said = [getattr(error, name, None) for name in ("context", "problem")]
     mark = getattr(error, "problem_mark", None)
     where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return _QUOTED.sub("", " ".join(filter(None, said)) or "a value can't be what it looks like") + where
+    words = " ".join(filter(None, said)) or "a value isn't valid, such as a date that doesn't exist"
+    return _QUOTED.sub("", words) + where

@@ -76,7 +76,7 @@ class Decides(StrEnum):
 def setting(default: T, *, decides: Decides, description: str, **constraints: object) -> T:
     """A field of a section: its default, what it decides, and its meaning in a few words.
 
-    `constraints` are those of pydantic's `Field`, as `ge=1`. The mark stands in the JSON schema, too.
+    `constraints` are those of pydantic's `Field`, such as `ge=1`. The JSON schema says what it decides, too.
     """
     field: Any = Field  # pydantic types it so that it fits a field of any type
     made: T = field(default, description=description, json_schema_extra={"decides": decides.value}, **constraints)
@@ -106,7 +106,7 @@ def _is_line(uri: str) -> str:
 
 
 def reached_directly(url: str) -> bool:
-    """Tell whether a request to `url` ignores the proxies that the environment names.
+    """Return whether a request to `url` ignores the proxies that the environment names.
 
     True for loopback addresses, and for names that a proxy couldn't look up: those without a dot, such as the chart's
     Chroma service, and those that end in `.svc` or `.cluster.local`. Also true for what NO_PROXY lists, since clients
@@ -143,7 +143,7 @@ def strip_variables(prefix: str) -> None:
 
 
 def _parsed(given: object) -> object:
-    """What a variable or an assignment gives as the text of a list or a mapping, as that."""
+    """The list or mapping that a variable or an assignment gives as text."""
     if not (isinstance(given, str) and given.startswith(("[", "{"))):
         return given
     try:
@@ -176,7 +176,7 @@ class Section(BaseModel):
 
 
 def decides(section: type[BaseModel], name: str) -> str | None:
-    """What the field `name` of a section is marked to decide; None for a section inside, or a field without a mark."""
+    """What the field `name` of a section is marked to decide; None for a nested section, or a field without a mark."""
     extra = section.model_fields[name].json_schema_extra
     return str(extra["decides"]) if isinstance(extra, dict) and "decides" in extra else None
 
@@ -202,7 +202,7 @@ class Pool(Section):
         return [self.group] if isinstance(self.group, str) else self.group or []
 
     def allows(self, group: str) -> bool:
-        """Tell whether its actors may be on nodes of the group."""
+        """Return whether its actors may be on nodes of the group."""
         return not self.groups or group in self.groups
 
     @model_validator(mode="after")
@@ -227,7 +227,7 @@ def with_all(base: type[Section], name: str, selector: str, kinds: Mapping[str, 
 
 
 class Kind(Protocol):
-    """One of several of a capability, as an engine: what the settings' table says of it, and its own settings."""
+    """One choice of a capability, such as an engine: its line in the table of settings, and its own settings."""
 
     summary: str
     Settings: type[Section]

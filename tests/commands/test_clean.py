@@ -300,7 +300,7 @@ def test_without_output_uri_committed_versions_stay_since_a_run_may_need_them(
     begin(settings, "torn")
     output = settings.output.model_copy(update={"uri": None})
     assert names(clean(settings.model_copy(update={"output": output}), remove=True)) == [("version", "torn")]
-    assert caplog.messages == ["output.uri isn't set: versions beyond keep.versions stay, since its runs may need them"]
+    assert caplog.messages == ["output.uri isn't set: versions beyond keep.versions stay, since runs may need them"]
 
 
 def test_places_that_arent_there_hold_nothing_to_remove(settings: JobSettings) -> None:

@@ -100,7 +100,7 @@ def test_a_prompt_column_beside_the_one_that_is_set_is_refused(write_files: Writ
             PROMPTS,
             "prompts.prompt_column: .*b.parquet has no column 'prompt'; it has question",
         ),
-        ({"a.jsonl": b"{"}, PROMPTS, "prompts.uri: .*a.jsonl: no JSON object in it: line 1 isn't JSON: Expecting prop"),
+        ({"a.jsonl": b"{"}, PROMPTS, "prompts.uri: .*a.jsonl: no JSON object in the file: line 1 isn't JSON: E"),
         ({"a.jsonl": b"{}"}, PROMPTS, "prompts.prompt_column: .*a.jsonl has no column 'prompt'; it has none"),
         ({"a.jsonl": b'{"prompt": 1}'}, PROMPTS, "prompts.prompt_column: column 'prompt' of .* holds int64"),
         ({"a.jsonl": b'{"prompt": ["a"]}'}, PROMPTS, "prompts.prompt_column: .* must hold text"),

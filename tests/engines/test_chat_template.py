@@ -50,8 +50,8 @@ USELESS = {
     "refuses": ("{{ raise_exception('not\n today') }}", "refuses a prompt: TemplateError: not"),
     "no syntax": ("{% for %}", "refuses a prompt: TemplateSyntaxError: "),
     "unknown name": ("{{ messages[7].content.x }}", "refuses a prompt: UndefinedError: "),
-    "says nothing": ("hello", "leaves out what the user says"),
-    "repeats": (EACH + EACH, "leaves out what the user says"),
+    "says nothing": ("hello", "leaves out the user message"),
+    "repeats": (EACH + EACH, "leaves out the user message"),
 }
 
 

@@ -54,24 +54,24 @@ def rounded(number: float) -> str:
 
 
 def gpu_rows() -> Iterator[tuple[object, ...]]:
-    yield "", "memory", "peak", "bandwidth", "FLOP for each byte"
+    yield "", "memory", "peak", "bandwidth", "FLOP per byte"
     for gpu in GPUS:
         peak, bandwidth = f"{gpu.flops / 1e12:g} TFLOP/s", f"{gpu.bandwidth / 1e9:,.0f} GB/s"
         yield gpu.name, f"{gpu.gb} GB", peak, bandwidth, f"{gpu.flops / gpu.bandwidth:.0f}"
 
 
 def model_rows() -> Iterator[tuple[object, ...]]:
-    yield "", "weights", "FLOP", "cache a token", "cache of 1,956 tokens"
+    yield "", "weights", "FLOP", "cache per token", "cache of 1,956 tokens"
     for name, model in LLMS.items():
         cache = (model.kv_token or 0) * engine_of(given(generate__engine="vllm"), listed(model)).sequence_tokens
-        flops = f"{(model.weights - EMBEDDINGS[name]) / 1e9:.2f} G a token"
+        flops = f"{(model.weights - EMBEDDINGS[name]) / 1e9:.2f} G per token"
         yield name, f"{model.weights / 1e9:.2f} GB", flops, f"{model.kv_token:,} bytes", f"{cache / 1e6:.0f} MB"
-    flops = f"{passage_flops(MINILM, 200) / 1e9:.2f} G a chunk of 200 tokens"
+    flops = f"{passage_flops(MINILM, 200) / 1e9:.2f} G per chunk of 200 tokens"
     yield "all-MiniLM-L6-v2", f"{MINILM.weights / 1e9:.2f} GB", flops, "none", "none"
 
 
 def embed_rows() -> Iterator[tuple[object, ...]]:
-    yield "", "chunks/s", "CPUs that cut so many", "memory of an actor", "share beside a generator"
+    yield "", "chunks/s", "CPUs that cut that many", "memory of an actor", "share beside a generator"
     for gpu in GPUS:
         rate = REACHED * gpu.flops / passage_flops(MINILM, 200)
         need = embedder_bytes(MINILM, batch_size(MINILM, 200) * 200)
@@ -93,7 +93,7 @@ def generate_rows() -> Iterator[tuple[object, ...]]:
         "prefill",
         "decode",
         "prompts/s",
-        "with 90 % of them cached",
+        "with 90 % of prompt tokens cached",
     )
     for gpu in GPUS:
         for name, model in LLMS.items():

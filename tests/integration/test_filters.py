@@ -26,7 +26,7 @@ def test_each_prompt_is_answered_from_its_own_tenants_passages_alone(job: Job) -
     metadata = [[json.loads(text) for text in texts or []] for texts in answers["retrieved_metadata"].to_pylist()]
     assert metadata == [[{"tenant": int(tenant)}] * 3 if tenant else [] for tenant in tenants]
     assert [equals[0] for equals in answers["retrieved_equals"].to_pylist()[:20]] == [1] * 20
-    assert answers["error"].to_pylist()[20].startswith("tenant is null, but retrieve.where takes a value from there")
+    assert answers["error"].to_pylist()[20].startswith("tenant is null, but retrieve.where takes a value from it")
 
 
 def test_metadata_that_no_file_turns_out_to_have_ends_the_job_before_it_answers(job: Job) -> None:

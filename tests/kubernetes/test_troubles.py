@@ -33,7 +33,7 @@ def test_a_failed_job_ends_as_its_own_exit_code_says(kind: type[errors.RagjobErr
     status = {"jobStatus": "FAILED", "jobDeploymentStatus": "Failed", "message": MESSAGE.format(code=kind.exit_code)}
     error = troubles.failure("a", status)
     assert type(error) is kind
-    assert str(error) == "embed.model: no such model; name another (RayJob a: another try needs a new `rerun`)"
+    assert str(error) == "embed.model: no such model; name another (RayJob a: to try again, give `rerun` a new value)"
 
 
 def test_an_attempt_that_failed_says_when_another_follows() -> None:
@@ -50,7 +50,7 @@ def test_the_last_attempts_end_is_told() -> None:
     status = {"jobStatus": "FAILED", "jobDeploymentStatus": "Failed", "reason": "AppFailed", "message": "the head died"}
     error = troubles.failure("a", status)
     assert isinstance(error, errors.DependencyError)
-    assert str(error) == "RayJob a: AppFailed: the head died; another try needs a new `rerun`"
+    assert str(error) == "RayJob a: AppFailed: the head died; to try again, give `rerun` a new value"
 
 
 def test_a_stopped_job_is_told_from_a_finished_one() -> None:

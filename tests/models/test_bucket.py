@@ -164,7 +164,7 @@ def test_a_model_that_changes_before_it_is_fetched_is_a_data_error(
 ) -> None:
     source = find(model, tmp_path)
     s3.write("models/tiny.v2/model.safetensors", content)
-    with pytest.raises(DataError, match=rf"^embed.model: {model}[^ ]*: has changed since the job began; start it ag"):
+    with pytest.raises(DataError, match=rf"^embed.model: {model}[^ ]*: has changed since the job began; start the j"):
         source.files.fetch()
     assert not Path(tmp_path, f"tiny.v2-{source.revision}").exists()
 

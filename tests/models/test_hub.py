@@ -213,7 +213,7 @@ def test_a_mirror_on_loopback_is_reached_past_proxies(
 def test_a_socks_proxy_without_its_library_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_hub("https://hub.example.com", tmp_path, monkeypatch)
     monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
-    with pytest.raises(DependencyError, match=f"^{KEY}: {NAME} can't be asked for: .* socksio isn't installed"):
+    with pytest.raises(DependencyError, match=f"^{KEY}: {NAME} can't be looked up: .* socksio isn't installed"):
         find()
 
 

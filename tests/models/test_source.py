@@ -34,7 +34,7 @@ def test_a_name_that_cant_be_a_hub_id_is_a_dependency_error() -> None:
 @pytest.mark.parametrize("name", [MINILM, ".", "s3://bucket/model"])
 def test_what_has_no_revisions_isnt_asked_for_one(name: str) -> None:
     with pytest.raises(
-        SettingsError, match=rf"^embed.model: {name} can't have a revision \(main\), as only hub ids do; leave it"
+        SettingsError, match=rf"^embed.model: {name} can't have a revision \(main\), since only hub ids can; leave it"
     ):
         resolve(name, "main", KEY, "cache")
 

@@ -42,7 +42,7 @@ def test_models_and_vectors_are_added_up() -> None:
 
 
 def test_models_that_memory_cant_hold_are_refused() -> None:
-    with pytest.raises(SettingsError, match=r"^generate.pool.max: about 7.5 GB .*, a node has 4.0 GB; lower it"):
+    with pytest.raises(SettingsError, match=r"^generate.pool.max: about 7.5 GB .*, but a node has 4.0 GB; lower it"):
         checked(pools(generate={"max": 3}), "answer", memory(4 * GB))
 
 

@@ -322,7 +322,10 @@ def test_an_index_of_another_release_is_refused(settings: Settings) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value", "difference"),
-    [("chunk.size", "100", "200, the settings say 100"), ("embed.max_length", "64", "None, the settings say 64")],
+    [
+        ("chunk.size", "100", "200, but the settings say 100"),
+        ("embed.max_length", "64", "None, but the settings say 64"),
+    ],
 )
 def test_an_index_of_other_settings_is_refused(settings: Settings, key: str, value: str, difference: str) -> None:
     commit(settings())
@@ -335,7 +338,7 @@ def test_an_index_of_another_model_is_refused_by_both_names(
 ) -> None:
     commit(settings())
     other = make_model(tmp_path / "other", minilm, b"34")
-    with pytest.raises(DataError, match=f"^embed.model: .* was made with '{model}@.*', the settings say '{other}@"):
+    with pytest.raises(DataError, match=f"^embed.model: .* was made with '{model}@.*', but the settings say '{other}@"):
         COMMANDS["answer"].of(settings(embed__model=other))
 
 
@@ -383,7 +386,7 @@ def test_prompts_among_the_documents_are_refused(settings: Settings, tmp_path: P
     (tmp_path / "link.csv").symlink_to("corpus/fares.csv")
     (tmp_path / "x").mkdir()
     uris = {"corpus__uri": f"{tmp_path}/{corpus}", "prompts__uri": f"{tmp_path}/{prompts}"}
-    with pytest.raises(SettingsError, match=r"^prompts.uri: .*\.csv is in corpus.uri, .*exclude it with corpus.excl"):
+    with pytest.raises(SettingsError, match=r"^prompts.uri: .*\.csv is also in corpus.uri, .*exclude it with corpus.e"):
         Index.of(settings(**uris, corpus__text_column="text", prompts__prompt_column="text"))
 
 
@@ -448,7 +451,7 @@ def test_a_plan_tells_in_one_line_each_what_it_found(settings: Settings, tmp_pat
     assert lines == {
         "corpus": "2 documents in 2 files, 85 bytes",
         "chunks": "up to 200 tokens, sharing 20; the model reads 510",
-        "words": f"2 documents sampled, {tmp_path}/model knows most of their words",
+        "words": f"2 documents sampled; {tmp_path}/model knows most of their words",
         "searches": "by the first 510 tokens of a prompt",
         "prompts": "1 prompts, passing through asked, id",
         "output": f"run {run_id} in {tmp_path}/out",
@@ -465,7 +468,7 @@ def test_settings_that_take_all_nodes_to_be_equal_are_warned_of(settings: Settin
     warning = check_lines(Index.of(settings()))["warning"]
     assert (
         warning
-        == "cluster.cpus, cluster.gpus, cluster.nodes assume that all nodes are equal; use cluster.groups instead"
+        == "with cluster.cpus, cluster.gpus, cluster.nodes all nodes are taken to be equal; use cluster.groups instead"
     )
     none = dict.fromkeys(["cluster__cpus", "cluster__gpus", "cluster__nodes"], "null")
     groups = settings(**none, cluster__groups="[{name: cpu, cpus: 4, max: 1}]")
@@ -474,7 +477,7 @@ def test_settings_that_take_all_nodes_to_be_equal_are_warned_of(settings: Settin
 
 def test_a_plan_proposes_what_would_suit_the_cluster_better(settings: Settings) -> None:
     lines = check_lines(Run.of(settings(generate__pool__max=2, generate__pool__num_cpus=0.1)))
-    assert lines["proposal"] == "generate.pool.max=1 (calculated): an actor a node, of all its 2 threads"
+    assert lines["proposal"] == "generate.pool.max=1 (calculated): one actor per node, with all its 2 threads"
 
 
 def test_a_plan_proposes_nothing_where_something_is_wrong_or_nothing_is_left_to_do(
@@ -504,7 +507,7 @@ def test_a_plan_looks_at_what_remains_alone(settings: Settings) -> None:
 def test_a_plan_goes_through_all_checks_and_raises_the_first_error(settings: Settings) -> None:
     run = Run.of(settings(chunk__size=600, prompts__prompt_column="q", cluster__nodes=2))
     assert failed(run) == {"chunks": SettingsError, "prompts": DataError, "chroma": SettingsError}
-    with pytest.raises(SettingsError, match=r"^chunk.size: 600 tokens, but .*/model reads 510 of a text beside"):
+    with pytest.raises(SettingsError, match=r"^chunk.size: 600 tokens, but .*/model reads only 510 of a text, besides"):
         run.plan().require()
 
 
@@ -543,7 +546,7 @@ PASSAGE = "passage: "  # two of MiniLM's tokens; two more stand around every tex
     [
         (
             {"chunk.size": 509, "embed.document_prefix": PASSAGE},
-            "chunk.size: 509 tokens, but .*/model reads 508 of a text beside embed.document_prefix .* set it to 508 at",
+            "chunk.size: 509 tokens, but .*/model reads only 508 of a text, besides embed.document_prefix .* set it to",
         ),
         (
             {"embed.document_prefix": PASSAGE * 252, "chunk.size": 8, "chunk.overlap": 0},
@@ -620,9 +623,8 @@ def test_a_plan_warns_of_documents_whose_words_the_model_doesnt_know(
 
 def test_lines_are_chunks_up_to_what_the_model_reads(settings: Settings) -> None:
     lines = settings(chunk__strategy="line", embed__max_length=64)
-    assert (
-        check_lines(COMMANDS["index"].of(lines))["chunks"] == "a chunk a line, of which the model reads up to 62 tokens"
-    )
+    chunks = check_lines(COMMANDS["index"].of(lines))["chunks"]
+    assert chunks == "one chunk per line; the model reads up to 62 tokens of it"
 
 
 @pytest.mark.parametrize(("key", "place"), [("output.uri", "output"), ("index.uri", "index")])
@@ -654,7 +656,7 @@ def test_a_load_needs_a_server_that_lasts(settings: Settings, tmp_path: Path) ->
 
 def test_more_models_than_memory_holds_are_refused(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ragjob.runtime.cluster._local_memory", lambda: 10**9)
-    with pytest.raises(SettingsError, match=r"^.*.pool.max: about 2.* GB for models and vectors, a node has 1.0 GB"):
+    with pytest.raises(SettingsError, match=r"^.*.pool.max: about 2.* GB for models and vectors, but a node has 1"):
         Run.of(settings()).plan().require()
 
 
@@ -694,6 +696,6 @@ def test_a_filter_by_a_column_that_the_prompts_lack_is_refused(settings: Setting
     run = Run.of(settings(retrieve__where='{"path": "{tenant}"}'))
     assert failed(run)["filter"] is DataError
     assert filter_error(run) == (
-        "retrieve.where: no column 'tenant' passes through from the prompts; there are asked, id: "
+        "retrieve.where: no column 'tenant' passes through from the prompts (those that do: asked, id); "
         "add the column to the prompts, or correct the filter"
     )

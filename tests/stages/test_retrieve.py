@@ -81,6 +81,6 @@ def test_each_prompt_is_searched_under_its_own_condition_and_never_without() -> 
         Condition((("owner", ("ta",)), ("tag", ("n1", "N1")))),
         Condition((("owner", ("tb",)), ("tag", ("n3", "N3", "n4", "N4")))),
     ]
-    null = "is null, but retrieve.where takes a value from there: give the prompt one"
+    null = "is null, but retrieve.where takes a value from it; give the prompt one"
     assert retrieved["error"].to_pylist() == [None, f"tenant {null}", None, f"tenant {null}", f"tags {null}"]
     assert retrieved["retrieved_ids"].to_pylist() == [["1@0.9"], None, ["1@0.9"], None, None]

@@ -85,8 +85,8 @@ def test_a_file_with_several_names_is_read_once_by_its_own(corpus: Path) -> None
     (corpus / "0").symlink_to("sub")
     assert paths(corpus) == ["a.txt", "sub/b.txt"]
     assert [(files.reason, files.first) for files in listing(corpus).passed_over] == [
-        ("link to what is listed under another name", ["0"]),
-        ("link to what is listed under another name", ["0.txt"]),
+        ("link to something listed under another name", ["0"]),
+        ("link to something listed under another name", ["0.txt"]),
     ]
 
 

@@ -1,4 +1,4 @@
-"""The commands, one function each. They import what they need when they run: `--help` takes none of it."""
+"""The commands, one function each. They import what they need only when they run, so `--help` stays fast."""
 
 import json
 import time
@@ -28,7 +28,9 @@ Config = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="Settings file. Default: `job.yaml` in the current folder, if there is one."),
 ]
-Assignments = Annotated[list[str] | None, typer.Option("--set", help="One setting, as `a.b=value`. May be repeated.")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, as in `a.b=value`. May be repeated.")
+]
 Command = Annotated[CommandName, typer.Option(help="The command to check.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show neither progress nor summary.")]
 
@@ -104,7 +106,7 @@ def run(config: Config = None, assign: Assignments = None, quiet: Quiet = False)
 def evaluate(
     run: Annotated[str, typer.Argument(help="Folder of a published run, local or on S3.", metavar="RUN")],
     labels: Annotated[
-        str | None, typer.Option(help="Table of labels. Default: the one of the run's last evaluation.", metavar="FILE")
+        str | None, typer.Option(help="Table of labels. Default: that of the run's last evaluation.", metavar="FILE")
     ] = None,
     against: Annotated[
         str | None, typer.Option(help="Folder of another run of the same prompts to compare with.", metavar="RUN")
@@ -113,7 +115,7 @@ def evaluate(
         str | None, typer.Option(help="Column of the prompts; adds a table for each of its values.", metavar="COLUMN")
     ] = None,
     fail_under: Annotated[
-        list[str] | None, typer.Option(help="Lowest mean that passes, as `recall@3=0.9`. May be repeated.")
+        list[str] | None, typer.Option(help="Lowest mean that passes, such as `recall@3=0.9`. May be repeated.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     config: Config = None,
@@ -140,7 +142,7 @@ def tune(
     config: Config = None,
     assign: Assignments = None,
 ) -> None:
-    """Find the settings of retrieval that rank the labelled passages best.
+    """Find the retrieval settings that rank the labelled passages best.
 
     Example: `ragjob tune answers/3f2a --labels labels.jsonl`
     """
@@ -153,13 +155,13 @@ def tune(
 @app.command()
 def inspect(
     file: Annotated[str, typer.Argument(help="A file of the corpus, local or on S3.", metavar="FILE")],
-    rows: Annotated[int, typer.Option(help="Documents to show, of a file with one in each row.", min=1)] = 3,
-    full: Annotated[bool, typer.Option("--full", help="Print all of each text.")] = False,
+    rows: Annotated[int, typer.Option(help="How many documents to show, for a file with one in each row.", min=1)] = 3,
+    full: Annotated[bool, typer.Option("--full", help="Print whole texts.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     config: Config = None,
     assign: Assignments = None,
 ) -> None:
-    """Show the blocks and chunks that a file gives, without embedding them.
+    """Show the blocks and chunks that a file yields, without embedding them.
 
     Example: `ragjob inspect books/guide.md --set chunk.size=120`
     """
@@ -172,7 +174,7 @@ def inspect(
 
 @app.command()
 def search(
-    question: Annotated[str, typer.Argument(help="What a prompt would ask.", metavar="QUESTION")],
+    question: Annotated[str, typer.Argument(help="The question to search for.", metavar="QUESTION")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     config: Config = None,
     assign: Assignments = None,
@@ -232,7 +234,7 @@ def submit(
     namespace: Annotated[
         str | None, typer.Option("--namespace", "-n", help="Namespace. Default: that of the current context.")
     ] = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Create the RayJob without waiting for its end.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Create the RayJob, and don't wait for it to end.")] = False,
 ) -> None:
     """Run the job on Kubernetes: create a RayJob, follow its log, and exit with its exit code.
 

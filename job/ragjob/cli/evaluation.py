@@ -41,7 +41,7 @@ def _interval(figure: Figure) -> str:
 def _show_comparison(comparison: Comparison) -> None:
     out.print(f"\nCompared with {comparison.run}: {comparison.prompts:,} prompts are in both runs", markup=False)
     if comparison.only_here or comparison.only_there:
-        out.print(f"{comparison.only_here:,} are in this run alone, and {comparison.only_there:,} in the other alone")
+        out.print(f"{comparison.only_here:,} are only in this run, and {comparison.only_there:,} only in the other")
     names = ("other run", "this run", "p", "wins", "losses", "ties")
     table = Table("metric", *(Column(name, justify="right") for name in names), "verdict", box=None)
     for name, difference in comparison.metrics.items():

@@ -41,7 +41,7 @@ def _exit_code(stderr: TextIO) -> int:
 
 
 def _end(error: RagjobError, stderr: TextIO) -> int:
-    """Print the error; gives its exit code."""
+    """Print the error, and return its exit code."""
     if isinstance(error, Defect):  # its message is a traceback
         print(*map(printable, str(error).split("\n")), REPORT_IT, sep="\n", file=stderr)
     else:

@@ -14,7 +14,7 @@ out = Console(highlight=False, soft_wrap=True)
 class _Events(logging.Handler):
     """Prints what the job logs, with its fields: text on a terminal, a JSON line elsewhere.
 
-    A terminal gets one line: fields of several, as tracebacks, are in the log that is kept with the run.
+    A terminal gets one line: fields with several, such as tracebacks, are only in the log that is kept with the run.
     """
 
     def emit(self, record: logging.LogRecord) -> None:

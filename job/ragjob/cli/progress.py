@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def progress(command: str, *, quiet: bool) -> Iterator[Observe]:
-    """Show events and progress during the block, or only warnings if `quiet`. Gives what stages report to."""
+    """Show events and progress during the block, or only warnings if `quiet`. Yields what stages report to."""
     # On a terminal, the display and the summary say more than events do.
     events.setLevel(logging.WARNING if quiet or out.is_terminal else logging.INFO)
     if quiet:
@@ -57,7 +57,7 @@ class _Stage:
                 self.ended = now
 
     def rate(self, now: float) -> float:
-        """Rows per second so far; of a stage that has ended, its final rate."""
+        """Rows per second so far, or the final rate of a stage that has ended."""
         at = self.ended or now
         then, rows = self.first or (self.began, 0)
         if self.rows == rows or at <= then:
@@ -76,7 +76,7 @@ class _Job:
         self.stages: dict[tuple[str, str], _Stage] = {}
 
     def update(self, progress: StageProgress, now: float) -> _Stage | None:
-        """Take in what was reported. Gives the stage that it is about, if it is about one."""
+        """Take in a report. Returns the stage that it is about, if any."""
         if progress.flow != self.flow:
             self._end_flow(now)
             self.flow = progress.flow
@@ -89,7 +89,7 @@ class _Job:
         return stage
 
     def seconds_left(self, now: float) -> float | None:
-        """Of the current flow, by the share of blocks that its slowest stage has finished; None while it has none."""
+        """Seconds left in the current flow, by its slowest stage; None before that has finished a block."""
         if not (stages := self._current()):
             return None
         last = min(stages.values(), key=lambda stage: stage.share)

@@ -17,7 +17,7 @@ FIGURES = ("rows", "errors", "worker s", "rows/s")
 
 
 def show_summary(report: "Report", seconds: float) -> None:
-    """Print what was done, what it took, and what failed."""
+    """Print what was done, what it cost, and what failed."""
     what = "prompts" if report.answers else "chunks"
     if report.already_done:
         out.print(f"Already done: {report.rows:,} {what}; nothing was started.")
@@ -43,7 +43,7 @@ def show_summary(report: "Report", seconds: float) -> None:
 
 
 def _show_corpus(report: "Report") -> None:
-    """Print what of the corpus can't be found, or hardly."""
+    """Print which parts of the corpus can't be found, or hardly."""
     if report.short_passages:
         out.print(f"{report.short_passages:,} short passages were left out of the index (see chunk.min_chars)")
     if report.unknown_documents:
@@ -74,7 +74,7 @@ def show_leftovers(leftovers: list["Leftover"], *, removed: bool) -> None:
 
 
 def _costs(report: "Report") -> Table:
-    """What each stage took."""
+    """What each stage cost."""
     table = Table("stage", *(Column(name, justify="right") for name in FIGURES), box=None)
     for cost in report.costs:
         rate = cost.rows / cost.seconds if cost.seconds else 0

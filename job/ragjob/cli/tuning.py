@@ -10,7 +10,7 @@ from ragjob.commands.tune import HYBRID, LEXICAL, Setting, Tuning
 
 
 def show_tuning(tuning: Tuning, *, as_json: bool) -> None:
-    """Print the settings to take, and what they are worth, or all that was found as JSON."""
+    """Print the best settings and how much they gain, or everything that was found as JSON."""
     if as_json:
         print(json.dumps(asdict(tuning), indent=2))
         return
@@ -27,12 +27,12 @@ def show_tuning(tuning: Tuning, *, as_json: bool) -> None:
     out.print(*(f"  --set {line}" for line in _assignments(tuning.best)), sep="\n", markup=False)
     if others := {setting for setting in tuning.chosen if setting != tuning.best}:
         out.print(
-            f"For parts of the prompts, {len(others)} other combinations were best: choose among near ones freely."
+            f"For parts of the prompts, {len(others)} other combinations were best: similar settings are about as good."
         )
 
 
 def _assignments(setting: Setting) -> list[str]:
-    """The assignments that the settings come to; those that don't count in their mode are left out."""
+    """The settings as assignments, without those that don't count in their mode."""
     values = {"mode": setting.mode}
     if setting.mode != LEXICAL:
         values |= {"sentences": str(setting.sentences).lower(), "candidates": str(setting.candidates)}

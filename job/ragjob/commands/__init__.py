@@ -1,4 +1,4 @@
-"""One object for each command, made from settings: what it needs is there, or it can't be made.
+"""One object for each command, made from settings. It can only be made if what the command needs is there.
 
-Each has a `name`, is made by `of(settings)`, checked by `plan()` and done by `execute(observe)`.
+Each has a `name`, is made by `of(settings)`, checked by `plan()` and carried out by `execute(observe)`.
 """

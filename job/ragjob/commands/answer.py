@@ -1,4 +1,4 @@
-"""`answer`: answer prompts from a committed index version. What it computes with is imported once there is work."""
+"""`answer`: answer prompts from a committed index version. Heavy libraries are imported only if there is work."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -23,7 +23,7 @@ class Answer:
 
     @classmethod
     def of(cls, settings: JobSettings) -> Self:
-        """The command on these settings. Raises when an input, a model or the index isn't there, or doesn't fit."""
+        """The command with these settings. Raises when an input, a model or the index isn't there, or doesn't fit."""
         set_up(settings)
         require(settings, cls.name, "prompts.uri", "index.uri", "output.uri")
         index = find_index(settings, cls.name)

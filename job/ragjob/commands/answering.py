@@ -1,4 +1,4 @@
-"""Answer what a run has left, and publish it."""
+"""Answer the prompts that a run has left, and publish the run."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,7 +39,7 @@ def answer(
     *,
     make_current: bool,
 ) -> Report:
-    """Answer from an index version, made and loaded first where need be.
+    """Answer from an index version, which is made and loaded first if necessary.
 
     `make_current` says whether it becomes the current one.
     """
@@ -62,9 +62,9 @@ def answer(
 
 @contextmanager
 def _attempt(command: str, task: AnswerTask, plan: Callable[[], Plan], observe: Observe) -> Iterator[Resources]:
-    """Keep the log of an attempt at a run, which begins once all checks of `plan` pass. Gives the cluster's size.
+    """Keep the log of an attempt at a run, which begins once all checks of `plan` pass. Yields the cluster's size.
 
-    Raises what the plan finds, and `DataError` when another run is under way under the run's name.
+    Raises what the plan finds, and `DataError` if another run is in progress under the run's name.
     """
     with AttemptLog(task.ledger.log_folder):
         log_start(command, task.version, task.ledger.run_id)
@@ -84,7 +84,7 @@ def _answer(
     costs: list[Cost],
     observe: Observe,
 ) -> Report:
-    """Answer what has no answer yet from an index that is loaded, and publish the run.
+    """Answer the prompts that have no answer yet from a loaded index, and publish the run.
 
     `costs` are those of making and loading the index. Raises `TooManyFailures` before anything is published.
     """

@@ -74,7 +74,7 @@ def answer(settings: JobSettings, observe: Observe = silent) -> Report:
 def run(settings: JobSettings, observe: Observe = silent) -> Report:
     """Index the corpus, then answer the prompts from that version.
 
-    Does whatever is left to do of the two, with one Ray and one Chroma server.
+    Does whatever is left of the two, with one Ray and one Chroma server.
 
     Args:
         settings: the job's settings, with `corpus.uri`, `prompts.uri`, `index.uri` and `output.uri`.

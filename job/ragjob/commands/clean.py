@@ -1,4 +1,4 @@
-"""What jobs left that nothing needs any more: found, and removed unless a job has taken it up meanwhile."""
+"""Find what jobs left and nothing needs any more; remove it unless a job has started to use it again."""
 
 import logging
 from collections.abc import Iterator
@@ -29,14 +29,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Clean:
-    """Find, or remove, what jobs left below `index.uri` and `output.uri` and in Chroma that nothing needs any more."""
+    """Find or remove what is no longer needed below `index.uri` and `output.uri` and in Chroma."""
 
     settings: JobSettings
     name: ClassVar[str] = "clean"
 
     @classmethod
     def of(cls, settings: JobSettings) -> Self:
-        """The command on these settings. Raises `SettingsError` when neither place is set."""
+        """The command with these settings. Raises `SettingsError` when neither place is set."""
         if not (settings.index.uri or settings.output.uri):
             raise SettingsError("index.uri: `clean` needs it or output.uri; set them in job.yaml or with --set")
         return cls(settings)
@@ -113,7 +113,7 @@ class _Index:
                 self._committed[version] = manifest.created
 
     def going(self) -> list[str]:
-        """The folders that go with the versions."""
+        """The folders of the versions to remove."""
         return [uri for folder in self._folders if folder.name in self._going for uri in folder.uris]
 
     def versions(self) -> Iterator[Leftover]:
@@ -122,7 +122,7 @@ class _Index:
                 yield Leftover("version", folder.uri, reason, folder.size, partial(self._remove_version, folder))
 
     def collections(self, target: Target) -> Iterator[Leftover]:
-        """The collections of versions that go, or that aren't there any more."""
+        """The collections of versions to remove, or that no longer exist."""
         from ragjob.retrieval.chroma.collection import stored  # imports chromadb, which takes a second
 
         source, kept = storage.absolute(self._uri), self._needed() | self._committed.keys() - self._going.keys()
@@ -133,12 +133,12 @@ class _Index:
                 yield Leftover("collection", collection.name, reason, collection.count, remove)
 
     def _reasons(self) -> dict[str, str]:
-        """Why versions go, by their names."""
+        """Why versions are to be removed, by their names."""
         most, needed = self._settings.keep.versions, self._needed()
         newest = sorted(self._committed, key=self._committed.__getitem__, reverse=True)
         beyond = [name for name in newest[most:] if name not in needed]
         if beyond and not self._settings.output.uri:
-            log.warning("output.uri isn't set: versions beyond keep.versions stay, since its runs may need them")
+            log.warning("output.uri isn't set: versions beyond keep.versions stay, since runs may need them")
             beyond = []
         reasons = dict.fromkeys(beyond, f"not among the newest {most}")
         for folder in self._folders:
@@ -156,7 +156,7 @@ class _Index:
         return IndexLedger(self._uri, name)
 
     def _withdraw(self, version: str) -> bool:
-        """Tell whether the version has no manifest: one that goes no longer, another not by now."""
+        """Make sure that the version has no manifest, unless it is needed by now. Returns whether it has none."""
         ledger = self._version(version)
         if version not in self._committed:
             return not ledger.is_committed() and version not in self._needed()
@@ -185,7 +185,7 @@ class _Index:
 class _Folder:
     """The folder of a run, or those of a version and its segment.
 
-    `size` is that of its files in bytes, `newest` when the newest of them was written.
+    `size` is the total of its files in bytes, and `newest` is when the newest of them was written.
     """
 
     uris: tuple[str, ...]
@@ -201,13 +201,13 @@ class _Folder:
         return self.uri.rpartition("/")[2]
 
     def now(self) -> "_Folder":
-        """The folder as it is by now."""
+        """The folder as it is now."""
         entries = [entry for uri in self.uris for entry in storage.list_files(uri)]
         return _folder(self.uris, entries) if entries else self
 
 
 def _folders(*places: str) -> Iterator[_Folder]:
-    """The folders right in `places`, those of one name together, those without a file left out."""
+    """The folders directly in `places`, grouped by name, without empty ones."""
     inside = [(place, entry) for place in places for entry in storage.list_files(place) if "/" in entry.path]
     named = sorted(((entry.path.partition("/")[0], place, entry) for place, entry in inside), key=lambda row: row[0])
     for name, group in groupby(named, lambda row: row[0]):
@@ -226,17 +226,17 @@ def _idle(settings: JobSettings, folder: _Folder) -> str | None:
 
 
 def _uploads(settings: JobSettings, going: tuple[str, ...]) -> Iterator[Leftover]:
-    """Writes that never ended, but for those inside the folders that go."""
+    """Unfinished writes, except those inside folders that are to be removed."""
     places = {storage.absolute(uri) for uri in (settings.index.uri, settings.output.uri) if uri}
     begun = {uri: started for place in sorted(places) for uri, started in _begun(place).items()}
     for uri, started in begun.items():
         if _is_old(settings, started) and not uri.startswith(going):
             remove = partial(_remove_upload, settings, uri)
-            yield Leftover("upload", uri, f"begun on {started:%Y-%m-%d}, never ended", None, remove)
+            yield Leftover("upload", uri, f"begun on {started:%Y-%m-%d}, never finished", None, remove)
 
 
 def _begun(folder: str) -> dict[str, datetime]:
-    """When the last write that hasn't ended began, by the uri that it is for."""
+    """When the last unfinished write to each uri began."""
     writes = sorted(storage.list_unfinished(folder), key=lambda write: write.started)
     return {write.uri: write.started for write in writes}
 

@@ -37,7 +37,7 @@ class Evaluate:
         labels: file of the labels.
         against: folder of a run to compare it with.
         by: pass-through column by which prompts are grouped.
-        limits: the lowest mean of a metric that will do; of `unanswered`, the highest.
+        limits: the lowest mean of each metric that passes; for `unanswered`, the highest.
     """
 
     run: str
@@ -57,7 +57,7 @@ class Evaluate:
         by: str | None = None,
         fail_under: Sequence[str] = (),
     ) -> Self:
-        """The command on a run. Without `labels` it takes those of the run's last evaluation.
+        """The command for a run. Without `labels`, it uses those of the run's last evaluation.
 
         Raises `SettingsError` for a limit that isn't METRIC=VALUE, or when no labels are known.
         """
@@ -68,7 +68,7 @@ class Evaluate:
         return cls(run, storage.absolute(labels) if labels else _last_labels(run), against, by, limits)
 
     def execute(self) -> Evaluation:
-        """Measure the run. `Evaluation.require` raises when it is worse than it must be."""
+        """Measure the run. `Evaluation.require` raises if it isn't good enough."""
         labels = read_labels(self.labels)
         answers = read_answers(self.run, "RUN", self.by)
         scores = score(self.run, answers, labels)
@@ -107,7 +107,9 @@ def _limit(text: str) -> tuple[str, float]:
     """The metric and the value of a limit, written as METRIC=VALUE."""
     parts = re.fullmatch(r"\s*([^=\s]+)\s*=\s*(\d*\.?\d+|\d+\.)\s*", text)
     if not parts or float(parts[2]) > 1:
-        raise SettingsError(f"--fail-under: {text!r} isn't a metric and a number from 0 to 1; write recall@3=0.9")
+        raise SettingsError(
+            f"--fail-under: {text!r} isn't of the form recall@3=0.9, with a number from 0 to 1; correct it"
+        )
     metric = parts[1].lower()
     if metric not in METRICS:
         raise SettingsError(f"--fail-under: there is no metric {parts[1]!r}; name one of {', '.join(METRICS)}")
@@ -126,7 +128,7 @@ def _last_labels(run: str) -> str:
 
 
 def read_answers(run: str, key: str, by: str | None = None, more: Sequence[str] = ()) -> pa.Table:
-    """What an evaluation needs of the answers of a run, which the argument `key` names, and the columns `more`."""
+    """The columns of a run's answers that an evaluation needs, and `more`. `key` is the argument that names the run."""
     uri = storage.join(run, "answers.parquet")
     if by in schema.RESERVED:
         raise SettingsError(f"--by: {by} isn't a column of the prompts; name one that passes through to the answers")
@@ -136,7 +138,7 @@ def read_answers(run: str, key: str, by: str | None = None, more: Sequence[str] 
         raise DataError(f"{key}: {run} has no answers.parquet; name the folder of a published run") from error
     missing = {schema.PROMPT_ID, schema.PROMPT, schema.ANSWER, schema.RETRIEVED_IDS} - set(answers.column_names)
     if missing:
-        raise DataError(f"{key}: {uri} isn't a run's: it has no column {min(missing)}; name the folder of a run")
+        raise DataError(f"{key}: {uri} isn't from a run: it has no column {min(missing)}; name the folder of a run")
     if by and by not in answers.column_names:
         raise SettingsError(f"--by: {uri} has no column {by!r}; name a column of the prompts")
     return answers

@@ -1,4 +1,4 @@
-"""The flows, each one list of steps."""
+"""The flows, each a list of steps."""
 
 from functools import partial
 

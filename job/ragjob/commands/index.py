@@ -1,6 +1,6 @@
-"""`index`: chunk and embed a corpus into a version; load it where a Chroma server lasts.
+"""`index`: chunk and embed a corpus into a version; load it if the Chroma server is permanent.
 
-What it computes with is imported once there is work.
+Heavy libraries are imported only if there is work.
 """
 
 from dataclasses import dataclass, replace
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Index:
-    """Chunk and embed the corpus into a version below `index.uri`; load it where a Chroma server lasts."""
+    """Chunk and embed the corpus into a version below `index.uri`; load it if the Chroma server is permanent."""
 
     index: PendingIndex | CommittedIndex
     name: ClassVar[str] = "index"
 
     @classmethod
     def of(cls, settings: JobSettings) -> Self:
-        """The command on these settings. Raises when the corpus, the model or a setting isn't there."""
+        """The command with these settings. Raises when the corpus, the model or a setting isn't there."""
         set_up(settings)
         return cls(identify_index(settings, cls.name))
 

@@ -27,7 +27,7 @@ CHUNK_BYTES = 800  # text of a chunk, about: sizes the units of the corpus
 def make_and_load(
     index: PendingIndex | CommittedIndex, size: Resources, observe: Observe
 ) -> tuple[CommittedIndex, list[Cost]]:
-    """The committed version, made and loaded where need be, and what that took; it becomes the current one."""
+    """Make and load the version if necessary, and make it the current one. Returns it and the costs."""
     chroma = index.settings.chroma
     with ExitStack() as started:
         servers = [started.enter_context(serving(chroma, observe))] if lasts(chroma) else []
@@ -53,7 +53,7 @@ def connecting() -> str:
 
 
 def make(index: PendingIndex | CommittedIndex, size: Resources, observe: Observe) -> tuple[CommittedIndex, list[Cost]]:
-    """The committed version with all that retrieval is to use, and what it took to make what wasn't there."""
+    """The committed version with everything that retrieval uses, and the costs of making what was missing."""
     made, costs = (index, []) if isinstance(index, CommittedIndex) else _make_version(index, size, observe)
     return made, costs + embed_missing(made, size, observe)
 
@@ -90,7 +90,7 @@ def _commit(index: PendingIndex) -> IndexManifest:
 
 
 def _check_complete(index: PendingIndex, parts: list[Part]) -> None:
-    """Raise when a document is in no part: `clean` takes those of an attempt that was given up long ago."""
+    """Raise if a document is in no part: `clean` removes the parts of an attempt that was abandoned long ago."""
     lost = sum(segment.rows for segment in index.segments) - sum(part.documents.num_rows for part in parts)
     if lost > 0:
         raise DependencyError(
@@ -99,7 +99,7 @@ def _check_complete(index: PendingIndex, parts: list[Part]) -> None:
 
 
 def _check_documents(index: PendingIndex, parts: list[Part]) -> None:
-    """Raise when too large a share of the documents failed, one that failed in part counting by that part."""
+    """Raise if too large a share of the documents failed; one that failed in part counts by that part."""
     documents = [document for part in parts for document in part.documents.to_pylist()]
     failed = [document for document in documents if document["failed_count"]]
     if sum(part.empty for part in parts) == len(documents):

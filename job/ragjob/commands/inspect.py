@@ -32,7 +32,7 @@ class InspectedBlock:
 
 @dataclass(frozen=True)
 class InspectedChunk:
-    """A chunk, or the error that takes its place. `tokens` are those of the text, unknown without a tokenizer."""
+    """A chunk, or the error that takes its place. `tokens` counts those of the text, None without a tokenizer."""
 
     index: int
     page: int | None
@@ -45,7 +45,7 @@ class InspectedChunk:
 
 @dataclass(frozen=True)
 class InspectedDocument:
-    """A document of the file. `short_passages` are left out of the index; `unknown_share` is that of its words."""
+    """A document of the file. `short_passages` are left out of the index; `unknown_share` is of its words."""
 
     document_id: str
     title: str | None
@@ -70,10 +70,10 @@ class Inspect:
     """Read and chunk the first documents of a file. Nothing is embedded or written.
 
     Attributes:
-        settings: those of the job: what they say of corpus, chunks and embedding model holds.
+        settings: the job's settings, of which those of corpus, chunks and embedding model are used.
         entry: the file.
-        rows: how many documents, of a file that has one in each row.
-        embedder: the embedding model, whose tokenizer measures.
+        rows: how many documents to read, from a file that has one in each row.
+        embedder: the embedding model, whose tokenizer counts tokens.
     """
 
     settings: JobSettings
@@ -84,7 +84,7 @@ class Inspect:
 
     @classmethod
     def of(cls, settings: JobSettings, file: str, rows: int) -> Self:
-        """The command on a file, local or on S3. Raises when the file or the embedding model isn't there."""
+        """The command for a file, local or on S3. Raises when the file or the embedding model isn't there."""
         set_up(settings)
         entries = list_documents(storage.absolute(file), "FILE").entries
         if len(entries) > 1:

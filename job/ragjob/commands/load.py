@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Load:
-    """Load a committed index version into a Chroma server that lasts, and verify it there."""
+    """Load a committed index version into a permanent Chroma server, and verify it there."""
 
     index: CommittedIndex
     name: ClassVar[str] = "load"
 
     @classmethod
     def of(cls, settings: JobSettings) -> Self:
-        """The command on these settings. Raises when the index isn't there, or doesn't fit them."""
+        """The command with these settings. Raises when the index isn't there, or doesn't fit them."""
         set_up(settings)
         return cls(find_index(settings, cls.name))
 
@@ -35,7 +35,7 @@ class Load:
         return plan_load(self.index, resources(self.index.settings.cluster))
 
     def execute(self, observe: Observe = silent) -> Report:
-        """Load it, whatever the server has."""
+        """Load it, whatever the server already holds."""
         from ragjob.commands.serving import load_all, served, serving
 
         index = self.index

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class Command(Protocol):
-    """A command on one set of inputs, as listings and manifests tell it."""
+    """A command with its inputs, as listings and manifests describe them."""
 
     name: ClassVar[str]
 
     @classmethod
     def of(cls, settings: JobSettings) -> Self:
-        """The command on these settings. Raises when something that it needs isn't there."""
+        """The command with these settings. Raises when something that it needs isn't there."""
         ...
 
     def plan(self) -> "Plan":

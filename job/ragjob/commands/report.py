@@ -118,7 +118,7 @@ def report_of_index(command: str, index: CommittedIndex, costs: list[Cost]) -> R
 
 
 def with_corpus(report: Report, index: CommittedIndex) -> Report:
-    """`report`, with what `index` says of passages that are too short and of words that are unknown."""
+    """`report`, with what `index` knows about passages that are too short and words that are unknown."""
     manifest, first = index.manifest, []
     if manifest.unknown_documents:
         documents = index.ledger.unknown_documents().slice(0, LISTED_UNKNOWN)
@@ -141,7 +141,7 @@ def report_of_run(
     kept: int = 0,
     already_done: bool = False,
 ) -> Report:
-    """The report of a run whose answers are there, by this attempt or another; nothing else of it is left."""
+    """The report of a run that this attempt or another has published. What else is left of the run is removed."""
     task.ledger.sweep()
     return Report(
         command,
@@ -166,7 +166,7 @@ def log_start(command: str, version: str, run_id: str = "") -> None:
 
 
 def logged(report: Report) -> Report:
-    """`report`, once the log has it."""
+    """Log `report`, and return it."""
     for cost in report.costs:
         log.info("stage", extra=asdict(cost))
     for files in report.passed_over:

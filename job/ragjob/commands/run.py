@@ -1,4 +1,4 @@
-"""`run`: index the corpus, then answer the prompts from it. What it computes with is imported once there is work."""
+"""`run`: index the corpus, then answer the prompts from it. Heavy libraries are imported only if there is work."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -23,7 +23,7 @@ class Run:
 
     @classmethod
     def of(cls, settings: JobSettings) -> Self:
-        """The command on these settings. Raises when an input, a model or a setting isn't there."""
+        """The command with these settings. Raises when an input, a model or a setting isn't there."""
         set_up(settings)
         require(settings, cls.name, "corpus.uri", "prompts.uri", "index.uri", "output.uri")
         index = identify_index(settings, cls.name)

@@ -1,4 +1,4 @@
-"""`search`: what an index gives for one question, without answering it."""
+"""`search`: what an index finds for one question, without answering it."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Self
@@ -20,7 +20,7 @@ __all__ = ["Hit", "Search"]
 class Search:
     """Find the passages that a prompt would get from the index, before any reranking.
 
-    Where sentences are to be used but aren't embedded yet, it does without them.
+    If sentences are to be used but aren't embedded yet, it does without them.
     """
 
     index: CommittedIndex
@@ -28,12 +28,12 @@ class Search:
 
     @classmethod
     def of(cls, settings: JobSettings) -> Self:
-        """The command on these settings. Raises when the index isn't there, or doesn't fit them."""
+        """The command with these settings. Raises when the index isn't there, or doesn't fit them."""
         set_up(settings)
         return cls(find_index(settings, cls.name))
 
     def execute(self, question: str) -> list[Hit]:
-        """The passages, best first. A server that lasts has to have the index; one of the job's own is loaded.
+        """The passages, best first. A permanent server must hold the index already; the job's own is loaded.
 
         Raises `DataError` when it isn't loaded, `DependencyError` when the server doesn't answer.
         """
@@ -53,7 +53,7 @@ class Search:
 def _condition(where: Where) -> Condition | None:
     if columns := columns_of(where):
         raise SettingsError(
-            f"retrieve.where: takes values from {', '.join(columns)} of the prompts, which a search doesn't have; "
-            "set values for it with --set"
+            f"retrieve.where: takes values from {', '.join(columns)} of the prompts, but a search has no prompts; "
+            "set fixed values with --set"
         )
     return condition_of(where, {}) if where else None

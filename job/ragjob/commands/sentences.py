@@ -1,4 +1,4 @@
-"""See that an index version has its sentences, where retrieval is to use them."""
+"""Make sure that an index version has its sentences if retrieval uses them."""
 
 import pyarrow as pa
 
@@ -17,7 +17,7 @@ SENTENCES = "sentences"  # the flow that embeds them
 
 
 def sentence_files(index: CommittedIndex) -> SentenceFiles | None:
-    """The files that retrieval is to use; None where it is to use none, or they aren't there."""
+    """The files that retrieval uses; None if it uses none, or if they are missing."""
     settings, (segment,) = index.settings, index.manifest.segments
     manifest = index.sentences.manifest() if mode_of(settings).uses_sentences else None
     if manifest is None:
@@ -26,16 +26,15 @@ def sentence_files(index: CommittedIndex) -> SentenceFiles | None:
 
 
 def have_sentences(index: CommittedIndex) -> bool:
-    """Tell whether the sentences that retrieval is to use are there and whole."""
+    """Return whether the sentences that retrieval uses are there and whole, or it uses none."""
     files = sentence_files(index)
     return not mode_of(index.settings).uses_sentences or (files is not None and files.are_whole())
 
 
 def embed_missing(index: CommittedIndex, size: Resources, observe: Observe) -> list[Cost]:
-    """Join the sentences, if they are to be used, and embed those that aren't there; what that took. Ray runs already.
+    """Embed the sentences that are missing, if they are used, and join them. Returns the costs. Ray runs already.
 
-    `index` embeds them beside its chunks, unless retrieval wasn't to use them then. Those that are damaged are
-    embedded anew.
+    `index` embeds them with its chunks, unless retrieval didn't use them then. Damaged ones are embedded again.
     """
     if have_sentences(index):
         return []
@@ -59,10 +58,10 @@ def embed_missing(index: CommittedIndex, size: Resources, observe: Observe) -> l
 
 
 def _check_failures(index: CommittedIndex) -> None:
-    """Raise `TooManyFailures` where sentences are still missing because too many of them failed."""
+    """Raise `TooManyFailures` if sentences are still missing because too many of them failed."""
     if missing := index.sentences.missing():
         raise TooManyFailures(
             f"errors.max_rate: the sentences of too many passages couldn't be embedded, in {len(missing):,} parts of "
-            "the index; the log has the first error. Run it again, which tries these parts alone, raise the rate, or "
+            "the index; the log has the first error. Run the job again to retry only these parts, raise the rate, or "
             "set retrieve.sentences to false"
         )

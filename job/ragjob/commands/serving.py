@@ -20,7 +20,7 @@ NOWHERE = Target("", 0)  # of a mode that asks no server
 
 @contextmanager
 def serving(settings: Chroma, observe: Observe) -> Iterator[Server]:
-    """The server to use: the one at `chroma.url`, or one of the job's own for the time of the block."""
+    """The server to use: the one at `chroma.url`, or the job's own, which runs during the block."""
     if settings.url:
         target = Target(settings.url, settings.timeout_s)
         yield lambda: target
@@ -37,7 +37,7 @@ def serving(settings: Chroma, observe: Observe) -> Iterator[Server]:
 
 
 def searched(index: PendingIndex | CommittedIndex, observe: Observe) -> AbstractContextManager[Server]:
-    """The server that the index's mode of retrieval searches, for the time of the block."""
+    """The server that the index's mode of retrieval searches, during the block."""
     if mode_of(index.settings).asks_chroma:
         return serving(index.settings.chroma, observe)
     return nullcontext(lambda: NOWHERE)
@@ -57,7 +57,7 @@ def served(index: CommittedIndex, target: Target) -> Served:
 
 
 def embed_questions(index: CommittedIndex, questions: list[str]) -> Vectors:
-    """Embeddings of questions as an index's prompts have them, float32 [n, dimension]; computed in this process."""
+    """Embed questions in this process, as an index's prompts are embedded: float32 [n, dimension]."""
     from joblib import cpu_count
 
     from ragjob.models.embedder import open_embedder  # imports torch, which isn't for the start
@@ -67,7 +67,7 @@ def embed_questions(index: CommittedIndex, questions: list[str]) -> Vectors:
 
 
 def prepare(index: CommittedIndex, observe: Observe) -> list[Cost]:
-    """Build what the mode of retrieval searches beside the vectors; what that took, if it had to be."""
+    """Build what the mode of retrieval searches besides the vectors. Returns the costs, if it had to be built."""
     start = time.perf_counter()
     tell(observe, "preparing to search")
     built = mode_of(index.settings).prepare(index.files)
@@ -75,7 +75,7 @@ def prepare(index: CommittedIndex, observe: Observe) -> list[Cost]:
 
 
 def load_missing(index: Served, observe: Observe) -> list[Cost]:
-    """Load the version unless the server has it, or none is searched; what that took, if it had to be."""
+    """Load the version unless the server has it, or none is searched. Returns the costs, if it was loaded."""
     if index.target is NOWHERE:
         return []
     from ragjob.retrieval.chroma.loading import is_loaded  # imports chromadb, which isn't for the start
@@ -87,7 +87,7 @@ def load_missing(index: Served, observe: Observe) -> list[Cost]:
 
 
 def load_all(index: Served, observe: Observe) -> Cost:
-    """Load the version, and verify it; what that took. What an interrupted load wrote is kept."""
+    """Load the version, and verify it. Returns the cost. What an interrupted load wrote is kept."""
     return _load(index, index.files.open(), observe)
 
 

@@ -1,4 +1,4 @@
-"""What a command does first that loads a model or starts Ray or Chroma."""
+"""What a command that loads a model or starts Ray or Chroma does first."""
 
 from ragjob import storage
 from ragjob.config import JobSettings

@@ -1,4 +1,4 @@
-"""`tune`: find the settings of retrieval that rank the labelled passages of an index best."""
+"""`tune`: find the retrieval settings that rank the labelled passages of an index best."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ MOST = max(CANDIDATES)  # of each side
 
 @dataclass(frozen=True)
 class Tune:
-    """Search the settings of retrieval over the index of a run, by labels. No passage is embedded again.
+    """Find the best retrieval settings for the index of a run, by labels. No passage is embedded again.
 
     Attributes:
         index: the version of the index that the run was answered from.
-        run: the run's folder: whose prompts are asked, and which version of the index they are asked of.
+        run: the run's folder, which gives the prompts and the version of the index.
         labels: file of the labels.
     """
 
@@ -44,7 +44,7 @@ class Tune:
 
     @classmethod
     def of(cls, settings: JobSettings, run: str, labels: str) -> Self:
-        """The command on a run. Raises when its index isn't there, or doesn't fit the settings."""
+        """The command for a run. Raises when its index isn't there, or doesn't fit the settings."""
         require(settings, cls.name, "index.uri")
         if settings.retrieve.where:
             raise SettingsError("retrieve.where: `tune` searches all passages; set it to {} to tune without the filter")
@@ -63,7 +63,7 @@ class Tune:
         return tune(self._candidates(questions, relevant, column), current)
 
     def _questions(self) -> tuple[list[str], list[Sequence[str]], str]:
-        """The labelled prompts, the ids that are relevant for each, and the column of chunks that has such ids."""
+        """The labelled prompts, the relevant ids of each, and the column of chunks that has such ids."""
         labels = read_labels(self.labels)
         answers = read_answers(self.run, "RUN").select([schema.PROMPT_ID, schema.PROMPT])
         labelled = [
@@ -104,7 +104,7 @@ def _column(labels: Labels) -> str:
 
 
 def _ranks(ranked: Numbers, rows: Numbers) -> Numbers:
-    """The rank of each of `rows`, ascending, in a ranking of some of them, from 0; for others one beyond all."""
+    """The rank, from 0, of each of `rows` (ascending) in a ranking of some; a rank beyond all for the others."""
     ranks = np.full(len(rows), np.iinfo(np.int32).max)
     ranks[np.searchsorted(rows, ranked)] = np.arange(len(ranked))
     return ranks

@@ -26,9 +26,9 @@ PART = regex.compile(r"(?:(?=\W)\X)*(?:(?=\w)\X)+(?:(?=\W)\X)*|\X+")
 
 
 class WordCounter:
-    """Counts the tokens of words, each with the space before it, and of each distinct word only once.
+    """Counts the tokens of words, each with the space before it; each distinct word is counted only once.
 
-    Where `adds_up`, a text has exactly as many tokens as its words together; else that is an estimate.
+    If `adds_up`, a text has exactly as many tokens as its words together; otherwise their sum is an estimate.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -56,11 +56,11 @@ class WordCounter:
         self._known.update(zip(words, counts.tolist(), strict=True))
 
     def estimate(self, text: str) -> int:
-        """Tokens of its words together: those of the text where they add up."""
+        """Tokens of all words of a text: exactly the text's own if they add up."""
         return sum(self.count_words(WORD.findall(text)))
 
     def count(self, text: str) -> int:
-        """Tokens of a text, of words if that is the same."""
+        """Tokens of a text, counted by words if that gives the same number."""
         return self.estimate(text) if self.adds_up else self.count_text(text)
 
     def count_text(self, text: str) -> int:
@@ -84,10 +84,10 @@ class Splitter:
     Both are limits of characters, too: `CHARS_PER_TOKEN` for each token.
 
     A chunk is filled with whole sections, and one that no longer fits begins the next. A section longer than a chunk
-    is taken apart into paragraphs, tables and code, and these alike: into rows, lines that end with a sentence, else
-    sentences, lines, words. A word longer than a chunk is cut at its punctuation, else between characters as a reader
-    sees them. Sentences are what sentencex takes for such in English. Chunks share whole sentences, or lines or words
-    where the first of two ends within a sentence, and nothing from before a heading.
+    is split into paragraphs, tables and code, and these in turn into rows, lines that end with a sentence, sentences,
+    lines or words. A word longer than a chunk is cut at its punctuation, or else between characters as a reader sees
+    them. Sentences are found by sentencex's rules for English. Chunks share whole sentences, or lines or words if the
+    first of two ends within a sentence, and nothing from before a heading.
     """
 
     def __init__(self, counter: WordCounter, size: int, overlap: int) -> None:
@@ -101,7 +101,7 @@ class Splitter:
         return (text[start:end] for start, end in self.spans(text, ()))
 
     def spans(self, text: str, blocks: Sequence[Block]) -> Iterator[tuple[int, int]]:
-        """Where the chunks begin and end in a text of such blocks, which is prose if it has none."""
+        """Where the chunks begin and end in a text with these blocks; without any, it is prose."""
         if self._is_chunk(text.strip()):
             yield _inked(text, 0, len(text))
             return
@@ -230,7 +230,7 @@ class Outline:
         return max(bisect_left(self.sums, self.sums[end] - tokens), by_chars)
 
     def starts(self, position: int, overlap: int) -> list[int]:
-        """Where the chunk behind `position` may begin so that it shares at most `overlap` tokens; last, there."""
+        """Where the chunk after `position` may begin if it shares at most `overlap` tokens; the last is `position`."""
         earliest = self.back(position, overlap) if overlap else position
         earliest = max(earliest, self.sections[bisect_right(self.sections, position) - 1])
         level = next(level for level in self._shared if level[bisect_left(level, position)] == position)

@@ -1,4 +1,4 @@
-"""What is embedded before a chunk's text: its document's title, and the headings that it stands under."""
+"""What is embedded before a chunk's text: its document's title, and the headings above it."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ JOINT_TOKENS = 2  # that two texts may have more together, where tokens of words
 
 
 class Contexts:
-    """Makes contexts of a `kind`, as `chunk.context` has it, which fit with their chunks into `room` tokens.
+    """Makes contexts of a `kind` (of `chunk.context`) that fit into `room` tokens together with their chunks.
 
-    Without a `counter`, or for None as the room, they fit with any chunk. In any case, a context has at most
+    Without a `counter` or a `room`, they fit with any chunk. In any case, a context has at most
     `MAX_TOKENS`, and `CHARS_PER_TOKEN` characters for each token that it may have. `size` is the most tokens that a
     chunk has, if that is known.
     """
@@ -28,9 +28,9 @@ class Contexts:
         self._sure = self._left(size or self._room or 0)
 
     def context(self, title: str | None, headings: Sequence[str], text: str) -> str | None:
-        """What stands before `text`; None for nothing.
+        """The context of `text`; None if it has none.
 
-        `headings` are those that enclose it and don't stand in it, outermost first. What doesn't fit is left out:
+        `headings` are those that enclose it and aren't in it, outermost first. What doesn't fit is left out:
         headings from the outermost, then the end of the title.
         """
         inner = [heading for heading in headings if heading != title] if self._kind == "heading" else []

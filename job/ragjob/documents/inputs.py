@@ -41,8 +41,8 @@ def list_prompts(uri: str) -> storage.Listing:
 def read_tables(uri: str, key: str) -> Iterator[tuple[str, pa.Table]]:
     """The uri and the rows of each table at `uri`, the value of the option `key`, in one or several pieces.
 
-    The rows have the columns that `TableReader.decode` says. Raises as `storage.list_inputs` does, and `DataError` for
-    a file that can't be read.
+    The rows have the columns that `TableReader.decode` describes. Raises as `storage.list_inputs` does, and `DataError`
+    for a file that can't be read.
     """
     for entry in storage.list_inputs(uri, lambda path: None if is_read(path, TABLES) else UNREAD, key).entries:
         reader = prompt_reader(entry.path)

@@ -12,9 +12,9 @@ Words = Sequence[int]  # their numbers, in order
 class Levels(NamedTuple):
     """The first words of units, those of the largest first.
 
-    Each level begins with 0, holds those of the level before, and ends with the number of words. `shared` are the
-    levels, from sentences down, where a chunk may begin that shares text with the one before, and `sections` are where
-    a section begins: no text before that is shared.
+    Each level begins with 0, includes the level before, and ends with the number of words. `shared` are the levels,
+    from sentences down, at which a chunk that shares text with the one before may begin, and `sections` are where
+    sections begin: text before that is never shared.
     """
 
     all: Sequence[Words]
@@ -34,10 +34,10 @@ def levels_of_prose(words: list[str], sentences: list[list[str]]) -> Levels:
 
 
 def levels_of_blocks(words: list[str], sentences: list[list[str]], blocks: Iterable[tuple[int, Kind]]) -> Levels:
-    """Those of sections, then as of prose; the first words and kinds of its blocks are given.
+    """Those of sections, then as for prose. `blocks` are the first words and kinds of the text's blocks.
 
     A row of a table is a sentence; the sentences within are among the lines. Code is one sentence. Headings belong to
-    what follows them, and are parted from it on a level of their own, below that of sentences.
+    what follows them, and are separated from it only on a level of their own, below that of sentences.
     """
     firsts = {first: kind for first, kind in blocks if first < len(words)}
     insides = [range(first + 1, after) for first, after in pairwise([*firsts, len(words)])]

@@ -19,7 +19,7 @@ _VIEWED = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}  # Arro
 def passing(entry: Entry, columns: Iterable[pa.Field]) -> pa.Schema:
     """The pass-through columns of one file, without metadata.
 
-    Raises `DataError` for an extension type: reading its values may run code that stands in them.
+    Raises `DataError` for an extension type: reading its values may run code that they contain.
     """
     for column in columns:
         if name := _extension(column):
@@ -31,7 +31,7 @@ def passing(entry: Entry, columns: Iterable[pa.Field]) -> pa.Schema:
 
 
 def common_columns(files: Mapping[Entry, pa.Schema], segments: list[Segment]) -> pa.Schema:
-    """The columns of all files, each of a type that every value has exactly, or as text.
+    """The columns of all files, each of a type that holds every value exactly, or as text.
 
     Reads the columns whose types differ, and no others. Raises `DataError` for a column without such a type, and for
     one with the name of an answer column.

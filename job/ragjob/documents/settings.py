@@ -48,13 +48,13 @@ class Corpus(Section):
     max_pages: int = setting(
         DEFAULT_LIMITS.pages,
         decides=Decides.INDEX,
-        description="pages, slides or sheets of a document, at most; one with more is an error",
+        description="at most this many pages, slides or sheets in a document; one with more is an error",
         ge=1,
     )
     max_chars: int = setting(
         DEFAULT_LIMITS.chars,
         decides=Decides.INDEX,
-        description="characters of a document, at most; one with more is an error",
+        description="at most this many characters in a document; one with more is an error",
         ge=1,
     )
 
@@ -63,7 +63,7 @@ class Prompts(Section):
     uri: Uri | None = setting(
         None,
         decides=Decides.NEITHER,
-        description=f"file, folder or glob of {listed(PROMPTS)}; text formats also as .gz; of .txt each line",
+        description=f"file, folder or glob of {listed(PROMPTS)}; text formats also as .gz; .txt has a prompt per line",
     )
     prompt_column: str = setting(
         "prompt", decides=Decides.RUN, description="column with the prompt; other columns pass through to the answers"
@@ -106,7 +106,7 @@ class Chunk(Section):
         return self
 
     def deciding(self, what: Decides) -> dict[str, object]:
-        """As of any section; of lines, neither size nor overlap counts."""
+        """The same as for any section, but with `line`, neither size nor overlap counts."""
         values = super().deciding(what)
         if self.strategy == "line":
             return {name: value for name, value in values.items() if name not in ("size", "overlap")}

@@ -1,4 +1,4 @@
-"""What a document's blocks say of a passage: the page that it is on, and the headings above it."""
+"""What a document's blocks say about a passage: the page that it is on, and the headings above it."""
 
 import re
 from bisect import bisect_right
@@ -55,10 +55,10 @@ class Structure:
             yield Page(start, self._text[start:end], number, shifted)
 
     def headings(self, start: int, end: int) -> list[Heading]:
-        """Those of the passage from the character `start` to `end`, outermost first.
+        """The headings of the passage from the character `start` to `end`, outermost first.
 
-        They are those above its first words, one that these belong to included; of several that follow one another at
-        the beginning of the passage, the last counts.
+        They are the ones above its first words, including one that these words are part of; if the passage begins with
+        several headings in a row, the last counts.
         """
         if not self._blocks:
             return []
@@ -78,7 +78,7 @@ class Structure:
 
 
 def heading_text(source: str) -> str:
-    """The words of a heading, without what Markdown puts around them.
+    """The words of a heading, without Markdown's marks around them.
 
     >>> heading_text("## Fares ##"), heading_text("C #"), heading_text("Fares and\\n  tickets\\n====\\n")
     ('Fares', 'C #', 'Fares and tickets')

@@ -20,9 +20,9 @@ def as_binary(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The values of a column as strings; wrong bytes show, and objects and lists are JSON.
+    """The values of a column as strings; wrong bytes become U+FFFD, and objects and lists are JSON.
 
-    Raises `ValueError` or an Arrow exception for values that text doesn't tell exactly.
+    Raises `ValueError` or an Arrow exception for values that text can't represent exactly.
 
     >>> as_text(pa.chunked_array([[7.0, 2.5, None]])).to_pylist()
     ['7', '2.5', None]
@@ -41,10 +41,9 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def json_values(column: pa.ChunkedArray) -> list[Any]:
-    """The values of a column as JSON has them: dates and times in ISO 8601, decimals as text; NaN and infinity, which
-    it hasn't got, as null.
+    """The values of a column as JSON: dates and times in ISO 8601, decimals as text, and NaN and infinity as null.
 
-    Raises `ValueError` or an Arrow exception for values that JSON doesn't tell exactly.
+    Raises `ValueError` or an Arrow exception for values that JSON can't represent exactly.
 
     >>> json_values(pa.chunked_array([[date(2026, 3, 1), None]])), json_values(pa.chunked_array([[0.5, float("nan")]]))
     (['2026-03-01', None], [0.5, None])
@@ -56,9 +55,9 @@ def json_values(column: pa.ChunkedArray) -> list[Any]:
 
 
 def ids_of(table: pa.Table, column: str | None) -> list[str | None]:
-    """The ids in `column` as strings; null where there is none, or no such column. NaN is none.
+    """The ids in `column` as strings; null if there is no id or no such column. NaN isn't an id.
 
-    Raises `ValueError` for values that can't be told exactly.
+    Raises `ValueError` for values that text can't represent exactly.
     """
     if not column or column not in table.column_names:
         return [None] * table.num_rows
@@ -75,7 +74,7 @@ def ids_of(table: pa.Table, column: str | None) -> list[str | None]:
 
 
 def expanded(rows: pa.Table) -> pa.Table:
-    """Rows with the values themselves where columns have dictionaries of them.
+    """Rows with plain values in place of dictionaries.
 
     Raises `Unreadable` when that takes too much memory: a few bytes of a file may stand for any number of long texts.
     """
@@ -124,7 +123,7 @@ def json_text(value: object) -> str:
 
 
 def is_plain(kind: pa.DataType) -> bool:
-    """Tell whether values of this type can be written as text."""
+    """Return whether values of this type can be written as text."""
     try:
         pa.nulls(1, kind).cast(pa.string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
@@ -133,7 +132,7 @@ def is_plain(kind: pa.DataType) -> bool:
 
 
 def is_storable(kind: pa.DataType) -> bool:
-    """Tell whether `json_values` takes values of this type."""
+    """Return whether `json_values` takes values of this type."""
     odd = (pa.types.is_duration, pa.types.is_interval, pa.types.is_fixed_size_binary, pa.types.is_union)
     return not any(
         isinstance(leaf, pa.BaseExtensionType) or any(is_odd(leaf) for is_odd in odd) for leaf in leaves(kind)
@@ -141,7 +140,7 @@ def is_storable(kind: pa.DataType) -> bool:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Tell whether values of this type are text, or bytes that may be text."""
+    """Return whether values of this type are text, or bytes that may be text."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     checks = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -165,14 +164,14 @@ def _expanded_bytes(chunk: pa.DictionaryArray) -> int:
 
 
 def _json_value(value: object) -> str:
-    """A value of a type that JSON hasn't got."""
+    """A value of a type that JSON doesn't have."""
     if isinstance(value, date | time):
         return value.isoformat()
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _valid(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of text; in one that isn't UTF-8, wrong bytes show."""
+    """A column of text; in one that isn't UTF-8, wrong bytes become U+FFFD."""
     try:
         column.validate(full=True)
     except pa.ArrowInvalid:

@@ -62,7 +62,7 @@ class Slice:
     position: int
 
     def content(self) -> bytes:
-        """All bytes of the file. Raises `DependencyError` when it can't be read, or isn't the listed one any more."""
+        """All bytes of the file. Raises `DependencyError` when it can't be read, or is no longer the listed one."""
         return storage.read_bytes(self.uri, self.tag)
 
 
@@ -108,7 +108,7 @@ def scan_prompts(entries: list[Entry], prompts: Prompts) -> Inputs:
 
 
 def estimate_chunks(chunk: Chunk, segments: list[Segment]) -> int:
-    """Chunks that a corpus will have, roughly."""
+    """About how many chunks a corpus will have."""
     return sum(segment.size for segment in segments) // (BYTES_A_TOKEN * chunk.size // 2)
 
 
@@ -189,7 +189,7 @@ def _columns(entry: Entry, reader: TableReader, key: str) -> pa.Schema:
 
 
 def _check_columns(entry: Entry, reader: TableReader, corpus: Corpus) -> None:
-    """Raise `DataError` when a file lacks a column that the settings name, or it won't do."""
+    """Raise `DataError` if a file lacks a column that the settings name, or the column can't be used."""
     if reader.text_column:  # no setting names a column of such a file
         return
     columns = _columns(entry, reader, "corpus.uri")
@@ -199,11 +199,11 @@ def _check_columns(entry: Entry, reader: TableReader, corpus: Corpus) -> None:
     if corpus.title_column:
         _check_column(entry, columns, "corpus.title_column", corpus.title_column, _may_be_text, "text")
     for name in corpus.metadata_columns:
-        _check_column(entry, columns, "corpus.metadata_columns", name, is_storable, "values that JSON has")
+        _check_column(entry, columns, "corpus.metadata_columns", name, is_storable, "values that JSON can hold")
 
 
 def _passed(entry: Entry, reader: TableReader, prompts: Prompts) -> pa.Schema:
-    """The columns that pass through from one file of prompts. Raises `DataError` when the others won't do."""
+    """The columns that pass through from one file of prompts. Raises `DataError` if the others can't be used."""
     if reader.text_column:
         return pa.schema([])
     columns = _columns(entry, reader, "prompts.uri")
@@ -222,7 +222,7 @@ def _check_column(
         raise DataError(f"{key}: {entry.uri} has no column {name!r}; it has {has}")
     kind = columns.field(name).type
     if not fits(kind):
-        raise DataError(f"{key}: column {name!r} of {entry.uri} holds {kind}, it must hold {what}")
+        raise DataError(f"{key}: column {name!r} of {entry.uri} holds {kind}; it must hold {what}")
 
 
 def _may_be_text(kind: pa.DataType) -> bool:

@@ -1,4 +1,4 @@
-"""What every engine is: what a plan asks it, and what it does where it runs."""
+"""The base of every engine: what a plan asks it, and what it runs in a worker."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ QUESTION_TOKENS = 200  # of a question and what stands around it, about
 
 @dataclass(frozen=True)
 class Request:
-    """One prompt: `user` is it with its passages filled in, `question` and `passages` are its parts.
+    """One prompt: `user` is the message with its passages filled in, `question` and `passages` are its parts.
 
-    `bare` is `user` without them, as the settings have it: what they alone may hold of a model's control tokens.
-    `scores` are what ranked the passages, `similarities` their cosine similarities, if these are known. `sentences` are
-    those of each passage, none for a passage of one, and None where the index has no vectors of them.
+    `bare` is `user` without these parts: the model's control tokens in it come from the settings. `scores` are what
+    ranked the passages, `similarities` their cosine similarities, if these are known. `sentences` are those of each
+    passage (none if it has only one), or None if the index has no vectors of them.
     """
 
     system: str
@@ -39,8 +39,8 @@ class Request:
 class Completion:
     """One answer: `finish_reason` is `stop` or `length`, or what an API says; lengths are in the generator's tokens.
 
-    Of the prompt's tokens, `cached_tokens` were computed before, for another prompt that begins alike. A length is
-    None where an API doesn't tell it.
+    Of the prompt's tokens, `cached_tokens` had been computed before, for another prompt that begins alike. A length is
+    None if an API doesn't report it.
     """
 
     text: str
@@ -67,9 +67,9 @@ class Generator(Protocol):
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What an engine works with beside its own settings.
+    """What an engine works with besides its own settings.
 
-    `embed` and `embedder` are the embedding model of the index, `passage_tokens` the most that stand in a prompt,
+    `embed` and `embedder` are the embedding model of the index, `passage_tokens` the most that a prompt may have,
     `gpu_gb` the memory of the smallest GPU in GB where it is known, `cache` the folder for models from `s3://`.
     `sentences` tells whether passages come with the similarities of their sentences, `language` is that of the corpus.
     """
@@ -88,7 +88,7 @@ S = TypeVar("S", bound=Generation)
 
 @dataclass(frozen=True)
 class Engine(ABC, Generic[S]):
-    """One way to answer prompts, with all that is known of it before it runs. Imports no heavy library.
+    """One way to answer prompts, with all that is known about it before it runs. Imports no heavy library.
 
     The defaults suit an engine without a model of its own, such as a remote API.
     """
@@ -104,12 +104,12 @@ class Engine(ABC, Generic[S]):
 
     @classmethod
     def open(cls, settings: S, around: Surroundings) -> Self:
-        """The engine, with the model that its settings name, found out but not downloaded.
+        """The engine, with the model that its settings name, which is looked up but not downloaded.
 
         Raises:
             SettingsError: the model has no such revision.
             DataError: there is no such model.
-            DependencyError: hub or bucket can't be asked.
+            DependencyError: hub or bucket can't be reached.
         """
         return cls(settings, around)
 
@@ -125,11 +125,11 @@ class Engine(ABC, Generic[S]):
 
     @property
     def sequence_tokens(self) -> int:
-        """Tokens of the longest prompt with its answer, about."""
+        """About how many tokens the longest prompt has with its answer."""
         return self.around.passage_tokens + QUESTION_TOKENS + self.settings.max_new_tokens
 
     def facts(self) -> dict[str, object]:
-        """What decides answers, by setting, beside the settings that `deciding` gives: models by their content."""
+        """What decides answers, by setting, besides the settings that `deciding` returns: models, by their content."""
         return {"generate.model": None}
 
     def deciding(self) -> dict[str, object]:
@@ -143,14 +143,14 @@ class Engine(ABC, Generic[S]):
         return self.name
 
     def check_prompt(self) -> str:
-        """What fits a prompt, in a few words. Raises a `RagjobError` when it is nothing, or can't be counted."""
+        """What fits into a prompt, in a few words. Raises a `RagjobError` if nothing fits, or it can't be counted."""
         from ragjob.models.tokenizer import open_tokenizer  # imports tokenizers, which a finished run does without
 
         open_tokenizer(self.measure)
         return f"up to {self.around.passage_tokens} tokens of passages"
 
     def actor_bytes(self) -> int:
-        """Memory of its node, in bytes, that an actor takes beside its process."""
+        """Bytes of its node's memory that an actor takes in addition to its process."""
         return 0
 
     def place(self, size: Resources, work: Work) -> Place:
@@ -158,7 +158,7 @@ class Engine(ABC, Generic[S]):
         return spread(size, work)
 
     def proposals(self, place: Place) -> list[Proposal]:
-        """Its own settings that would suit its actors at `place` better."""
+        """Values of its own settings that would suit its actors at `place` better."""
         return []
 
     def environment(self) -> dict[str, str]:
@@ -171,7 +171,7 @@ class Engine(ABC, Generic[S]):
 
     @abstractmethod
     def make(self, dtype: str, threads: int) -> Generator:
-        """What answers, in a worker: `dtype` is that of the index's vectors, `threads` are for a processor.
+        """Make what answers in a worker: `dtype` is that of the index's vectors, `threads` are for CPUs.
 
         Raises `DataError` or `DependencyError` for a model that can't be loaded.
         """

@@ -1,4 +1,4 @@
-"""What the engines have in common that hold a causal language model themselves. Imports neither torch nor vLLM."""
+"""What engines that hold a causal language model have in common. Imports neither torch nor vLLM."""
 
 import math
 from dataclasses import dataclass
@@ -58,11 +58,11 @@ class CausalLMEngine(Engine[S]):
         limit = sizes.context_tokens(self.model)
         if limit and passages + answer >= limit:
             raise SettingsError(
-                f"augment.max_context_tokens: {passages} of passages and {answer} of an answer "
+                f"augment.max_context_tokens: {passages} tokens for passages and {answer} for an answer "
                 f"(generate.max_new_tokens) leave no room for a question in the {limit} tokens of {self.model.name}; "
                 "lower it"
             )
-        return f"up to {passages} tokens of passages and {answer} of an answer; the model holds {limit}"
+        return f"up to {passages} tokens for passages and {answer} for an answer; the model holds {limit}"
 
     def _check_template(self) -> None:
         """Render a prompt. Raises `DataError` when the model's chat template refuses it, or writes without end."""
@@ -84,7 +84,7 @@ class CausalLMEngine(Engine[S]):
 
 
 def filling_blocks(sequences: int, rows: int) -> int:
-    """Blocks of `rows` prompts that keep `sequences` of them running: as many as fill the engine, and the next one.
+    """How many blocks of `rows` prompts keep `sequences` prompts running: as many as fill the engine, and one more.
 
     An engine that batches by itself then never runs empty between two blocks.
     """

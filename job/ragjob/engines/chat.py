@@ -50,8 +50,8 @@ class Chat:
     def encode(self, requests: list[Request]) -> list[Tokens | Failure]:
         """The tokens of each request, by the chat template where the model has one.
 
-        Those of them that control the model are the template's and the settings': a passage or question that writes one
-        out has it read as text.
+        Control tokens come only from the template and the settings: one that is written out in a passage or question is
+        read as text.
         """
         if not requests:
             return []
@@ -67,7 +67,7 @@ class Chat:
         if self._count_controls(tokens) == expected:
             return tokens
         return Failure(
-            "the passages or the question contain control tokens of the model; leave them out of augment.template, too"
+            "the passages or the question contain control tokens of the model; remove them, also from augment.template"
         )
 
     def _expected_controls(self, system: str, bare: str) -> int:

@@ -1,6 +1,6 @@
 """A model's chat template, rendered once: what it writes around a system message and a user's.
 
-The template never sees a prompt, so that none can make it do anything. Imports neither torch nor transformers.
+The template never sees a prompt, so no prompt can make it do anything. Imports neither torch nor transformers.
 """
 
 import json
@@ -21,9 +21,9 @@ PLACE = re.compile(f"(?P<left>{BLANK}?)(?P<name>{SYSTEM}|{USER})(?P<right>{BLANK
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """What a template writes with a system message and a user's, and with a user's alone; None where it won't.
+    """What a template writes with a system and a user message, and with a user message alone; None if it refuses.
 
-    `SYSTEM` and `USER` stand where the texts go.
+    `SYSTEM` and `USER` mark where the texts go.
     """
 
     together: str | None
@@ -31,16 +31,16 @@ class ChatTemplate:
 
     @classmethod
     def of(cls, template: str, variables: Mapping[str, object]) -> Self:
-        """Render `template`, which may use `variables`. Raises `ValueError` where it takes no user's message."""
+        """Render `template`, which may use `variables`. Raises `ValueError` if it takes no user message."""
         system, user = _message("system", SYSTEM), _message("user", USER)
         (together, _), (alone, reason) = _render(template, variables, [[system, user], [user]])
         made = cls(_with(together, SYSTEM, USER), _with(alone, USER))
         if not (made.together or made.alone):
-            raise ValueError(f"the chat template refuses a prompt: {reason or 'it leaves out what the user says'}")
+            raise ValueError(f"the chat template refuses a prompt: {reason or 'it leaves out the user message'}")
         return made
 
     def fill(self, system: str, user: str) -> str:
-        """The prompt. Without a system role, the system's text goes before the user's; an empty one is no message."""
+        """The prompt. Without a system role, the system text goes before the user's; an empty one is left out."""
         if system and not self.together:
             system, user = "", f"{system}\n\n{user}"
         frame = self.together if system or not self.alone else self.alone
@@ -66,13 +66,13 @@ def _with(text: str | None, *names: str) -> str | None:
 def _render(
     template: str, variables: Mapping[str, object], chats: list[list[dict[str, str]]]
 ) -> list[tuple[str | None, str | None]]:
-    """The text of each chat, or the error instead of one."""
+    """The text of each chat, or the error if there is none."""
     asked = json.dumps({"template": template, "variables": dict(variables), "chats": chats})
     command = [sys.executable, "-P", rendering.__file__]
     try:
         done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
     except subprocess.TimeoutExpired as error:
-        raise ValueError(f"the chat template isn't rendered within {TIMEOUT_S:g} s") from error
+        raise ValueError(f"rendering the chat template takes more than {TIMEOUT_S:g} s") from error
     except subprocess.CalledProcessError as error:
         last = " ".join(error.stderr.split())[-200:]
         limits = f"{rendering.CPU_S} s of CPU time and {rendering.MEMORY_BYTES / 1e9:.1f} GB"

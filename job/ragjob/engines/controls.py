@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 def pattern(tokens: Iterable[str]) -> re.Pattern[str]:
-    """What finds the first character of each of `tokens` in a text, also where they overlap."""
+    """A pattern that finds the first character of each of `tokens` in a text, even where they overlap."""
     texts = [re.escape(token) for token in tokens if token]
     return re.compile(rf"(?=(?:{'|'.join(texts)}))." if texts else r"(?!)", re.DOTALL)
 

@@ -1,4 +1,4 @@
-"""Settings that all engines share. Those of one engine stand in its own package."""
+"""Settings that all engines share. Those of one engine are in its own package."""
 
 from ragjob.settings import Decides, Dtype, Pool, Section, setting
 
@@ -24,7 +24,7 @@ class Generation(Section):
         description="auto: on CUDA bfloat16 or the model's own, on a CPU whichever is faster",
     )
     max_new_tokens: int = setting(256, decides=Decides.RUN, description="at most this many tokens in an answer", ge=1)
-    temperature: float = setting(0, decides=Decides.RUN, description="0 is greedy", ge=0)
+    temperature: float = setting(0, decides=Decides.RUN, description="0 means greedy decoding", ge=0)
     max_engine_restarts: int = setting(
         3, decides=Decides.NEITHER, description="how often a worker that dies is restarted with the same prompts", ge=0
     )

@@ -16,7 +16,7 @@ Values = npt.NDArray[np.float64]
 
 
 def find_hits(ranked: Sequence[Sequence[str]], relevant: Sequence[Set[str]]) -> Hits:
-    """The matrix of hits of ranked ids. An id that stands at several ranks counts at the first alone.
+    """The matrix of hits of ranked ids. An id at several ranks counts only at the first.
 
     >>> find_hits([["a", "b", "a"], ["c"]], [{"a"}, {"d"}]).astype(int).tolist()
     [[1, 0, 0], [0, 0, 0]]

@@ -28,9 +28,9 @@ def interval(values: Values) -> tuple[float, float] | None:
 
 
 def p_value(differences: Values) -> float:
-    """The two-sided p-value of a paired permutation test: of flipping signs, how often the sum is as far from 0.
+    """The two-sided p-value of a paired permutation test: with signs flipped, how often the sum is as far from 0.
 
-    Few differences are flipped in all ways, more of them at random.
+    Few differences are flipped in all possible ways, many at random.
     """
     from scipy import stats
 

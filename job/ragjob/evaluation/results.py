@@ -59,7 +59,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Change:
-    """A prompt with other metrics than in the other run: for each of these, its value there and its value here."""
+    """A prompt whose metrics differ between the runs: for each, its value in the other run and in this one."""
 
     prompt_id: str
     prompt: str | None
@@ -102,8 +102,8 @@ class Evaluation:
         by: column of the prompts by which `groups` are made, if any.
         groups: the figures of the prompts with each value of that column.
         against: the comparison with another run, if any.
-        failed: in what the run is worse than it must be, one line each.
-        format: number of the way in which this is written.
+        failed: where the run isn't good enough, one line each.
+        format: number of the format in which this is written.
     """
 
     run: str
@@ -120,7 +120,7 @@ class Evaluation:
     format: int
 
     def require(self) -> None:
-        """Raise `EvaluationFailed` when the run is worse than it must be."""
+        """Raise `EvaluationFailed` if the run isn't good enough."""
         if self.failed:
             raise EvaluationFailed(f"{'; '.join(self.failed)}: see the prompts in {self.run}/_evaluation.parquet")
 
@@ -132,7 +132,7 @@ def figures(values: Mapping[str, Values]) -> Figures:
 
 
 def failures(metrics: Figures, limits: Mapping[str, float], against: Comparison | None) -> list[str]:
-    """In what a run is worse than its limits, or significantly worse than another one."""
+    """Where a run is worse than its limits, or significantly worse than another one."""
     lines = []
     for name, limit in limits.items():
         mean, lower = metrics[name].mean, name in LOWER_IS_BETTER

@@ -22,7 +22,7 @@ def normalize(text: str) -> str:
 
 
 def accepted_answers(answers: Sequence[str]) -> list[str]:
-    """The accepted answers, normalized. Those of which nothing is left are dropped, unless that holds for all."""
+    """The accepted answers, normalized. Those that become empty are dropped, unless all do."""
     return [text for text in map(normalize, answers) if text] or [""]
 
 

@@ -32,7 +32,7 @@ Ranks = npt.NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Setting:
-    """Settings of retrieval, by their names under `retrieve`. Without a side, its own don't count."""
+    """Retrieval settings, by their names under `retrieve`. Settings of a side that the mode lacks don't count."""
 
     mode: str
     sentences: bool = False
@@ -43,7 +43,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Candidates:
-    """The best rows of either side for each question, all arrays [questions, rows]; places beyond its rows are empty.
+    """The best rows of either side for each question, as arrays [questions, rows]; places beyond the rows are empty.
 
     Attributes:
         similarities: cosines; -1 in an empty place.
@@ -76,7 +76,7 @@ class Tuning:
         metrics: means of the best settings' metrics, each question ranked by settings that were chosen without it.
         current_metrics: means of the current settings' metrics.
         gain: how much the former's nDCG@10 is above the latter's, on average, with its 95 % interval.
-        chosen: the best settings of each fold's others: where they differ much, there are too few questions.
+        chosen: for each fold, the best settings for the others: if they differ much, there are too few questions.
     """
 
     questions: int
@@ -89,7 +89,7 @@ class Tuning:
 
 
 def tune(candidates: Candidates, current: Setting) -> Tuning:
-    """Search all settings. The same candidates always give the same."""
+    """Search all settings. The same candidates always give the same result."""
     settings = list(_settings(candidates))
     hits = {setting: _hits(candidates, setting) for setting in dict.fromkeys([*settings, current])}
     gains = {setting: ndcg(hits[setting], candidates.counts, CUTOFF) for setting in hits}
@@ -115,7 +115,7 @@ def tune(candidates: Candidates, current: Setting) -> Tuning:
 
 
 def _settings(candidates: Candidates) -> Iterator[Setting]:
-    """All that are tried: of equals the first is taken, so the simplest come first."""
+    """All settings that are tried: the first of equally good ones is taken, so the simplest come first."""
     yield Setting(DENSE)
     yield Setting(LEXICAL)
     sides = (False, True) if candidates.with_sentences is not None else (False,)

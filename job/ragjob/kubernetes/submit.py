@@ -51,7 +51,7 @@ def render(values: Path, chart: Path, release: str, namespace: str | None) -> li
 
 
 def submit(documents: list[Document], namespace: str | None) -> "Submitted":
-    """Apply the objects of a manifest, or none if the cluster doesn't know a kind of theirs.
+    """Apply the objects of a manifest, or none if the cluster doesn't know the kind of one.
 
     Raises `DependencyError` when Kubernetes refuses.
     """
@@ -92,12 +92,12 @@ class Submitted:
         return f"kubectl -n {self.namespace} delete rayjob {self.name}"
 
     def follow(self, tell: Tell) -> None:
-        """Tell what happens until the job has succeeded.
+        """Report what happens until the job has succeeded.
 
         Raises:
             RagjobError: of the class that the job's own exit code stands for.
             DependencyError: it can't start, or was lost.
-            Stopped: it was stopped, or following it was: then it goes on running.
+            Stopped: it was stopped, or following it was stopped and it goes on running.
         """
         try:
             with _kubernetes():

@@ -14,20 +14,20 @@ REQUEST_S = 30
 IMAGE = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
 SCALING = {"TriggeredScaleUp", "Nominated"}  # what node autoscalers say of a pod they make a node for
 RAY = "ray.io/cluster"
-AGAIN = "another try needs a new `rerun`"
+AGAIN = "to try again, give `rerun` a new value"
 REPEATED = "(combined from similar events): "
 
 Pod = dict[str, Any]
 
 
 def failure(name: str, status: dict[str, Any]) -> RagjobError | None:
-    """The error that a RayJob's status tells of, if any: the job's own one where its exit code is known.
+    """The error that a RayJob's status reports, if any: the job's own if its exit code is known.
 
-    An attempt that ended without an exit code, as by a kill, counts only when no other follows.
+    An attempt that ended without an exit code, for example by a kill, counts only if no other follows.
     """
     message = str(status.get("message", ""))
     if status.get("jobStatus") == "STOPPED":
-        return Stopped(f"RayJob {name} was stopped; finished work is kept, so set another `rerun` to resume")
+        return Stopped(f"RayJob {name} was stopped, and finished work is kept; give `rerun` a new value to resume")
     code = re.search(r"exit code (\d+)", message)
     if status.get("jobStatus") == "FAILED" and code:
         errors = {kind.exit_code: kind for kind in RagjobError.__subclasses__() if kind is not Defect}
@@ -42,7 +42,7 @@ def failure(name: str, status: dict[str, Any]) -> RagjobError | None:
 
 
 def find(core: Any, name: str, namespace: str, status: dict[str, Any]) -> dict[str, str]:
-    """What keeps a RayJob from running, by the object that it concerns: its pods, and what is warned of."""
+    """What keeps a RayJob from running, by object: found in its pods, and in warnings."""
     if not status.get("jobDeploymentStatus"):
         return {name: f"RayJob {name}: no operator has picked it up; start KubeRay's operator, 1.6.2 or later"}
     cluster = status.get("rayClusterName", "")
@@ -53,7 +53,7 @@ def find(core: Any, name: str, namespace: str, status: dict[str, Any]) -> dict[s
 
 
 def has_workers(core: Any, namespace: str, status: dict[str, Any]) -> bool:
-    """Tell whether a worker of the RayJob's cluster runs. A job that runs without one has asked for its first."""
+    """Return whether a worker of the RayJob's cluster runs. A job that runs without one has asked for its first."""
     workers = pods(core, namespace, f"{RAY}={status.get('rayClusterName', '')},ray.io/node-type=worker")
     return any(pod["status"].get("phase") == "Running" for pod in workers)
 
@@ -85,13 +85,13 @@ def of_pod(pod: Pod) -> str | None:
 
 @dataclass
 class Patience:
-    """Bears a trouble for some seconds, and ends with the first that doesn't go."""
+    """Bears troubles for some seconds, and raises the first that doesn't go away."""
 
     _since: dict[str, float] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
 
     def bear(self, troubles: dict[str, str], running: bool, tell: Callable[[str], None]) -> None:
-        """Raise `DependencyError` for a trouble that lasts; of a job that is `running` all the same, only tell."""
+        """Raise `DependencyError` for a trouble that lasts; if the job is `running` anyway, only report it."""
         now = time.monotonic()
         self._since = {concerned: self._since.get(concerned, now) for concerned in troubles}
         for concerned in {one for one, since in self._since.items() if now - since >= PATIENCE_S} - self._told:

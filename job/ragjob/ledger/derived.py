@@ -70,10 +70,10 @@ class SegmentFiles:
         return [there / name for name in names]
 
     def added(self, stem: str, build: Callable[[Path], None]) -> Path:
-        """A file that isn't part of the version, and is named `<stem>-<digest>.arrow`, where it is on this node.
+        """Where a file named `<stem>-<digest>.arrow`, which isn't part of the version, is on this node.
 
-        It is fetched, or written by `build`, which gives the same content each time, and put beside the others where
-        this job may write. Raises `DependencyError` when storage or disk fails.
+        It is fetched, or written by `build`, which writes the same content each time, and put beside the others if
+        this job may write there. Raises `DependencyError` when storage or disk fails.
         """
         folder = SegmentLedger(self.index_uri, self.segment).folder
         local = storage.local_path(folder)
@@ -108,9 +108,9 @@ class SegmentFiles:
         return Path(self.cache).expanduser() / self.segment
 
     def _rebuild(self, there: Path) -> None:
-        """Build the files anew from the parts, into the folder `there` and, where this job may write, on storage.
+        """Build the files anew from the parts, into the folder `there` and, if this job may write there, on storage.
 
-        Who calls it holds the folder's lock.
+        The caller holds the folder's lock.
         """
         ledger = SegmentLedger(self.index_uri, self.segment)
         settled = ledger.manifest()
@@ -132,7 +132,7 @@ class SegmentFiles:
 def derive(ledger: SegmentLedger, settled: SegmentManifest) -> tuple[DerivedFiles, int]:
     """Build the derived files of a settled segment, and put them unless they are there.
 
-    Gives their names, and the number of distinct embedded texts.
+    Returns their names, and the number of distinct embedded texts.
     """
     with scratch() as folder:
         files, rows = _build(ledger.batches(settled), settled, folder)
@@ -244,7 +244,7 @@ def forget(cache: str, segment: str) -> None:
 
 
 def named(folder: Path, kind: str, suffix: str) -> str:
-    """Rename the file `kind` in `folder` so that its name has the digest of its content; gives that name."""
+    """Rename the file `kind` in `folder` so that its name has the digest of its content; returns that name."""
     name = f"{kind}-{_digest(folder / kind)}.{suffix}"
     _sync(folder / kind)
     (folder / kind).rename(folder / name)
@@ -263,7 +263,7 @@ def _find(places: list[Path], stem: str) -> Path | None:
 
 
 def are_got(folder: str, names: Iterable[str], there: Path) -> bool:
-    """Whether a node has all these files, which are fetched if need be. Who calls it holds the folder's lock."""
+    """Whether a node has all these files, once missing ones are fetched. The caller holds the folder's lock."""
     return all((there / name).exists() or fetch(folder, name, there) for name in names)
 
 
@@ -273,7 +273,7 @@ def are_whole(folder: Path, names: Iterable[str]) -> bool:
 
 
 def _sync(file: Path) -> None:
-    """Have a file on disk before it gets its final name, under which it is taken for whole."""
+    """See a file onto the disk before it gets its final name, by which it counts as whole."""
     with file.open("rb") as content:
         os.fsync(content.fileno())
 

@@ -25,7 +25,7 @@ def read_parquet(uri: str, columns: list[str] | None = None) -> pa.Table:
 
 
 def read_if_there(uri: str) -> bytes | None:
-    """Content of a file, or None when there is none: one request, and no moment between a look and a read."""
+    """Content of a file, or None if there is none: one request, so nothing changes between a look and a read."""
     try:
         return storage.read_bytes(uri)
     except storage.MissingError:

@@ -30,10 +30,10 @@ class ListedSegment:
 class IndexManifest:
     """A committed index version: what it was made of, what it holds in which segments, and when (ISO 8601, UTC).
 
-    `chunks` are its passages, `rows` its distinct embedded texts. Manifests of format 1 have no segments: what they
-    list can't be answered from any more.
-    `short_passages` were left out, being too short; of `unknown_documents`, most words are unknown to the model.
-    `metadata` has the names of what documents have as metadata, in order.
+    `chunks` are its passages, `rows` its distinct embedded texts. Manifests of format 1 have no segments: their
+    versions can no longer be answered from.
+    `short_passages` were left out as too short; most words of `unknown_documents` are unknown to the model.
+    `metadata` has the names of the documents' metadata, in order.
     """
 
     version: Name
@@ -57,7 +57,7 @@ class IndexManifest:
 
 @dataclass(frozen=True)
 class About:
-    """What is known of a version before it holds anything: settings that decide it, their digest, model, inputs.
+    """What is known about a version before it holds anything: settings that decide it, their digest, model, inputs.
 
     `listing` has the columns of `schema.LISTING`, one row for each input file.
     """
@@ -98,13 +98,14 @@ class IndexLedger:
         return _MANIFESTS.read(self._manifest)
 
     def is_committed(self) -> bool:
-        """Tell whether there is a manifest, readable or not."""
+        """Return whether there is a manifest, readable or not."""
         return storage.exists(self._manifest)
 
     def withdraw(self, needed: Callable[[], bool]) -> bool:
-        """Take the manifest away unless the version is `needed`, and put it back if it is by then.
+        """Remove the manifest unless the version is `needed`; put it back if the version is needed after all.
 
-        Who needs a version says so before looking for its manifest: so either sees the other. Tells whether it is gone.
+        A job that needs a version says so before it looks for the manifest, so one of the two sees the other. Returns
+        whether it is gone.
         """
         if needed():
             return False
@@ -191,7 +192,7 @@ def current_version(uri: str) -> str | None:
 
 
 def set_current(uri: str, version: str) -> None:
-    """Let `current.json` name `version`."""
+    """Make `current.json` name `version`."""
     storage.put(storage.join(uri, "current.json"), to_json(asdict(Current(version))))
 
 

@@ -46,8 +46,8 @@ class DamagedError(Exception):
 class ManifestKind(Generic[Content]):
     """One kind of file: the dataclass of its content, and the newest format of it.
 
-    `setting` is the one that leads to such a file; `remedy` is what a user can do who doesn't upgrade; `damage` is what
-    the error for a damaged file says of it, with `{}` for the fault.
+    `setting` is the one that leads to such a file; `remedy` is what a user can do instead of upgrading; `damage` is
+    what the error for a damaged file says, with `{}` for the fault.
     """
 
     content: type[Content]

@@ -19,7 +19,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 class Passage(NamedTuple):
-    """The first chunk, in the order of ids, of those with one embedded text; `equals` is how many these are.
+    """The first chunk, in the order of ids, of those that share an embedded text; `equals` is their number.
 
     `title` is that of its document, `heading` the path of headings that it stands under, `page` is counted from 1, and
     `metadata` is a JSON object; each is None where there is none.
@@ -59,7 +59,7 @@ class Passages:
         return int(self._vectors.shape[1])
 
     def find(self, row_ids: list[str]) -> Numbers:
-        """Numbers of the rows with these ids, int64 [n]; -1 for an id that the segment hasn't got."""
+        """Numbers of the rows with these ids, int64 [n]; -1 for an id that the segment doesn't have."""
         wanted = np.array(row_ids, f"S{max([schema.ID_CHARS, *map(len, row_ids)])}")
         places = np.minimum(np.searchsorted(self.row_ids, wanted), len(self) - 1)
         return np.where(self.row_ids[places] == wanted, places, -1)
@@ -86,7 +86,7 @@ class Passages:
         return str(batch[schema.CHUNK_ID][number].as_py())
 
     def passage_at(self, place: int, equals: int) -> Passage:
-        """The chunk at `place`, as the first of `equals` with one embedded text."""
+        """The chunk at `place`, as the first of `equals` that share an embedded text."""
         batch, number = self._find(place)
         fields = {name: batch[name][number].as_py() for name in Passage._fields if name != "equals"}
         return Passage(**fields, equals=equals)
@@ -104,7 +104,7 @@ class Passages:
             yield rows, batch.select(columns).take(pa.array(self.first[rows] - start))
 
     def rows_of(self, column: str, values: Iterable[str]) -> dict[str, Numbers]:
-        """For each of `values`, the rows of which a chunk has it in `column`, ascending."""
+        """For each of `values`, the rows with a chunk that has it in `column`, ascending."""
         row_of = np.empty(len(self.members), np.int64)
         row_of[self.members] = np.repeat(np.arange(len(self)), self._equals)
         wanted, rows_by_value = pa.array(values, pa.string()), dict[str, set[int]]()

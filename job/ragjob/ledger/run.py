@@ -41,7 +41,7 @@ class RunManifest:
 
 @dataclass(frozen=True)
 class Claim:
-    """What the first attempt at a run says of it. Files of this kind are of format 1, and have no number yet."""
+    """What the first attempt at a run says about it. Files of this kind are of format 1, and have no number yet."""
 
     identity: str
     index_version: Name
@@ -77,9 +77,9 @@ class RunLedger:
         return storage.join(self._run, "_log")
 
     def claim(self, version: str) -> None:
-        """Put the run's identity and its index version before its first part.
+        """Store the run's identity and its index version before its first part.
 
-        Raises `DataError` when another identity stands there.
+        Raises `DataError` if another identity is stored there.
         """
         uri = storage.join(self._staging, _CLAIM)
         if not storage.put_if_absent(uri, to_json(asdict(Claim(self._identity, version)))):
@@ -120,7 +120,7 @@ class RunLedger:
         return _failed(read_parquet(self.answers, [schema.PROMPT_ID, schema.ERROR]), most)
 
     def staged_errors(self, most: int) -> list[tuple[str, str]]:
-        """The same of the staged parts."""
+        """The same for the staged parts."""
         names = [storage.join(self._staging, name) for name in self._parts()]
         columns = [schema.PROMPT_ID, schema.ERROR]
         return [error for name in names for error in _failed(read_parquet(name, columns), most)][:most]
@@ -196,12 +196,12 @@ def staging(uri: str) -> str:
 
 
 def is_published(uri: str, run_id: str) -> bool:
-    """Tell whether the answers of a run stand below `output.uri`."""
+    """Return whether the answers of a run are below `output.uri`."""
     return storage.exists(_answers(uri, run_id))
 
 
 def claimed_versions(uri: str) -> set[str]:
-    """The index versions that runs below `output.uri` answer from which aren't published yet."""
+    """The index versions that unpublished runs below `output.uri` answer from."""
     files = [entry for entry in storage.list_files(staging(uri)) if entry.path.endswith(f"/{_CLAIM}")]
     versions = set()
     for claim in files:
@@ -212,7 +212,7 @@ def claimed_versions(uri: str) -> set[str]:
 
 
 def remove_staging(folder: str) -> None:
-    """Remove what is staged of a run, its claim last: no other run must find parts without one."""
+    """Remove what is staged of a run, its claim last, so that no other run finds parts without a claim."""
     names = storage.list_names(folder)
     storage.delete(storage.join(folder, name) for name in names if name != _CLAIM)
     storage.delete_folder(folder)

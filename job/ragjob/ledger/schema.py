@@ -143,7 +143,7 @@ def embedded(dimension: int) -> pa.Schema:
 
 
 def sentences_embedded(dimension: int) -> pa.Schema:
-    """Schema of the columns that embedding sentences adds: of each chunk a list of borders and one of vectors."""
+    """Schema of the columns that embedding sentences adds: for each chunk, a list of borders and one of vectors."""
     return pa.schema([(SPANS, _TYPES[SPANS]), (SENTENCE_VECTORS, pa.list_(pa.list_(pa.float16(), dimension)))])
 
 
@@ -195,7 +195,7 @@ def digest_bytes(content: bytes) -> str:
 
 
 def embedded_text(context: str | None, text: str) -> str:
-    """What of a chunk is embedded, and makes it equal to another: its context, then its text.
+    """The text of a chunk that is embedded, and by which chunks are equal: its context, then its text.
 
     >>> embedded_text("Trams", "Line 4 runs all night."), embedded_text(None, "Line 4")
     ('Trams\\nLine 4 runs all night.', 'Line 4')

@@ -86,7 +86,7 @@ class SegmentLedger:
         return frozenset(ids)
 
     def settle_dtype(self, measure: Callable[[], str]) -> str:
-        """The dtype that this segment is computed in: the first to ask measures, the others and reruns follow."""
+        """The dtype that this segment is computed in: the first to ask measures it, others and reruns follow."""
         uri = storage.join(self.folder, "_dtype")
         settled = read_if_there(uri)
         if settled is None:
@@ -97,7 +97,7 @@ class SegmentLedger:
     def write(self, chunks: pa.Table, stage_beside: Callable[[str, pa.Table], None] | None = None) -> None:
         """Stage a block of whole documents; those with a failed chunk go to a part of their own.
 
-        `stage_beside` gets the name of the other part, and its rows with all columns, before it is put.
+        `stage_beside` gets the name and the rows, with all columns, of the part without failed chunks before it is put.
         """
         failed = set(chunks.filter(pc.is_valid(chunks[schema.ERROR]))[schema.DOCUMENT_ID].to_pylist())
         spoilt = pc.is_in(chunks[schema.DOCUMENT_ID], pa.array(failed, pa.string()))
@@ -149,7 +149,7 @@ class SegmentLedger:
         return self._read(name, columns)
 
     def documents(self, manifest: SegmentManifest) -> pa.Table:
-        """The segment's documents, as `schema.DOCUMENTS` has them but for the segment's name."""
+        """The segment's documents, as `schema.DOCUMENTS` has them, except the segment's name."""
         return self._read(manifest.documents_file)
 
     def sweep(self, manifest: SegmentManifest) -> None:
@@ -162,7 +162,7 @@ class SegmentLedger:
         storage.delete(storage.join(self.folder, name) for name in left if name not in listed)
 
     def remove(self) -> None:
-        """Remove the segment's files, `segment.json` first: nobody must find it without its parts."""
+        """Remove the segment's files, `segment.json` first, so that nobody finds it without its parts."""
         storage.delete([self._manifest])
         storage.delete_folder(self.folder)
 

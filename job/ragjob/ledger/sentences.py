@@ -45,9 +45,9 @@ _MANIFESTS = ManifestKind(SentenceManifest, SENTENCES_FORMAT, "index.uri", ELSEW
 
 
 class Sentences:
-    """The sentences of rows, each row's those of its `first` chunk; a chunk of one sentence has none here.
+    """The sentences of rows: those of each row's `first` chunk. A chunk with only one sentence has none here.
 
-    `vectors` and `spans` are as their files have them.
+    `vectors` and `spans` are as in their files.
     """
 
     def __init__(self, vectors: npt.NDArray[np.float16], spans: npt.NDArray[np.int32], first: Numbers) -> None:
@@ -96,7 +96,7 @@ class SentenceFiles:
         return Sentences(vectors, np.array(spans), first)
 
     def are_whole(self) -> bool:
-        """Tell whether the files are as their names say; those on S3 are fetched for this node."""
+        """Return whether the files are what their names say; those on S3 are fetched to this node."""
         return self._whole() is not None
 
     @property
@@ -123,8 +123,8 @@ class _Staged(NamedTuple):
 class SentenceLedger:
     """What is stored of the sentences of a segment's chunks.
 
-    Those of a part aren't stored when they couldn't be embedded for more than one of its chunks and for more than the
-    share `max_rate`: a rerun tries that part again.
+    The sentences of a part aren't stored if they couldn't be embedded for more than one of its chunks and for more than
+    the share `max_rate`: a rerun tries that part again.
     """
 
     def __init__(self, index_uri: str, segment: str, max_rate: float) -> None:
@@ -158,7 +158,7 @@ class SentenceLedger:
         storage.put_if_absent(storage.join(self._segment.folder, name), to_parquet(table))
 
     def join(self) -> SentenceManifest:
-        """Join what is staged into the two files, and name them unless other ones are named by then.
+        """Join what is staged into the two files, and put their names into the manifest, unless it has others by then.
 
         The sentences of one part at a time are in memory. Raises `DependencyError` when files are removed meanwhile.
         """
@@ -177,7 +177,7 @@ class SentenceLedger:
         return joined
 
     def discard(self) -> None:
-        """Remove the files, which are damaged, and what names them."""
+        """Remove the damaged files, and the manifest that names them."""
         if joined := self.manifest():
             storage.delete([self._manifest])
             self._delete((joined.vectors, joined.spans))
@@ -193,7 +193,7 @@ class SentenceLedger:
         return {match[1]: _Staged(match[0], int(match[2])) for match in matches}
 
     def _fill(self, folder: Path, settled: SegmentManifest) -> int:
-        """Write the files `sentences` and `spans`; gives the number of sentences."""
+        """Write the files `sentences` and `spans`; returns the number of sentences."""
         staged = self._staged()
         stems = [_stem(part.name) for part in settled.parts]
         if any(stem not in staged for stem in stems):

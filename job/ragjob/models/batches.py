@@ -1,4 +1,4 @@
-"""Compute what a model of sentence-transformers makes of tokenised texts, in batches of about equal length."""
+"""Run a model of sentence-transformers on tokenised texts, in batches of about equal length."""
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -52,7 +52,7 @@ class Batches:
         )
 
     def compute(self, features: Features, forward: Callable[[Features], torch.Tensor]) -> npt.NDArray[np.float32]:
-        """What `forward` makes of each text, in their order; `features` are of at least one, tokenised `UNPADDED`."""
+        """What `forward` returns for each text, in their order; `features` are of at least one, `UNPADDED`."""
         batches: list[tuple[list[int], torch.Tensor]] = []
 
         def run(rows: list[int]) -> None:

@@ -105,7 +105,7 @@ def _copy_checked(entry: storage.Entry, target: Path) -> None:
 
 
 def _copy(uri: str, target: Path) -> str:
-    """Copy an object to the file `target`; gives its MD5."""
+    """Copy an object to the file `target`; returns its MD5."""
     digest = hashlib.md5(usedforsecurity=False)
     with storage.open_input(uri) as content, target.open("wb") as file:
         while block := content.read(BLOCK_BYTES):
@@ -116,7 +116,7 @@ def _copy(uri: str, target: Path) -> str:
 
 
 def _changed(uri: str) -> DataError:
-    return DataError(f"{uri}: has changed since the job began; start it again")
+    return DataError(f"{uri}: has changed since the job began; start the job again")
 
 
 def _beside(folder: Path, ending: str) -> Path:

@@ -37,7 +37,7 @@ class Group:
     max: int = 1
 
     def holds(self, pool: Pool) -> bool:
-        """Tell whether an actor of `pool` has room on an empty node of this group."""
+        """Return whether an actor of `pool` has room on an empty node of this group."""
         return pool.allows(self.name) and self.cpus + ROUNDING >= pool.num_cpus and self.gpus >= pool.num_gpus
 
 
@@ -49,7 +49,7 @@ class Resources:
 
     @classmethod
     def equal(cls, cpus: float, gpus: float = 0, nodes: int = 1, memory: int | None = None) -> "Resources":
-        """A cluster with so many CPUs and GPUs in all on equal nodes; GPUs that can't be divided go to some of them."""
+        """A cluster with that many CPUs and GPUs in total on equal nodes; a remainder of GPUs goes to some of them."""
         per_node, more = divmod(int(gpus), nodes)
         sizes = {per_node + 1: more, per_node: nodes - more}
         return cls(tuple(Group("", cpus / nodes, has, memory, max=n) for has, n in sizes.items() if n))
@@ -80,7 +80,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Work:
-    """What a flow has to do: `rows` chunks or prompts, which `units` documents or prompts can be cut into at most."""
+    """What a flow has to do: `rows` chunks or prompts, from `units` documents or prompts that aren't divided."""
 
     rows: int
     units: int
@@ -88,7 +88,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Place:
-    """How many actors a pool gets, with how much of a GPU each, and what speaks for that."""
+    """How many actors a pool gets, with how much of a GPU each, and why."""
 
     actors: int
     gpus: float
@@ -97,7 +97,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A setting, the value proposed for it, and what speaks for that."""
+    """A setting, the value proposed for it, and why."""
 
     key: str
     value: float
@@ -127,8 +127,8 @@ def facts(source: Source) -> Model:
 def threads(pool: Pool, size: Resources) -> int:
     """Threads for the model in one actor: the CPUs of its node, divided among the pool's actors there.
 
-    More than it reserves: a reservation keeps actors apart, but the stages of a flow take turns at the CPUs. Where
-    Ray may place it on nodes of several sizes, the smallest decides.
+    These may be more than it reserves: a reservation keeps actors apart, but the stages of a flow take turns at the
+    CPUs. If Ray may place it on nodes of several sizes, the smallest decides.
     """
     groups = size.holding(pool)
     actors = math.ceil(pool.max / max(1, sum(group.max for group in groups)))
@@ -139,13 +139,13 @@ def one_a_node(size: Resources, work: Work) -> Place:
     """Actors on CPUs: more than one on a node would hold the weights more than once, and be no faster."""
     fewest, most = (int(pick(group.cpus for group in size.groups)) for pick in (min, max))
     count = f"{most}" if fewest == most else f"{fewest} to {most}"
-    return Place(min(size.nodes, work.units), 0, f"an actor a node, of all its {count} threads")
+    return Place(min(size.nodes, work.units), 0, f"one actor per node, with all its {count} threads")
 
 
 def spread(size: Resources, work: Work) -> Place:
-    """An actor for each GPU, or, where there is none, an actor a node."""
+    """One actor for each GPU, or, if there are none, one per node."""
     if size.gpus:
-        return Place(min(size.gpus, work.units), 1, f"an actor for each of {size.gpus} GPUs")
+        return Place(min(size.gpus, work.units), 1, f"one actor for each of {size.gpus} GPUs")
     return one_a_node(size, work)
 
 

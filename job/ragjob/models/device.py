@@ -20,7 +20,7 @@ DEVICES = Path("/dev")
 
 @dataclass(frozen=True)
 class Product:
-    """A matrix product of [rows, inner] and [inner, outer], and of how many rows a model computes such ones."""
+    """A matrix product of [rows, inner] and [inner, outer], and how many such rows (`share`) a model computes."""
 
     rows: int
     inner: int
@@ -43,7 +43,7 @@ GENERATOR = Kind((Product(128, 1024, 4096, 400), Product(16, 1024, 16384, 64)), 
 
 
 def pick_device(gpus: float) -> str:
-    """`cuda` for an actor that reserves a share of a GPU. Ray doesn't always hide the GPUs from one that doesn't.
+    """`cuda` for an actor that reserves a share of a GPU. Ray doesn't always hide the GPUs from others.
 
     Raises `DependencyError` when the node has a GPU that PyTorch can't use.
     """
@@ -102,7 +102,7 @@ def choose_dtype(wanted: str, gpus: float, kind: Kind = ENCODER) -> str:
 
 
 def bfloat16_gain(kind: Kind) -> float:
-    """How many times as fast as in float32 a model of this `kind` is in bfloat16.
+    """The speed of a model of this `kind` in bfloat16, as a multiple of its speed in float32.
 
     One thread measures: several would wait for each other on busy cores.
     """
@@ -133,14 +133,14 @@ def fastest_seconds(product: Product) -> dict[torch.dtype, float]:
 
 
 def product_seconds(tokens: torch.Tensor, weights: torch.Tensor) -> float:
-    """Seconds that this thread computes their product once: waiting for a core isn't counted."""
+    """Seconds that this thread takes to compute their product once, without waiting for a core."""
     start = time.thread_time()
     torch.nn.functional.linear(tokens, weights)
     return time.thread_time() - start
 
 
 def cut_batches(lengths: list[int], batch_size: int, batch_tokens: float = math.inf) -> Iterator[list[int]]:
-    """The rows of one batch after the other, rows of about equal length together, the longest first.
+    """The rows of each batch in turn: rows of about equal length together, the longest first.
 
     A batch has at most `batch_size` rows, and at most `batch_tokens` tokens with each row as long as its longest.
     """
@@ -155,9 +155,9 @@ def cut_batches(lengths: list[int], batch_size: int, batch_tokens: float = math.
 def run_batches(
     run: Callable[[list[int]], None], lengths: list[int], batch_size: int, batch_tokens: float = math.inf
 ) -> None:
-    """Call `run` with the rows of one batch after the other, as `cut_batches` has them.
+    """Call `run` with the rows of each batch in turn, as `cut_batches` gives them.
 
-    With the longest first, memory runs out at once or not at all; where CUDA's does, a batch, and all behind it, are
+    With the longest first, memory runs out at once or not at all; if CUDA's does, that batch and all after it are
     halved. Raises `torch.OutOfMemoryError` when one row alone is too much.
     """
     most = batch_size

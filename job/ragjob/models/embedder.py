@@ -21,8 +21,8 @@ Vectors = npt.NDArray[np.float32]
 class Embedder:
     """The model in the folder `path`, on CUDA when `gpus` of one are reserved, else on `threads` threads.
 
-    `dtype` is `float32`, `bfloat16` or `float16`, which is for CUDA: a processor does it in float32.
-    `batch_size` counts texts, `max_length` tokens. A prefix of `None`, and a `max_length` of `None`, is the
+    `dtype` is `float32`, `bfloat16` or `float16`, which is for CUDA: a CPU computes in float32 instead.
+    `batch_size` counts texts, `max_length` tokens. A prefix of `None`, or a `max_length` of `None`, means the
     model's own. Raises `SettingsError` when `max_length` is more than the model has positions for.
     """
 

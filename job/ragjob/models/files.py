@@ -1,4 +1,4 @@
-"""A model's files, wherever they are kept, and which of them loading it takes."""
+"""A model's files, wherever they are kept, and which of them are needed to load it."""
 
 import hashlib
 import json
@@ -37,7 +37,7 @@ class Files(Protocol):
 
     @property
     def sizes(self) -> Mapping[str, int]:
-        """Bytes of each file that loading the model takes, by its path."""
+        """Bytes of each file that is needed to load the model, by its path."""
         ...
 
     def read(self, path: str) -> bytes:
@@ -64,7 +64,7 @@ class Source:
 
 
 def used(paths: Iterable[str]) -> list[str]:
-    """Those of a model's files that loading it takes, sorted: no READMEs, no hidden files, one format of weights."""
+    """The files that are needed to load a model, sorted: no READMEs, no hidden files, one format of weights."""
     shown = [path for path in paths if not any(part.startswith(".") for part in path.split("/"))]
     kept = [path for path in shown if not path.rpartition("/")[2].startswith("README")]
     kept = [path for path in kept if not any(fnmatch(path, pattern) for pattern in OTHER_FORMATS)]
@@ -81,7 +81,7 @@ def weights(sizes: Mapping[str, int]) -> list[str]:
 
 
 def check_model(sizes: Mapping[str, int], what: str) -> None:
-    """Raise `DataError` when these are no model's files; `what` names setting and place."""
+    """Raise `DataError` if these aren't a model's files; `what` names setting and place."""
     if CONFIG not in sizes and MODULES not in sizes:
         raise DataError(f"{what} isn't a model, since it has no {CONFIG}; name one that from_pretrained can load")
     if not weights(sizes):
@@ -107,12 +107,12 @@ def inside(folder: Path, path: str) -> Path:
 
 
 def content_revision(tags: Mapping[str, str]) -> str:
-    """12 hex digits of a SHA-256 over the files' paths and what tells their content."""
+    """12 hex digits of a SHA-256 over the files' paths and what identifies their content."""
     return hashlib.sha256(json.dumps(tags).encode()).hexdigest()[:12]
 
 
 def read_json(source: Source, path: str) -> dict[str, Any]:
-    """A JSON file of the model, empty when it has none such."""
+    """A JSON file of the model, empty if there is none."""
     content = _parsed(source, path) if path in source.files.sizes else {}
     if not isinstance(content, dict):
         raise DataError(f"{source.key}: {source.name}: {path} isn't a JSON object; correct or replace it")

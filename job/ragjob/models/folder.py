@@ -53,13 +53,13 @@ def find_package(name: str, key: str) -> Source:
 
 
 def list_folder(folder: Path) -> dict[str, int]:
-    """Bytes of each file that loading the model takes, by its path inside `folder`."""
+    """Bytes of each file that is needed to load the model, by its path inside `folder`."""
     inside = [file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()]
     return {path: (folder / path).stat().st_size for path in used(inside)}
 
 
 def _contents(folder: Path, key: str) -> tuple[dict[str, int], dict[str, str]]:
-    """Bytes and SHA-256 of each file that loading the model takes. Raises `DataError` when that is no model."""
+    """Bytes and SHA-256 of each file that is needed to load the model. Raises `DataError` if it isn't a model."""
     try:
         sizes = list_folder(folder)
         check_model(sizes, f"{key}: {folder}")
@@ -80,7 +80,7 @@ def _model_folder(package: str, key: str) -> Path:
     roots = [Path(root) for root in spec.submodule_search_locations or []]
     configs = [file for root in roots for name in (CONFIG, MODULES) for file in root.rglob(name)]
     if not configs:
-        raise DataError(f"{key}: the package {package} holds no model, it has no {CONFIG}")
+        raise DataError(f"{key}: the package {package} holds no model: it has no {CONFIG}")
     return min(configs, key=lambda file: (len(file.parts), file)).parent
 
 

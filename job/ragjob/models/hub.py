@@ -74,7 +74,7 @@ class HubFiles:
 
 
 def find_on_hub(name: str, revision: str | None, key: str) -> Source:
-    """The hub's model `name` at `revision`, or as the hub's cache has it when the hub is away or refuses.
+    """The hub's model `name` at `revision`, or as the cache has it if the hub can't be reached or refuses.
 
     Nothing is downloaded. Raises `DependencyError` when neither knows it.
     """
@@ -150,7 +150,7 @@ def _reason(error: Exception, key: str) -> str:
 
     match error:
         case ImportError():
-            return f"can't be asked for: {proxy_fault(error)}"
+            return f"can't be looked up: {proxy_fault(error)}"
         case errors.HFValidationError():
             return "is neither a hub id nor a folder"
         case errors.GatedRepoError():

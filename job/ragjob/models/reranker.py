@@ -21,7 +21,7 @@ Scores = npt.NDArray[np.float32]
 class Reranker:
     """The model in the folder `path`, on CUDA when `gpus` of one are reserved, else on `threads` threads.
 
-    `dtype` is as for an `Embedder`. Raises `SettingsError` when the model gives other than one score.
+    `dtype` is as for an `Embedder`. Raises `SettingsError` if the model doesn't give exactly one score.
     """
 
     def __init__(self, path: str, *, dtype: str, batch_size: int, threads: int, gpus: float) -> None:
@@ -37,7 +37,7 @@ class Reranker:
 
     @ending_with_gpu()
     def score(self, pairs: Sequence[tuple[str, str]]) -> Scores:
-        """The score of each question and passage, float32 [len(pairs)]; the better one is higher.
+        """The score of each question and passage, float32 [len(pairs)]; higher is better.
 
         Raises `ValueError` for scores that aren't finite.
         """

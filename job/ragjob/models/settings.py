@@ -34,16 +34,20 @@ class Rerank(Section):
     model: str | None = setting(
         None,
         decides=Decides.RUN,
-        description="cross-encoder that reorders the best passages, named as embed.model is; none by default",
+        description="cross-encoder that reorders the best passages, named like embed.model; none by default",
         min_length=1,
     )
     revision: str | None = setting(None, decides=Decides.RUN, description="branch, tag or commit of a hub model")
     candidates: int = setting(
-        50, decides=Decides.RUN, description="passages that it reads for a prompt, at least top_k", ge=1, le=1000
+        50,
+        decides=Decides.RUN,
+        description="passages per prompt that the cross-encoder reads; never fewer than top_k",
+        ge=1,
+        le=1000,
     )
-    batch_size: int = setting(64, decides=Decides.NEITHER, description="passages in one pass of the model", ge=1)
+    batch_size: int = setting(64, decides=Decides.NEITHER, description="passages per forward pass of the model", ge=1)
     dtype: Dtype = setting(
-        "auto", decides=Decides.NEITHER, description="auto measures float32 against bfloat16 on a CPU"
+        "auto", decides=Decides.NEITHER, description="auto: on a CPU float32, or bfloat16 if measured to be much faster"
     )
     pool: Pool = Pool()
 

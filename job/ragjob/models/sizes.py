@@ -1,4 +1,4 @@
-"""What a plan has to know of a model, from its small files and its listing: tokens, prefixes, width, bytes."""
+"""What a plan has to know about a model, from its small files and its listing: tokens, prefixes, width, bytes."""
 
 from pathlib import PurePath
 from typing import Any
@@ -51,7 +51,7 @@ def dimension(source: Source) -> int:
 
 
 def labels(source: Source) -> int | None:
-    """Scores that a cross-encoder gives of a pair, or None when its config doesn't say."""
+    """Scores that a cross-encoder gives for a pair, or None when its config doesn't say."""
     config = read_json(source, CONFIG)
     names = config.get("id2label")
     return len(names) if isinstance(names, dict) else _stated(config, ("num_labels",))
@@ -87,7 +87,7 @@ def _static_dimension(source: Source) -> int | None:
 
 
 def _stated(config: dict[str, Any], keys: tuple[str, ...]) -> int | None:
-    """The first of `keys` that is a number, in `config` or in what it says of the text part of a model of more."""
+    """The first of `keys` that is a number, in `config` or in its part about text, of a model for more than text."""
     text = config.get("text_config")
     for part in (config, text if isinstance(text, dict) else {}):
         for key in keys:

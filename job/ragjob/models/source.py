@@ -20,7 +20,7 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "MemoryError")
 
 
 def resolve(name: str, revision: str | None, key: str, cache: str) -> Source:
-    """Find out what exactly the setting `key` names; of a model elsewhere nothing is downloaded.
+    """Find out what exactly the setting `key` names, without downloading anything.
 
     The revision is 12 hex digits: of the commit for a hub id, of a SHA-256 over the listing for
     `s3://`, else over the files. `cache` is the folder for models from `s3://`.
@@ -28,7 +28,7 @@ def resolve(name: str, revision: str | None, key: str, cache: str) -> Source:
     Raises:
         SettingsError: the package isn't installed, or a model without revisions is asked for one.
         DataError: there is no model, it has no weights, or it brings code of its own.
-        DependencyError: hub or bucket can't be asked, or the package's weights are altered.
+        DependencyError: hub or bucket can't be reached, or the package's weights are altered.
     """
     source = _find(name, revision, key, cache)
     refuse_own_code(source)
@@ -39,7 +39,7 @@ def _find(name: str, revision: str | None, key: str, cache: str) -> Source:
     if not (name.startswith((PACKAGE, S3, *_FOLDERS)) or Path(name).exists()):
         return find_on_hub(name, revision, key)
     if revision is not None:
-        raise SettingsError(f"{key}: {name} can't have a revision ({revision}), as only hub ids do; leave it out")
+        raise SettingsError(f"{key}: {name} can't have a revision ({revision}), since only hub ids can; leave it out")
     if name.startswith(PACKAGE):
         return find_package(name, key)
     return find_in_bucket(name, key, cache) if name.startswith(S3) else find_folder(name, key)
@@ -47,9 +47,9 @@ def _find(name: str, revision: str | None, key: str, cache: str) -> Source:
 
 @contextmanager
 def loading(source: Source) -> Iterator[str]:
-    """Have the model in a local folder; whatever fails to load it is one line that names the setting.
+    """Yield a local folder with the model. A failure to load it becomes one line that names the setting.
 
-    Raises `DependencyError` when memory doesn't hold the model, else `DataError`.
+    Raises `DependencyError` if the model doesn't fit into memory, else `DataError`.
     """
     folder = source.files.fetch()
     try:

@@ -14,7 +14,7 @@ TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE = "tokenizer.json", "tokenizer_config
 
 @lru_cache(maxsize=2)  # of the embedder and of the generator: a plan asks for each several times
 def open_tokenizer(source: Source) -> Tokenizer:
-    """The model's tokenizer, neither truncating nor padding; not to be changed. The weights aren't fetched.
+    """The model's tokenizer, which neither truncates nor pads, and must not be changed. No weights are fetched.
 
     Raises `DataError` when the model has no `tokenizer.json`, or it is broken.
     """
@@ -35,7 +35,7 @@ def open_tokenizer(source: Source) -> Tokenizer:
 
 
 def chat_template(source: Source) -> str | None:
-    """The model's chat template, its default one of several; None when it has none."""
+    """The model's chat template, or the default if it has several; None if it has none."""
     if CHAT_TEMPLATE in source.files.sizes:
         return source.files.read(CHAT_TEMPLATE).decode("utf-8", errors="replace")
     stated = read_json(source, TOKENIZER_CONFIG).get("chat_template")
@@ -46,7 +46,7 @@ def chat_template(source: Source) -> str | None:
 
 
 def special_tokens(source: Source) -> dict[str, str]:
-    """The special tokens that the model's tokenizer has names for, as `bos_token`."""
+    """The special tokens that the model's tokenizer has names for, such as `bos_token`."""
     stated = read_json(source, TOKENIZER_CONFIG).items()
     named = {name: token.get("content") if isinstance(token, dict) else token for name, token in stated}
     return {name: token for name, token in named.items() if name.endswith("_token") and isinstance(token, str)}
@@ -69,7 +69,7 @@ def text_tokens(embed: Embed, source: Source, task: str) -> int | None:
 
 
 def prefix(embed: Embed, source: Source, task: str) -> str:
-    """What stands before texts where they are embedded: what the settings say, else what the model does."""
+    """What is put before texts when they are embedded: what the settings say, else what the model says."""
     given: str | None = getattr(embed, f"{task}_prefix")
     return sizes.prefix(source, task) if given is None else given
 

@@ -1,4 +1,4 @@
-"""Whether a command can run: all that it needs is looked at before anything expensive starts."""
+"""Whether a command can run: everything that it needs is checked before anything expensive starts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -38,7 +38,7 @@ class Warned(Check):
 
 @dataclass(frozen=True)
 class Failed(Check):
-    """What was looked at, and the error because it won't do."""
+    """What was looked at, and the error that it has."""
 
     error: RagjobError
 
@@ -51,12 +51,12 @@ class Plan:
     checks: list[Check] = field(default_factory=list)
 
     def failed(self, name: str) -> bool:
-        """Tell whether the check of that name found an error."""
+        """Return whether the check of that name found an error."""
         return any(check.name == name for check in self.checks if isinstance(check, Failed))
 
     @property
     def errors(self) -> list[RagjobError]:
-        """What won't do."""
+        """The errors that were found."""
         return [check.error for check in self.checks if isinstance(check, Failed)]
 
     def require(self) -> None:
@@ -72,7 +72,7 @@ class Plan:
         *,
         warns: Callable[[T], object] = lambda _: False,
     ) -> None:
-        """Add what `look` gives, as `line` words it, as a warning if it `warns` of something, or what it raises."""
+        """Add what `look` returns, worded by `line`, as a warning if `warns` says so, or the error that it raises."""
         try:
             seen = look()
             self.checks.append((Warned if warns(seen) else Check)(name, line(seen)))
@@ -145,7 +145,7 @@ def _end(
     *,
     needs_server: bool,
 ) -> Plan:
-    """Add what the flows that remain need together."""
+    """Check what the remaining flows need together."""
     settings, size = index.settings, plan.size
     indexing = [index] if isinstance(index, PendingIndex) else []
     lacking = isinstance(index, CommittedIndex) and index.lacks_sentences and not needs_server
@@ -155,7 +155,8 @@ def _end(
     plan.checks.append(Check("cluster", _cluster_line(size)))
     if sums := settings.cluster.sums:
         keys = ", ".join(f"cluster.{key}" for key in sums)
-        plan.checks.append(Warned("warning", f"{keys} assume that all nodes are equal; use cluster.groups instead"))
+        assumed = f"with {keys} all nodes are taken to be equal; use cluster.groups instead"
+        plan.checks.append(Warned("warning", assumed))
     plan.look("pools", lambda: check_pools(settings, flows, size))
     if not plan.failed("corpus") and not plan.failed("pools"):  # which say how many vectors, and which nodes
         plan.look("memory", lambda: _check_memory(index, answering, flows, size))
@@ -186,7 +187,7 @@ def _check_reranker(model: Source, settings: JobSettings) -> str:
     scores = sizes.labels(model)
     if scores not in (1, None):
         raise SettingsError(f"rerank.model: {model.name} gives {scores} scores per passage; use a model that gives one")
-    return f"{model.label}, {settings.rerank.candidates} passages a prompt"
+    return f"{model.label}, {settings.rerank.candidates} passages per prompt"
 
 
 def _check_index(index: PendingIndex) -> str:

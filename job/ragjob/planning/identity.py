@@ -1,6 +1,6 @@
 """What a command is about: the index version and the run that its inputs and settings decide.
 
-All of it follows from listings, manifests and models' small files: no Ray, torch or Chroma is asked.
+All of it follows from listings, manifests and models' small files: neither Ray, torch nor Chroma is needed.
 """
 
 from contextlib import suppress
@@ -56,13 +56,13 @@ class PendingIndex:
 
     @property
     def chunks(self) -> int:
-        """Chunks that it will have, roughly."""
+        """About how many chunks it will have."""
         return units.estimate_chunks(self.settings.chunk, self.segments)
 
 
 @dataclass(frozen=True)
 class CommittedIndex:
-    """An index version that is committed, and the files of the corpus that a command which lists it passed over."""
+    """A committed index version, and the files passed over, if the command has listed the corpus."""
 
     settings: JobSettings
     embedder: Source
@@ -89,11 +89,11 @@ class CommittedIndex:
 
     @property
     def lacks_sentences(self) -> bool:
-        """Tell whether retrieval is to use sentences that aren't there."""
+        """Return whether retrieval uses sentences that aren't there yet."""
         return mode_of(self.settings).uses_sentences and self.sentences.manifest() is None
 
     def require(self) -> None:
-        """Raise `DataError` when `clean` took the version away before this job said that it needs it."""
+        """Raise `DataError` if `clean` removed the version before this job said that it needs it."""
         if not self.ledger.is_committed():
             raise DataError(
                 f"index.uri: version {self.ledger.version} was removed after the job began; run the job again"
@@ -189,7 +189,7 @@ def _engine(settings: JobSettings, embedder: Source) -> Engine[Generation]:
 
 
 def _index_facts(settings: JobSettings, embedder: Source) -> dict[str, object]:
-    """What decides an index's chunks and vectors beside the corpus, by setting."""
+    """What decides an index's chunks and vectors besides the corpus, by setting."""
     facts = {
         f"{section}.{name}": value
         for section, values in _deciding(settings, Decides.INDEX).items()
@@ -201,7 +201,7 @@ def _index_facts(settings: JobSettings, embedder: Source) -> dict[str, object]:
 
 
 def _run_facts(settings: JobSettings, engine: Engine[Generation], reranker: Source | None) -> dict[str, object]:
-    """What decides a run's answers beside the index and the prompts."""
+    """What decides a run's answers besides the index and the prompts."""
     retrieval = mode_of(settings)
     chosen = {"retrieve": retrieval.deciding(), "generate": engine.deciding()}
     if reranker:
@@ -227,7 +227,7 @@ def _check_facts(manifest: IndexManifest, facts: dict[str, object], embedder: So
             if key == "embed.model":  # by name, too
                 made, wanted = manifest.embed_model, embedder.label
             raise DataError(
-                f"{key}: index version {manifest.version} was made with {made!r}, the settings say {wanted!r}; "
+                f"{key}: index version {manifest.version} was made with {made!r}, but the settings say {wanted!r}; "
                 "set it back, or run `ragjob index` with these settings"
             )
 
@@ -258,13 +258,13 @@ def _check_prompts_apart(settings: JobSettings, corpus_uri: str, corpus: storage
         for entry in list_prompts(prompts_uri).entries:
             if entry.uri in documents:
                 raise SettingsError(
-                    f"prompts.uri: {entry.listed_uri} is in corpus.uri, {corpus_uri}, too, so its prompts would find "
-                    "themselves; move it out of the corpus, or exclude it with corpus.exclude"
+                    f"prompts.uri: {entry.listed_uri} is also in corpus.uri, {corpus_uri}, so each prompt would "
+                    "retrieve itself; move the file out of the corpus, or exclude it with corpus.exclude"
                 )
 
 
 def _may_overlap(corpus: str, prompts: str) -> bool:
-    """Tell whether a file can be in both inputs: whether one begins, up to its wildcards, as the other does."""
+    """Return whether a file can be in both inputs: whether one begins, up to its wildcards, as the other does."""
     with storage.naming("prompts.uri"):
         first, second = before_wildcard(storage.resolved(corpus)), before_wildcard(storage.resolved(prompts))
     return first.startswith(second) or second.startswith(first)

@@ -17,7 +17,7 @@ WORKER_BYTES = 700_000_000  # a Python process with torch, before any weights (m
 
 
 def actor_bytes(embedder: Source, engines: list[Engine[Generation]], reranker: Source | None = None) -> dict[str, int]:
-    """Bytes that an actor of each pool takes beside its process; `engines` is the one that answers, if any."""
+    """Bytes that an actor of each pool takes in addition to its process; `engines` has the one that answers, if any."""
     generate = sum(engine.actor_bytes() for engine in engines)
     rerank = sizes.weights_bytes(reranker) if reranker else 0
     return {"embed": sizes.weights_bytes(embedder), "retrieve": 0, "rerank": rerank, "generate": generate}
@@ -42,7 +42,7 @@ def check_memory(
         if node.group.memory and taken > node.group.memory:
             largest = max(models, key=models.__getitem__, default="embed")
             raise SettingsError(
-                f"{largest}.pool.max: about {taken / 1e9:.1f} GB for models and vectors, a node has "
+                f"{largest}.pool.max: about {taken / 1e9:.1f} GB for models and vectors, but a node has "
                 f"{node.group.memory / 1e9:.1f} GB; lower it or the pool's batch size, use a smaller model, "
                 "name a group of larger nodes in the pool's group, or use another Chroma server with chroma.url"
             )

@@ -55,7 +55,7 @@ def _check_column(name: str, passed: pa.Schema) -> None:
     if name not in passed.names:
         has = ", ".join(passed.names) or "none"
         raise DataError(
-            f"retrieve.where: no column {name!r} passes through from the prompts; there are {has}: "
+            f"retrieve.where: no column {name!r} passes through from the prompts (those that do: {has}); "
             "add the column to the prompts, or correct the filter"
         )
     kind = passed.field(name).type

@@ -17,7 +17,7 @@ PLACED = 20_000  # actors and nodes at most, in all tries
 
 @dataclass
 class Node:
-    """What is left of a node of `group`: its CPUs, and of each of its GPUs; and the pools of the actors on it."""
+    """What is left of a node of `group`, in CPUs and of each GPU; and the pools of the actors on it."""
 
     group: Group
     cpus: float
@@ -27,8 +27,8 @@ class Node:
     def take(self, name: str, pool: Pool) -> bool:
         """Place an actor of the pool `name` here, if there is room.
 
-        Like Ray, give a share of a GPU from the fullest that has it, and more than one as whole GPUs. Raises
-        `TornError` where enough is left of the GPUs in all, but in pieces that are too small.
+        Like Ray, give a share of a GPU from the fullest that has room, and more than one as whole GPUs. Raises
+        `TornError` if enough is left of the GPUs in total, but in pieces that are too small.
         """
         if not pool.allows(self.group.name):
             return False
@@ -82,7 +82,7 @@ def pool(settings: JobSettings, name: str) -> Pool:
 
 
 def free_tasks(settings: JobSettings, flow: str, size: Resources) -> int:
-    """How many reads, and as many writes, may run at once: one of either for each CPU that the flow's pools leave.
+    """How many reads, and how many writes, may run at once: one of each for every CPU that the flow's pools leave.
 
     More were hardly faster on a local disk, and each is a process that takes seconds to start.
     """
@@ -95,10 +95,10 @@ def check_pools(settings: JobSettings, flows: list[str], size: Resources) -> str
 
 
 def pack(settings: JobSettings, flow: str, size: Resources) -> Packing:
-    """Place the actors of the flow's pools, at their largest, on the nodes, at their most.
+    """Place the actors of the flow's pools, at their maximum, on as many nodes as the cluster may have.
 
-    Raises `SettingsError` when there are ways in which Ray may place them that leave an actor over, whatever pools'
-    places are reserved first.
+    Raises `SettingsError` if Ray may place them so that one is left over, whichever pools' places are reserved
+    first.
     """
     _check_cpus(settings, flow, size)
     for name in pools(settings, flow):
@@ -122,7 +122,7 @@ def _placements(settings: JobSettings, flow: str, size: Resources, reserved: tup
     """Placements that Ray may choose, drawn at random, the same each time. Raises `NoPlaceError` when one fails.
 
     By itself Ray takes actors in any order and places each on any node with room. Places that are reserved for a pool
-    fill one node after the other, and are waited for in vain on a node whose GPUs have room in pieces alone.
+    fill one node after the other, and are waited for in vain on a node whose GPUs have room only in pieces.
     """
     draw = random.Random(0)
     names = [name for name in reserved or pools(settings, flow) for _ in range(pool(settings, name).max)]
@@ -141,7 +141,7 @@ def _placements(settings: JobSettings, flow: str, size: Resources, reserved: tup
 
 
 def _place(name: str, wanted: Pool, nodes: list[Node], *, waits: bool) -> bool:
-    """Place an actor on the first of `nodes` that takes it, unless it `waits` for one before. Tells whether it is."""
+    """Place an actor on the first of `nodes` that takes it, unless it `waits` for one before. Returns success."""
     for node in nodes:
         try:
             if node.take(name, wanted):

@@ -92,11 +92,11 @@ def _sharing(settings: JobSettings, size: Resources, work: Work, embed: Model, a
     """Embedders and generators on the same GPUs; where one of those takes several, embedders stay on CPUs."""
     if answering.gpus > 1:
         embedders = one_a_node(size, work)
-        why = f"{embedders.why}; for GPUs, index by itself first"
+        why = f"{embedders.why}; to index on GPUs, run `ragjob index` first"
         return {"embed": Place(embedders.actors, 0, why), "generate": answering}
     share, why = _embedder_share(settings, embed)
     if size.gpus > 1:  # Ray might put the shares of two on one GPU, and then a generator has no place
-        why += "; one: `ragjob index` by itself can have all GPUs whole"
+        why += "; only one, but `ragjob index` by itself can use all GPUs whole"
     rest = f"what an embedder leaves of a GPU, on {size.gpus} GPUs"
     return {"embed": Place(1, share, why), "generate": Place(answering.actors, round(1 - share, 2), rest)}
 
@@ -104,7 +104,7 @@ def _sharing(settings: JobSettings, size: Resources, work: Work, embed: Model, a
 def _embedder_share(settings: JobSettings, model: Model) -> tuple[float, str]:
     gpu_gb, tokens = settings.cluster.gpu_memory_gb(settings.embed.pool), settings.chunk.size
     if gpu_gb is None:
-        return GPU_SHARE, "beside a generator; with the groups' gpu_gb set, by what it takes"
+        return GPU_SHARE, "beside a generator; set the groups' gpu_gb to have it calculated"
     need = embedder_bytes(model, max(settings.embed.batch_size, batch_size(model, tokens)) * tokens)
     share = min(0.5, max(2, math.ceil(need / (gpu_gb * 1e9) / STEP)) * STEP)
     return round(share, 2), f"beside a generator: an embedder takes about {need / 1e9:.1f} of {gpu_gb:g} GB"
@@ -129,14 +129,14 @@ def _reservations(
     most = int(size.cpus / actors / STEP)
     fit = partial(_fit, settings, places, names, size)
     steps = bisect(range(1, most + 1), False, key=lambda steps: not fit(num_cpus=steps * STEP))
-    why = f"{actors} actors beside reads and writes in {size.cpus:g} CPUs; their threads don't depend on it"
+    why = f"{actors} actors fit {size.cpus:g} CPUs beside reads and writes; their threads don't depend on num_cpus"
     return [Proposal(f"{name}.pool.num_cpus", round(max(1, steps) * STEP, 2), why) for name in places]
 
 
 def _fit(
     settings: JobSettings, places: Mapping[str, Place], flows: list[str], size: Resources, **reserved: float
 ) -> bool:
-    """Tell whether the cluster has room for actors at `places`, each with what is `reserved` for it."""
+    """Return whether the cluster has room for actors at `places`, each with what is `reserved` for it."""
     sections = {}
     for name, place in places.items():
         section = getattr(settings, name)
@@ -155,9 +155,7 @@ def _embed_batch(settings: JobSettings, places: Mapping[str, Place], model: Mode
     if not places["embed"].gpus or settings.embed.batch_size >= wanted:
         return []
     flops = passage_flops(model, tokens)
-    why = (
-        f"{flops / 1e9:.1f} GFLOP a text of {tokens} tokens: fewer don't fill a fast GPU while the next are handed over"
-    )
+    why = f"{flops / 1e9:.1f} GFLOP per text of {tokens} tokens: with fewer, a fast GPU waits for the next batch"
     return [Proposal("embed.batch_size", wanted, why)]
 
 
@@ -173,4 +171,4 @@ def _blocks(settings: JobSettings, flows: list[Flow], places: Mapping[str, Place
     wanted = min(max(fewest, flow.work.rows // (BLOCKS * actors[flow.name])) for flow in flows)
     if max(actors[flow.name] for flow in flows) == 1 or wanted >= settings.commit_rows:
         return []
-    return [Proposal("commit_rows", wanted, f"at least {BLOCKS} blocks for each actor, so that all end together")]
+    return [Proposal("commit_rows", wanted, f"at least {BLOCKS} blocks for each actor, so that all finish together")]

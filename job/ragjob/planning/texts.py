@@ -36,14 +36,14 @@ class SampledWords:
 
     @property
     def line(self) -> str:
-        """What a plan says of it."""
+        """What a plan says about it."""
         if not self.documents:
             return "no document could be sampled"
         if not self.unknown:
-            return f"{self.documents} documents sampled, {self.model} knows most of their words"
+            return f"{self.documents} documents sampled; {self.model} knows most of their words"
         return (
             f"{len(self.unknown)} of {self.documents} sampled documents consist mostly of words that {self.model} "
-            f"doesn't know, so searches would rarely find them, the first is {self.unknown[0]}; "
+            f"doesn't know, so searches would rarely find them (the first is {self.unknown[0]}); "
             "set embed.model to a model for their language"
         )
 
@@ -52,11 +52,11 @@ def check_chunks(settings: JobSettings, embedder: Source) -> ChunkSizes:
     """How long chunks may be. Raises `SettingsError` when the model wouldn't read them to their end."""
     chunk, room = settings.chunk, _room(settings.embed, embedder, "document")
     if chunk.strategy == "line":
-        return ChunkSizes(f"a chunk a line, of which the model reads up to {room} tokens")
+        return ChunkSizes(f"one chunk per line; the model reads up to {room} tokens of it")
     open_tokenizer(embedder)
     if room and chunk.size > room:
         raise SettingsError(
-            f"chunk.size: {chunk.size} tokens, but {embedder.name} reads {room} of a text beside "
+            f"chunk.size: {chunk.size} tokens, but {embedder.name} reads only {room} of a text, besides "
             f"embed.document_prefix and special tokens; set it to {room} at most"
         )
     reads = f"the model reads {room}" if room else "the model sets no limit"
@@ -78,7 +78,7 @@ def check_questions(settings: JobSettings, embedder: Source) -> str:
 
 
 def check_words(index: PendingIndex) -> SampledWords:
-    """Look for documents in the corpus whose words the model doesn't know, in none if it has no `tokenizer.json`."""
+    """Sample documents for words that the model doesn't know; none are sampled if it has no `tokenizer.json`."""
     if TOKENIZER not in index.embedder.files.sizes:
         return SampledWords(index.embedder.name, 0, [])
     vocabulary = Vocabulary(open_tokenizer(index.embedder))

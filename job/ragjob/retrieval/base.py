@@ -1,4 +1,4 @@
-"""What every mode of retrieval is: what a plan asks it, and what it does where it runs."""
+"""The base of every mode of retrieval: what a plan asks it, and what it runs in a worker."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ class Hit(NamedTuple):
     """A passage for a question; `score` is what it was ranked by, best first.
 
     `similarity` is the cosine similarity of its embedding and the question's, in [-1, 1]; `bm25` is its score in the
-    lexical index, or None in a mode that has none. `sentences` are those of the passage, none for a passage of one, and
-    None where sentences aren't embedded.
+    lexical index, or None in a mode that has none. `sentences` are those of the passage, none if it has only one, and
+    None if sentences aren't embedded.
     """
 
     passage: "Passage"
@@ -40,8 +40,8 @@ class Hit(NamedTuple):
 class Served:
     """An index version as it is searched: its collection on a Chroma server, and the files of its segment.
 
-    The server only says which rows are near: their texts and similarities come from the files, and a row that these
-    haven't got is dropped. `sentences` are the files of the rows' sentences, where these are to be used.
+    The server only says which rows are near: their texts and similarities come from the files, and a row that they
+    don't have is dropped. `sentences` are the files of the rows' sentences, where these are to be used.
     """
 
     target: Target
@@ -71,7 +71,7 @@ S = TypeVar("S", bound=Retrieval)
 
 @dataclass(frozen=True)
 class Mode(ABC, Generic[S]):
-    """One way to find passages, with all that is known of it before it runs. Imports no heavy library."""
+    """One way to find passages, with all that is known about it before it runs. Imports no heavy library."""
 
     name: ClassVar[str]
     summary: ClassVar[str]  # completes its name in the settings' table
@@ -91,16 +91,16 @@ class Mode(ABC, Generic[S]):
         return self.asks_chroma and self.settings.sentences
 
     def actor_bytes(self, chunks: int) -> int:
-        """Memory that a worker takes for an index of so many chunks, roughly, beside what it maps of files."""
+        """About how much memory a worker takes for an index of that many chunks, besides the files that it maps."""
         return 0
 
     def file_bytes(self, chunks: int, dimension: int) -> int:
-        """Size of the files that a node maps of an index of so many chunks, roughly."""
+        """About how large the files are that a node maps for an index of that many chunks."""
         vectors = 1 + (SENTENCES_A_CHUNK if self.uses_sentences else 0)
         return chunks * (TEXT_BYTES + 2 * dimension * vectors)
 
     def prepare(self, files: "SegmentFiles") -> bool:
-        """Build what it searches beside the version's own files, unless it is there. Tells whether it had to.
+        """Build what it searches besides the version's own files, unless that is there. Returns whether it was built.
 
         Raises `DependencyError` when storage or disk fails.
         """
@@ -108,7 +108,7 @@ class Mode(ABC, Generic[S]):
 
     @abstractmethod
     def make(self, served: Served) -> Retriever:
-        """What searches, in a worker, once the collection is known to be whole and the right one.
+        """Make what searches in a worker, once the collection is known to be whole and the right one.
 
         Raises `DataError` when it isn't loaded whole, `DependencyError` when the server doesn't answer.
         """

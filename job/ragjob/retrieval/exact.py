@@ -34,8 +34,8 @@ class _Best:
 def nearest(passages: Passages, vectors: Vectors, groups: list[tuple[Numbers, list[int]]], count: int) -> list[Numbers]:
     """The `count` nearest rows of each of `vectors` (float32 [n, dimension]), best first, or as many as there are.
 
-    Each of `groups` has the rows that come into question, ascending, and the numbers of the vectors for which they do;
-    each vector is in one group.
+    Each of `groups` has candidate rows, ascending, and the numbers of the vectors that they are compared with; each
+    vector is in one group.
     """
     nearest_rows = np.full((len(vectors), count), -1)
     if sum(len(rows) for rows, _ in groups) > len(passages):  # to compare all with all is less

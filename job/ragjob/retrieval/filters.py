@@ -41,7 +41,7 @@ class Selection:
         return self._passages.chunk_id_at(int(self._firsts[self._number(row)]))
 
     def passage(self, row: int) -> Passage:
-        """The first chunk of a row that passes; its `equals` are those that do."""
+        """The first chunk of a row that passes; its `equals` counts those that do."""
         number = self._number(row)
         return self._passages.passage_at(int(self._firsts[number]), int(self._equals[number]))
 

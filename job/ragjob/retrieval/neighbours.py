@@ -1,4 +1,4 @@
-"""The rows that are nearest to a question: those that Chroma names or, where a filter holds, by comparison with all."""
+"""The rows that are nearest to a question: found by Chroma or, with a filter, by comparison with all."""
 
 from collections.abc import Iterator
 
@@ -20,8 +20,8 @@ class Neighbours:
     def find(self, vectors: Vectors, selections: list[Selection | None], count: int) -> Iterator[Numbers]:
         """At most `count` rows near to each of `vectors` (float32 [n, dimension]), of those that its selection has.
 
-        The server is asked as the rows are wanted: so it works for one thread while another ranks what it got. Its own
-        filters would take far longer than to compare all rows that pass. Raises `DependencyError` when the server
+        The server is asked when the rows are wanted, so it works for one thread while another ranks what it got. Its
+        own filters would take far longer than comparing all rows that pass. Raises `DependencyError` when the server
         doesn't answer in time.
         """
         groups: dict[Selection | None, list[int]] = {}
@@ -34,9 +34,9 @@ class Neighbours:
         return (exact[number] if selection else next(answers) for number, selection in enumerate(selections))
 
     def _ask(self, vectors: Vectors, count: int) -> Iterator[Numbers]:
-        """What the server says, but for rows that the index hasn't got.
+        """What the server finds, except rows that the index doesn't have.
 
-        It is asked in two requests at least: so other threads get its answers while this one ranks the first half.
+        It is asked in at least two requests, so other threads get its answers while this one ranks the first half.
         """
         half = max(1, (len(vectors) + 1) // 2)
         for row_ids in self._collection.nearest(vectors, count, min(self._batch_size, half)):

@@ -1,4 +1,4 @@
-"""Settings that all retrieval modes share. Those of one mode stand in its own module."""
+"""Settings that all retrieval modes share. Those of one mode are in its own module."""
 
 from typing import Literal
 
@@ -23,7 +23,7 @@ class Retrieval(Section):
     candidates: int = setting(
         100,
         decides=Decides.RUN,
-        description="passages compared for a prompt, on each side; never fewer than `top_k`",
+        description="passages per prompt that each side finds; never fewer than `top_k`",
         ge=1,
         le=10000,
     )
@@ -35,8 +35,8 @@ class Retrieval(Section):
     language: Literal[(*LANGUAGES, NO_LANGUAGE)] = setting(  # type: ignore[valid-type]
         "en",
         decides=Decides.RUN,
-        description="language of the corpus: its words are stemmed, and its commonest left out, where words are "
-        f"compared; {NO_LANGUAGE} for another",
+        description="language of the corpus, for stemming words and leaving out the commonest where words are "
+        f"compared; {NO_LANGUAGE} for any other",
     )
     min_score: float | None = setting(
         None, decides=Decides.RUN, description="passages less similar than this are left out", ge=-1, le=1

@@ -1,7 +1,7 @@
-"""Filters by metadata: what `retrieve.where` may hold, and when a value that it names equals one of a chunk.
+"""Filters by metadata: what `retrieve.where` may hold, and when one of its values equals one of a chunk.
 
-Values are compared by their keys: texts, of which a value that is looked for and one that a chunk has share one if, and
-only if, they are equal.
+Values are compared by their keys, which are texts: a value that is looked for and one that a chunk has share a key if,
+and only if, they are equal.
 
 >>> set(looked_for(2024)) & set(keys_of(2024.0)), set(looked_for(2024)) & set(keys_of("2024"))
 ({'n2024'}, {'N2024'})
@@ -38,7 +38,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class Condition:
-    """What a chunk must have: of each name of metadata, a value with one of these keys."""
+    """What a chunk must have: for each name of metadata, a value with one of these keys."""
 
     keys: tuple[tuple[str, tuple[str, ...]], ...]
 
@@ -77,7 +77,7 @@ def _meant(value: Value) -> Value | Column:
         return Column(column[1])
     if re.search(r"[{}]", value.replace("{{", "").replace("}}", "")):
         raise ValueError(
-            f"{value!r} is neither a column of the prompts, as {{tenant}}, nor text without braces; "
+            f"{value!r} is neither a column of the prompts, such as {{tenant}}, nor text without braces; "
             "write {{ and }} for braces"
         )
     return value.replace("{{", "{").replace("}}", "}")
@@ -99,12 +99,12 @@ def described(where: Where) -> str:
 
 
 def condition_of(where: Where, values: Mapping[str, Any]) -> Condition:
-    """What the filter says to a prompt whose columns have `values`, none of which `is_missing`."""
+    """The condition for a prompt whose columns have `values`, none of which `is_missing`."""
     return Condition(tuple((name, tuple(dict.fromkeys(_asked(given, values)))) for name, given in where.items()))
 
 
 def is_missing(value: Any) -> bool:
-    """Tell whether a value is none: null, NaN, blank text, or a list of these alone."""
+    """Return whether there is no value: null, NaN, blank text, or a list of only these."""
     if isinstance(value, list):
         return all(map(is_missing, value))
     return value is None or value != value or (isinstance(value, str) and not value.strip())
@@ -124,7 +124,7 @@ def keys_of(value: Any) -> list[str]:
 
 
 def looked_for(value: Any) -> list[str]:
-    """The keys of which a chunk's value must have one to be equal to `value`, or in it if that is a list."""
+    """The keys of `value`: a chunk's value with one of them equals it, or is in it if it is a list."""
     if is_missing(value):
         return [NULL]
     if isinstance(value, list):

@@ -94,16 +94,16 @@ def _stated(group: NodeGroup) -> Group:
 
 
 def is_remote() -> bool:
-    """Tell whether RAY_ADDRESS names a cluster to join."""
+    """Return whether RAY_ADDRESS names a cluster to join."""
     strip_variables("RAY_")
     return bool(os.environ.get("RAY_ADDRESS")) and os.environ["RAY_ADDRESS"] != "local"
 
 
 @contextmanager
 def running(size: Resources) -> Iterator[Callable[[], object]]:
-    """Ray, joined or started for the time of the block; one that runs in this process already is used as it is.
+    """Ray, joined or started for the time of the block; one that already runs in this process is used as it is.
 
-    Gives a function to call once the rest of the block doesn't need it: to stop Ray takes seconds, and begins then.
+    Yields a function to call once the rest of the block doesn't need Ray: stopping takes seconds, and begins then.
     """
     if _is_joined():
         yield lambda: None
@@ -142,7 +142,7 @@ def _withdraw() -> None:
 
 
 def _is_joined() -> bool:
-    """Tell whether this process has a Ray, without importing it."""
+    """Return whether this process has a Ray, without importing it."""
     return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
@@ -240,7 +240,7 @@ def _token() -> str:
 def _on_loopback() -> Iterator[None]:
     """Have a Ray that starts in the block listen on loopback alone.
 
-    It does where it is told that there won't be a cluster, which it otherwise takes from the system it runs on; it
+    It does if it is told that there won't be a cluster, which it otherwise infers from the operating system; it
     replaces 127.0.0.1 by the machine's own address when that is passed to `ray.init`.
     """
     from ray._private import ray_constants
@@ -255,7 +255,7 @@ def _on_loopback() -> Iterator[None]:
 
 @contextmanager
 def _loading_ray_data() -> Iterator[None]:
-    """Import Ray Data beside the block: it takes seconds, in which the processes of a Ray on this machine start."""
+    """Import Ray Data during the block: it takes seconds, in which the processes of a Ray on this machine start."""
     loading = threading.Thread(target=importlib.import_module, args=("ray.data",))
     loading.start()
     try:

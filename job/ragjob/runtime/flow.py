@@ -1,4 +1,4 @@
-"""Run a list of steps over blocks on Ray Data: pools, progress, and errors of ours out of Ray's."""
+"""Run a list of steps over blocks on Ray Data: pools, progress, and our errors extracted from Ray's."""
 
 import gc
 import logging
@@ -39,11 +39,11 @@ _RECEIPT = "receipt"  # the one column that the last step gives
 
 @dataclass(frozen=True)
 class Step:
-    """Stages that run in one process after each other: on actors of `pool`, or, without one, as tasks.
+    """Stages that run one after the other in one process: on actors of `pool`, or, without one, as tasks.
 
     `make` builds one of each of `stages` where they run. An actor has up to `at_once` blocks at once in its stages;
     a block whose worker died is tried `retries` times more. Their processes start with the variables of `environment`.
-    Places for the actors are taken before the flow starts where `turn` says when, 1 for the first.
+    With a `turn`, places for the actors are taken before the flow starts, in the order of turns from 1.
     """
 
     stages: Sequence[type[Stage]]
@@ -61,12 +61,12 @@ class Step:
 
     @property
     def label(self) -> str:
-        """What it is called where people see it."""
+        """What people see it called."""
         return " + ".join(self.names)
 
 
 def execute(blocks: list[pa.Table], steps: list[Step], tasks: int, s3: S3, observe: Observe) -> list[Cost]:
-    """Take each of `blocks` through `steps`; gives what each stage has spent in all.
+    """Take each of `blocks` through `steps`; returns what each stage has spent in total.
 
     At most `tasks` blocks are at once in a step without a pool; `s3` is how workers reach S3. The first fault of each
     kind in each stage is logged.
@@ -176,7 +176,7 @@ class _Worker:
         return pa.table({_RECEIPT: [receipt.to_json()]}) if self._last else with_receipt(rows, receipt)
 
     def _seconds(self, name: str, start: float) -> float:
-        """Seconds since `start`, those that another block of the stage has counted left out."""
+        """Seconds since `start`, except those that another block of the stage has counted."""
         with self._lock:
             end = time.perf_counter()
             seconds = end - max(start, self._counted[name])
@@ -185,7 +185,7 @@ class _Worker:
 
 
 def _make(step: Step) -> list[Stage]:
-    """The step's stages, without looking for garbage meanwhile: what their imports make stays."""
+    """Make the step's stages with garbage collection off: what their imports make stays."""
     gc.disable()  # a seventh of the time that it takes to import sentence_transformers
     try:
         return step.make()

@@ -14,10 +14,10 @@ log = logging.getLogger(__name__)
 
 
 def settle_home() -> None:
-    """See that HOME is a folder that this job may write, for this process and all that it starts.
+    """Make sure that HOME is a writable folder, for this process and all that it starts.
 
-    Where it can't be written or is `/`, a temporary folder of this user takes its place, the same one for later jobs.
-    Raises `DependencyError` where there can't be one.
+    If it isn't writable, or is `/`, a temporary folder of this user takes its place, the same one for later jobs.
+    Raises `DependencyError` if there can't be one.
     """
     try:
         user_home = pwd.getpwuid(os.getuid()).pw_dir
@@ -27,7 +27,7 @@ def settle_home() -> None:
     try:
         temporary = tempfile.gettempdir()
     except OSError as error:
-        raise DependencyError("TMPDIR: no temporary folder can be written; name one that this job may write") from error
+        raise DependencyError("TMPDIR: no temporary folder is writable; name one that is") from error
     given = os.environ.setdefault("HOME", user_home)
     if Path(given).is_absolute() and given.strip("/") and _can_write(given):
         return
@@ -50,8 +50,6 @@ def _make_private(folder: Path) -> None:
             folder.mkdir(mode=0o700)
         status = folder.lstat()
     except OSError as error:
-        raise DependencyError(f"HOME: {folder}: {error.strerror}; set HOME to a folder this job may write") from error
+        raise DependencyError(f"HOME: {folder}: {error.strerror}; set HOME to a writable folder") from error
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise DependencyError(
-            f"HOME: {folder} isn't private to this user; set HOME to a folder that this job may write"
-        )
+        raise DependencyError(f"HOME: {folder} isn't private to this user; set HOME to a writable folder")

@@ -27,7 +27,7 @@ class LastLines:
 def last_lines() -> list[LastLines]:
     """The last lines of this job's dead workers, on all nodes that answer in time; per node, the last writer last.
 
-    Each node's files are read there: it takes no forwarding of output while the job runs, and works on any cluster.
+    Each node's files are read there, so no output is forwarded while the job runs, and it works on any cluster.
     """
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -67,7 +67,7 @@ def _is_dead(pid: int) -> bool:
 
 
 def _is_of(file: Path, job: str) -> bool:
-    """Tell whether a worker is of this job. The name doesn't: Ray starts some before it knows whose they will be."""
+    """Return whether a worker is of this job. Names don't say: Ray starts some before it knows whose they will be."""
     with file.open("rb") as content:
         return f":job_id:{job}\n".encode() in content.read(_HEAD_BYTES)
 

@@ -22,7 +22,7 @@ LAST_S = 5.0  # for the last of it: a job that is stopped has no more time than 
 class AttemptLog(logging.Handler):
     """Keeps what the job logs as JSON lines in a file of its own in `folder`, also when the attempt fails.
 
-    A log that can't be written ends no job.
+    A log that can't be written doesn't end the job.
     """
 
     def __init__(self, folder: str) -> None:

@@ -63,6 +63,4 @@ def _make(folder: Path) -> None:
         folder.mkdir(mode=0o700)
     except OSError as error:
         variable = RAY_TMPDIR if os.environ.get(RAY_TMPDIR) else "TMPDIR"
-        raise DependencyError(
-            f"{variable}: {folder}: {error.strerror}; name a folder that this job may write"
-        ) from error
+        raise DependencyError(f"{variable}: {folder}: {error.strerror}; name a writable folder") from error

@@ -19,7 +19,7 @@ def bundle(cpus: float, gpus: float) -> dict[str, float]:
 
 
 def anywhere(pool: Pool) -> dict[str, Any]:
-    """What `map_batches` is told of where actors of `pool` may be: on the first of its groups, else on another."""
+    """What `map_batches` is told about where actors of `pool` may be: on the first of its groups, else on another."""
     if not (groups := _labels(pool)):
         return {}
     first, *others = ({"label_selector": {GROUP_LABEL: name}} for name in groups)
@@ -29,7 +29,7 @@ def anywhere(pool: Pool) -> dict[str, Any]:
 def _labels(pool: Pool) -> list[str]:
     """The labels of nodes for `pool`; none for any.
 
-    On a Ray whose nodes have no labels, as one on this machine, there is one group, whatever the settings call it.
+    On a Ray whose nodes have no labels, such as one on this machine, there is one group, whatever the settings call it.
     """
     import ray
 
@@ -40,7 +40,7 @@ def _labels(pool: Pool) -> list[str]:
 def taken(pools: Mapping[str, Pool]) -> Iterator[Taken]:
     """Take the places for all actors of each of `pools`, in their order, for the time of the block.
 
-    Gives what `map_batches` is told of them. Raises `DependencyError` when there is no room in
+    Yields what `map_batches` is told about them. Raises `DependencyError` if there is no room within
     `TAKEN_WITHIN_S` seconds.
     """
     from ray.util import placement_group, remove_placement_group

@@ -1,4 +1,4 @@
-"""Follow a running flow through Ray Data's counters. Imports Ray Data's internals: it has no public way to."""
+"""Follow a running flow through Ray Data's counters. Imports Ray Data's internals, since it has no public way."""
 
 import time
 from typing import Any
@@ -12,7 +12,7 @@ OBSERVE_S = 0.3  # between two reports
 
 
 class Watch(ExecutionCallback):  # type: ignore[misc]
-    """Ray Data makes one for each execution, without arguments: what to report stands on the class."""
+    """Ray Data makes one for each execution, without arguments: what to report is set on the class."""
 
     observe: Observe = staticmethod(silent)
     stages: tuple[str, ...] = ()
@@ -22,7 +22,7 @@ class Watch(ExecutionCallback):  # type: ignore[misc]
         self._reported = 0.0
 
     def on_execution_step(self, executor: Any) -> None:
-        """Report, if the last time is long enough ago."""
+        """Report, if the last report is long enough ago."""
         if time.monotonic() - self._reported >= OBSERVE_S:
             self._reported = time.monotonic()
             self._report(executor)

@@ -20,7 +20,7 @@ CHARS_PER_TOKEN = 8  # of all passages, on average: what a tokenizer doesn't kno
 
 
 def make(settings: Augment, model: Source) -> "AugmentStage":
-    """A stage that measures with the tokenizer of `model`."""
+    """A stage that counts tokens with the tokenizer of `model`."""
     return AugmentStage(settings, open_tokenizer(model))
 
 
@@ -54,7 +54,7 @@ class AugmentStage(Stage):
             return self._settings.template.format(context=context, prompt=prompt)
 
     def _passages(self, row: dict[str, Any]) -> list[str]:
-        """The passages of a prompt as they stand in it."""
+        """The passages of a prompt as they appear in it."""
         texts = row[schema.RETRIEVED_TEXTS]
         if self._settings.sources:
             about = (

@@ -51,7 +51,7 @@ class Pieces:
 
 
 def make(settings: Chunk, embed: Embed, model: Source) -> "ChunkStage":
-    """A stage that measures with the tokenizer of `model`; to cut lines, the model may lack one."""
+    """A stage that counts tokens with the tokenizer of `model`, which isn't needed to cut lines."""
     if settings.strategy == "line" and TOKENIZER not in model.files.sizes:
         return ChunkStage(settings, None, None)
     counter, vocabulary = _measures(model)
@@ -67,10 +67,10 @@ def _measures(model: Source) -> tuple[WordCounter, Vocabulary]:
 class ChunkStage(Stage):
     """Cut by `line`, or by `tokens`: at heading, paragraph, sentence or word boundaries within `size` tokens.
 
-    No chunk goes over the end of a page. The stage takes one row a document, gives one a chunk, and one with an error
-    for what can't be embedded; the text of that is "" when the document holds nothing, else null. Without a
-    `vocabulary` no word counts as unknown. The model reads `room` tokens of a chunk with its context, or any number for
-    None.
+    No chunk goes over the end of a page. The stage takes one row per document and returns one per chunk, with an error
+    for what can't be embedded; the text of that is "" if the document holds nothing, else null. Without a
+    `vocabulary`, no word counts as unknown. The model reads `room` tokens of a chunk with its context, or any number if
+    that is None.
     """
 
     NAME = "chunk"

@@ -1,4 +1,4 @@
-"""What every stage says of its columns, and the check that the stages of a flow fit together."""
+"""What every stage says about its columns, and the check that the stages of a flow fit together."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ class Stage(ABC):
 
 
 def check_columns(stages: Iterable[type[Stage]], given: pa.Schema) -> None:
-    """Go through the stages of a flow whose first one is `given` these columns.
+    """Check the stages of a flow whose first one is `given` these columns.
 
     Raises `TypeError` for a stage that needs a column which isn't there or has another type, or adds one which is
     there already.
@@ -50,7 +50,7 @@ def _check_need(stage: type[Stage], needed: pa.Field, present: pa.DataType | Non
 
 
 def fits(present: pa.DataType, stated: pa.DataType) -> bool:
-    """Tell whether a column of type `present` will do where `stated` is: lists of one length do for lists of any.
+    """Return whether a column of type `present` can stand in for `stated`: lists of one length can for lists of any.
 
     >>> fits(pa.list_(pa.float32(), 384), pa.list_(pa.float32()))
     True

@@ -8,12 +8,12 @@ class Cost:
     """What one stage spent.
 
     Attributes:
-        stage: its name, as `embed`.
-        rows: rows that it gave.
-        errors: those of them that have an error.
+        stage: its name, such as `embed`.
+        rows: rows that it produced.
+        errors: how many of these have an error.
         seconds: its workers' time, added up.
         prompt_tokens: tokens that it read.
-        cached_tokens: those of them that had been computed before, for prompts that begin alike.
+        cached_tokens: how many of these had already been computed for another prompt that begins alike.
         wrong_citations: passages that its answers cite but weren't given.
     """
 
@@ -26,6 +26,6 @@ class Cost:
     wrong_citations: int = 0
 
     def __add__(self, more: "Cost") -> "Cost":
-        """Both together, of the same stage."""
+        """Both together, for the same stage."""
         sums = {field.name: getattr(self, field.name) + getattr(more, field.name) for field in fields(Cost)[1:]}
         return Cost(self.stage, **sums)

@@ -29,7 +29,7 @@ def make_for_documents(
 ) -> list[Stage]:
     """Stages that embed what documents say, with one model.
 
-    `dtype` gives the one of the index, which is settled once, given how to measure it here.
+    `dtype` returns that of the index, which is settled once; its argument measures it here.
     """
     from ragjob.models.device import choose_dtype  # these import torch, which the driver never needs
     from ragjob.models.embedder import open_embedder
@@ -48,7 +48,7 @@ def make_for_prompts(settings: Embed, model: Source, dtype: str, threads: int) -
 
 
 def embed_finite(embed: EmbedTexts, texts: list[str]) -> Vectors:
-    """Embeddings of texts, float32 [len(texts), dimension]. Raises `ValueError` when one isn't made of numbers."""
+    """Embeddings of texts, float32 [len(texts), dimension]. Raises `ValueError` if one isn't all numbers."""
     with foreign():
         vectors = embed(texts)
     if not np.isfinite(vectors).all():

@@ -24,7 +24,7 @@ def make(engine: Engine[Generation], augment: Augment, dtype: str, threads: int)
 
 
 class GenerateStage(Stage):
-    """Answer a block of prompts with one engine. Several blocks may be at it, where the engine takes several."""
+    """Answer a block of prompts with one engine. It may work on several blocks at once, if the engine takes several."""
 
     NAME = "generate"
     NEEDS = schema.columns(schema.PROMPT, schema.AUGMENTED, schema.GIVEN, *_OF_PASSAGES, schema.ERROR)
@@ -61,10 +61,10 @@ class GenerateStage(Stage):
         )
 
 
-def cited(answer: str, passages: int) -> tuple[list[int], int]:
+def cited(answer: str, passages: int) -> list[int]:
     """The passages that an answer cites by numbers in brackets, each once, in their order.
 
-    Numbers that no passage has are left out; how many they are comes second.
+    Returns how many other numbers it names, too: those are left out.
 
     >>> cited("Line 4 runs all night [2], as in May [1, 2] [7].", 3)
     ([2, 1], 1)

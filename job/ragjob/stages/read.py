@@ -78,7 +78,7 @@ class ReadDocuments(Stage):
 
 
 class ReadPrompts(Stage):
-    """Read units of the prompts. Each row of a file is one prompt; of text, each line.
+    """Read units of the prompts. Each row of a file is one prompt; in a text file, each line.
 
     Beside `ADDS` there are the columns `passed`, which depend on the prompts and are for the answers alone.
     """

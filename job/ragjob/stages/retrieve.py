@@ -36,7 +36,7 @@ def make(mode: Mode[Retrieval], served: Served) -> "RetrieveStage":
 class RetrieveStage(Stage):
     """Find passages for a block of prompts: lists, best first. Raises `DependencyError` as the retriever does.
 
-    A prompt without a value in a column that the filter `where` names has an error: it is never searched without.
+    A prompt without a value in a column that the filter `where` names has an error: no search is unfiltered.
     """
 
     NAME = "retrieve"
@@ -81,7 +81,7 @@ class RetrieveStage(Stage):
 def _without_value(prompts: pa.Table, name: str) -> pa.Table:
     """The prompts, with an error where there is no value in a column that a filter names."""
     missing = pa.array([is_missing(value) for value in json_values(prompts[name])], pa.bool_())
-    message = f"{name} is null, but retrieve.where takes a value from there: give the prompt one"
+    message = f"{name} is null, but retrieve.where takes a value from it; give the prompt one"
     errors = pc.coalesce(prompts[schema.ERROR], pc.if_else(missing, message, None))
     return prompts.set_column(prompts.schema.get_field_index(schema.ERROR), schema.ERROR, errors)
 

@@ -16,7 +16,7 @@ ROWS_AT_ONCE = 512  # of a block: their sentences are in memory as float32
 
 
 class ReadPart(Stage):
-    """Read the chunks of a settled part: a block names one."""
+    """Read the chunks of a settled part, which the block names."""
 
     NAME = "read part"
     NEEDS = schema.PARTS

@@ -15,7 +15,7 @@ class Augment(Section):
     system: str = setting(SYSTEM, decides=Decides.RUN, description="system message")
     template: str = setting(TEMPLATE, decides=Decides.RUN, description="user message, with {context} and {prompt}")
     sources: bool = setting(
-        False, decides=Decides.RUN, description="name each passage's document, by its title, and page in the prompt"
+        False, decides=Decides.RUN, description="name each passage's document (by its title) and page in the prompt"
     )
     max_context_tokens: int = setting(
         1500,

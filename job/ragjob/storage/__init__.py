@@ -79,8 +79,8 @@ class _Place(Protocol):
 def list_inputs(uri: str, refuse: Refuse, key: str) -> Listing:
     """List the files that `uri` (file, folder or glob) stands for, ordered by path inside it.
 
-    Passed over are those that `refuse` gives a reason for, those in a folder whose path has a part that begins with
-    `.` or `_`, and on a disk links that leave the folder. Raises `DataError` naming setting `key` when no file is
+    It passes over files that `refuse` gives a reason for, files whose path inside a folder has a part that begins with
+    `.` or `_`, and, on a disk, links that leave the folder. Raises `DataError` naming setting `key` when no file is
     left to read, and `DependencyError` for a folder that can't be listed.
     """
     with naming(key):
@@ -101,25 +101,25 @@ def list_files(folder: str) -> list[Entry]:
 
 
 def list_names(folder: str) -> list[str]:
-    """Names of the files right in `folder`, sorted; none when there is no such folder."""
+    """Names of the files directly in `folder`, sorted; none when there is no such folder."""
     return sorted(_place(folder).list_names(folder))
 
 
 def list_unfinished(folder: str) -> list[Unfinished]:
-    """The writes below `folder` that go on, or that a killed process left; `sweep_unfinished` removes them."""
+    """The writes below `folder` in progress, or left by a killed process; `sweep_unfinished` removes them."""
     return _place(folder).list_unfinished(folder)
 
 
 def exists(uri: str) -> bool:
-    """Tell whether there is a file at `uri`."""
+    """Return whether there is a file at `uri`."""
     return _place(uri).exists(uri)
 
 
 def open_input(uri: str, tag: str | None = None) -> BinaryIO:
     """Open a file for reading, with seek.
 
-    Raises `MissingError` when it isn't there, `DataError` when it isn't the one any more that was listed with
-    `tag`; on S3 a read raises that, too, after another object was put in its place.
+    Raises `MissingError` when it isn't there, `DataError` when it is no longer the one that was listed with
+    `tag`; on S3 a read raises that, too, once another object has taken its place.
     """
     return _place(uri).open_input(uri, tag)
 
@@ -136,7 +136,7 @@ def put(uri: str, content: bytes) -> None:
 
 
 def put_if_absent(uri: str, content: bytes) -> bool:
-    """Write a file whole unless there is one; tell whether `content` is what stands there."""
+    """Write a file whole unless there is one; return whether `content` is what is there."""
     for _ in range(_PUT_ATTEMPTS):
         if _place(uri).put_if_absent(uri, content):
             return True
@@ -148,7 +148,7 @@ def put_if_absent(uri: str, content: bytes) -> bool:
 def publish(uri: str, write: Callable[[BinaryIO], object]) -> bool:
     """Let `write` fill a file that appears at `uri` only when whole, and only if there is none by then.
 
-    Tells whether this call's file is what stands there.
+    Returns whether this call's file is what is there.
     """
     return _place(uri).publish(uri, write)
 
@@ -165,13 +165,13 @@ def delete_folder(folder: str) -> None:
 
 
 def sweep_unfinished(uri: str) -> None:
-    """Remove what writes to `uri` left that never ended; one that still goes on is tried again on a
-    disk, and fails on S3."""
+    """Remove what unfinished writes to `uri` left; one still in progress is tried again on a disk, and
+    fails on S3."""
     _place(uri).sweep_unfinished(uri)
 
 
 def check_writable(uri: str, key: str) -> None:
-    """Do under folder `uri` all that a job does there, and remove it.
+    """Try in the folder `uri` all that a job does there, and remove what that wrote.
 
     Raises `DependencyError` naming setting `key`, also when an S3 server ignores If-None-Match.
     """

@@ -30,7 +30,7 @@ from ragjob.storage.names import (
 
 OUTSIDE = "link that leaves the folder"
 BROKEN = "link that leads nowhere"
-AGAIN = "link to what is listed under another name"
+AGAIN = "link to something listed under another name"
 SPECIAL = "not a regular file"
 
 _KERNELS = ("/proc", "/sys")  # their files tell of processes and the machine
@@ -61,7 +61,7 @@ def find(path: Path, refuse: Refuse) -> tuple[list[Entry], list[Skipped]]:
 def open_listed(path: Path, uri: str, tag: str) -> int:
     """Open the file that was listed with `tag`, without following links, and give its descriptor.
 
-    Raises `DataError` when another file, or anything else, stands in its place or in one of its folders'.
+    Raises `DataError` if another file, or anything else, has taken its place or that of one of its folders.
     """
     folder = os.open("/", _OPEN_FOLDER)
     try:
@@ -83,7 +83,7 @@ def open_listed(path: Path, uri: str, tag: str) -> int:
 
 
 def tag_of(status: os.stat_result) -> str:
-    """What changes with a file."""
+    """A tag that changes with a file."""
     return str(status.st_mtime_ns)
 
 
@@ -91,7 +91,7 @@ class _Walk:
     """Goes through a folder, and through the links in it. Each link is followed once.
 
     `entries` are the files to read, by their real paths. `skipped` is what is passed over, by the place of the file
-    or of the link. A file that has its own name in the folder is listed by that, and else by a link's.
+    or of the link. A file that has its own name in the folder is listed by that, else by a link's.
     """
 
     def __init__(self, base: Path, pattern: str | None, refuse: Refuse) -> None:
@@ -201,7 +201,7 @@ def _items(folder: str) -> list[os.DirEntry[str]]:
 
 
 def _is_in(path: str, folder: str) -> bool:
-    """Tell whether a path is `folder`, or inside it."""
+    """Return whether a path is `folder`, or inside it."""
     return f"{path}/".startswith(f"{folder.rstrip('/')}/")
 
 

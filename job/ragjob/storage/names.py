@@ -16,7 +16,7 @@ _WILDCARD = re.compile(r"[*?[]")
 class Entry:
     """A file: its uri, its path inside what was listed, its size in bytes and a tag that changes with it.
 
-    `modified` is when it was written, in UTC, by the clock of who keeps it. `listed_uri` is what users know the file
+    `modified` is when it was written, in UTC, by the storage's clock. `listed_uri` is what users know the file
     by. On a disk it may go through links, while `uri` is the file itself.
     """
 
@@ -50,7 +50,7 @@ class PassedOver:
     Attributes:
         setting: the input, `corpus.uri` or `prompts.uri`.
         reason: why they aren't read.
-        extension: how their names end, in lower case, as `.png`; empty where there is no extension.
+        extension: how their names end, in lower case, such as `.png`; empty if there is no extension.
         count: number of files.
         first: the first of their paths inside the input, at most three.
     """
@@ -123,7 +123,7 @@ def has_wildcards(text: str) -> bool:
 
 
 def has_stray_stars(pattern: str) -> bool:
-    """Tell whether a `**` stands beside other characters: it stands for folders, alone between slashes."""
+    """Return whether a `**` is next to other characters: it must be alone between slashes."""
     return any("**" in part and part != "**" for part in pattern.split("/"))
 
 
@@ -132,7 +132,7 @@ def before_wildcard(text: str) -> str:
 
 
 def is_shown(path: str) -> bool:
-    """Tell whether no part of `path` begins with `.` or `_`."""
+    """Return whether no part of `path` begins with `.` or `_`."""
     return not any(part.startswith((".", "_")) for part in path.split("/"))
 
 
@@ -152,7 +152,7 @@ def split_glob(path: str) -> tuple[str, str]:
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Tell whether a glob takes the file at `path`: `**` stands for any folders, and at the end for all files below.
+    """Return whether a glob matches the file at `path`: `**` is any folders, and at the end all files below.
 
     >>> matches("a/b/c.txt", "**/*.txt"), matches("a/b/c.txt", "*.txt")
     (True, False)
@@ -161,7 +161,7 @@ def matches(path: str, pattern: str) -> bool:
 
 
 def leads_to(folder: str, pattern: str) -> bool:
-    """Tell whether a glob may take paths inside `folder`.
+    """Return whether a glob may match paths inside `folder`.
 
     >>> leads_to("a/b", "a/*/c.txt"), leads_to("a/b", "a/*.txt")
     (True, False)

@@ -31,7 +31,7 @@ DELETE_KEYS = 1000  # in one request, at most
 
 
 def find(uri: str, refuse: Refuse) -> tuple[list[Entry], list[Skipped]]:
-    """The objects that `uri` (object, prefix or glob) stands for: a request a 1,000 keys."""
+    """The objects that `uri` (object, prefix or glob) stands for: one request per 1,000 keys."""
 
     def refuse_hidden(path: str) -> str | None:
         return refuse(path) if is_shown(path) else HIDDEN
@@ -160,7 +160,7 @@ def _glob(uri: str) -> list[Entry] | None:
 
 
 def _single(uri: str) -> list[Entry]:
-    """The object at `uri`: the first of those that begin so."""
+    """The object at `uri`: the first of those that begin with it."""
     bucket, key = split(uri)
     folder, slash, name = key.rpartition("/")
     if not name:

@@ -1,4 +1,4 @@
-"""One client for S3 a process, and one way to try again."""
+"""One client for S3 per process, and one way to try again."""
 
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -29,10 +29,10 @@ _making = Lock()
 
 
 def attempt(uri: str, use: Callable[[Any], T]) -> T:
-    """Give `use` the client, again and again while what it meets may pass, within `s3.timeout_s`.
+    """Call `use` with the client, again and again while its failures may pass, within `s3.timeout_s`.
 
-    `use` may so take effect twice. Raises `MissingError`, `ConditionFailedError`, `NoUploadError`, `RangeError`, and
-    `DependencyError` for whatever else doesn't pass.
+    So `use` may take effect twice. Raises `MissingError`, `ConditionFailedError`, `NoUploadError`, `RangeError`, and
+    `DependencyError` for any other failure.
     """
     timeout_s = settings.current.timeout_s
     retrying = Retrying(
@@ -61,7 +61,7 @@ def where(uri: str) -> dict[str, str]:
 
 
 def encryption() -> dict[str, str]:
-    """What a request that makes an object says of its encryption."""
+    """What a request that makes an object says about its encryption."""
     asked = {"ServerSideEncryption": settings.current.sse, "SSEKMSKeyId": settings.current.kms_key_id}
     return {name: value for name, value in asked.items() if value}
 
@@ -101,9 +101,9 @@ def _open(s3: S3, config: Config) -> Any:
 
 
 def _stay(region: str | None, model: Any, context: dict[str, Any], **_: Any) -> None:
-    """Have a bucket outside the region that is set answered as the error that it is.
+    """Make a bucket outside the region that is set an error.
 
-    Without one, botocore looks where the bucket is; in that search itself it mustn't, or it may never end.
+    Without a region, botocore looks up where the bucket is; it mustn't during that look-up, which may then never end.
     """
     if region or model.name == "HeadBucket":
         context["s3_redirect"]["redirected"] = True

@@ -70,7 +70,7 @@ _CREDENTIALS_REMEDY = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROF
 
 _PRECISE: dict[str, Callable[[str], RagjobError]] = {
     "404": missing,  # of a HEAD, which has no body to tell more
-    "InvalidRange": lambda uri: RangeError(f"{uri}: doesn't have these bytes; run the job again"),
+    "InvalidRange": lambda uri: RangeError(f"{uri}: is shorter than expected; run the job again"),
     "NoSuchKey": missing,
     "NoSuchUpload": lambda uri: NoUploadError(f"{uri}: its upload was aborted by someone else; run the job again"),
     "PreconditionFailed": lambda uri: ConditionFailedError(
@@ -114,7 +114,7 @@ _ACTIONS = {
 
 
 def may_pass(error: BaseException) -> bool:
-    """Tell whether the same request may succeed a little later."""
+    """Return whether the same request may succeed a little later."""
     if isinstance(error, boto.ClientError):
         status = _status(error)
         return _code(error) in _PASSING_CODES or status == 429 or (status >= 500 and status not in _LASTING_STATUSES)

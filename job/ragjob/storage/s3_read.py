@@ -25,7 +25,7 @@ class _Piece:
 
 
 class ObjectFile(io.RawIOBase):
-    """Seekable and unbuffered. Its reads raise `DataError` when the object isn't the one any more that was opened."""
+    """Seekable and unbuffered. Its reads raise `DataError` if the object is no longer the one that was opened."""
 
     def __init__(self, uri: str, tag: str | None) -> None:
         self._uri = uri

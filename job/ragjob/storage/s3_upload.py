@@ -17,7 +17,7 @@ _MARK = "ragjob-upload"  # metadata that tells this process's object from anothe
 
 
 def part_bytes(before: int) -> int:
-    """Size of a part that so many stand before: the 10,000 that S3 takes hold the 5 TiB that an object may have."""
+    """Size of the part after that many others: the 10,000 that S3 takes hold the 5 TiB that an object may have."""
     return PART_BYTES << before // 1000
 
 
@@ -50,7 +50,7 @@ class Upload(io.RawIOBase):
         return count
 
     def finish(self) -> bool:
-        """Tell whether this file is what stands at `uri` now."""
+        """Return whether this file is what is at `uri` now."""
         try:
             if self._id is None:
                 self._put()
@@ -62,7 +62,7 @@ class Upload(io.RawIOBase):
         return True
 
     def abort(self) -> None:
-        """Give up, at once and without a word: what can't be removed now is swept later."""
+        """Give up at once, without an error: what can't be removed now is swept later."""
         if self._id is not None:
             with suppress(BotoCoreError, ClientError):
                 client().abort_multipart_upload(**self._where())

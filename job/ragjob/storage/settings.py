@@ -38,7 +38,7 @@ class S3(Section):
     @model_validator(mode="after")
     def _key_has_its_mode(self) -> Self:
         if self.kms_key_id and self.sse != "aws:kms":
-            raise ValueError("kms_key_id is set but sse isn't aws:kms; set sse to it, or leave the key out")
+            raise ValueError("kms_key_id is set but sse isn't aws:kms; set sse to aws:kms, or leave the key out")
         return self
 
 

@@ -66,7 +66,7 @@ def test_a_file_that_cant_be_read_is_named(decode: Decode, content: bytes, messa
         (b'id,prompt\n1,"Who?\n2,What?\n', "line 2: a quote is opened but never closed; close it"),
         (b'id,prompt\r\n1,"a\r\nb"\r\n2,"Who?\r\n3,What?', "line 4: a quote is opened but never closed; close it"),
         (b'id,prompt\r1,a\r2,"Who?\r', "line 3: a quote is opened but never closed; close it"),
-        (b'id,prompt\n1,"Who?\n2,"What?"\n', "line 2: a quote opens that closes before the field's end, in line 3; .*"),
+        (b'id,prompt\n1,"Who?\n2,"What?"\n', "line 2: a field in quotes .* after its closing quote, in line 3; .*"),
         (b'id,prompt\n1,"Who ""is"" he?\n2,""What""', "line 2: a quote is opened but never closed; close it"),
         (b'id,prompt\n1,a 5" pipe\n2,b\n', "line 2: a field that isn't in quotes contains a quote; .*"),
         (b'id,prompt\n1, "Who, he?"\n', "line 2: a field that isn't in quotes contains a quote; .*"),

@@ -57,9 +57,12 @@ def test_properties_are_the_title_and_metadata(word: bytes) -> None:
     ("damage", "error"),
     [
         (lambda content: content[: len(content) // 2], "file is cut short or damaged (File is not a zip file)"),
-        (lambda _: b"\xd0\xcf\x11\xe0" + b"\0" * 600, "file has a password or is of an older Office; save it without"),
-        (lambda content: archive(unpacked(content) | {"word/document.xml": b"<w"}), "file is damaged or isn't of its"),
-        (lambda _: archive({"a.txt": b"a"}), "file is damaged or isn't of its format (KeyError"),
+        (
+            lambda _: b"\xd0\xcf\x11\xe0" + b"\0" * 600,
+            "file has a password or is in an old Office format; save it without",
+        ),
+        (lambda content: archive(unpacked(content) | {"word/document.xml": b"<w"}), "file is damaged or isn't what"),
+        (lambda _: archive({"a.txt": b"a"}), "file is damaged or isn't what its name says (KeyError"),
         (lambda content: archive(unpacked(content) | {"x": bytes(40_000_000)}), "bytes unpack to more than 100 times"),
     ],
     ids=["cut", "ole", "xml", "other", "bomb"],

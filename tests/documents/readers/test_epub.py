@@ -41,11 +41,11 @@ def test_a_book_may_have_encrypted_fonts_but_no_encrypted_chapters() -> None:
     assert EPUB().read(archive(BOOK | {"META-INF/encryption.xml": fonts})).error is None
     chapters = ENCRYPTION.format("OEBPS/text/one%201.xhtml")
     assert EPUB().read(archive(BOOK | {"META-INF/encryption.xml": chapters})).error == (
-        "book has copy protection; leave it out, or get one without"
+        "book has copy protection; leave it out, or get a copy without it"
     )
 
 
 @pytest.mark.parametrize("name", BOOK)
 def test_a_book_that_lacks_a_file_is_an_error(name: str) -> None:
     document = EPUB().read(archive({other: body for other, body in BOOK.items() if other != name}))
-    assert (document.error or "").startswith("file is damaged or isn't of its format (KeyError")
+    assert (document.error or "").startswith("file is damaged or isn't what its name says (KeyError")

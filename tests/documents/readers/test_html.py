@@ -60,7 +60,7 @@ def test_a_table_that_lays_out_a_page_is_no_table() -> None:
 
 
 def test_a_page_without_text_is_an_error() -> None:
-    assert HTML().read(b"<script>run()</script>").error == "no text in it; leave it out"
+    assert HTML().read(b"<script>run()</script>").error == "file has no text; leave it out"
 
 
 def test_elements_ten_thousand_deep_are_an_error() -> None:

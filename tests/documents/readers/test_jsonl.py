@@ -145,7 +145,7 @@ def test_what_stands_in_an_array_beside_objects_is_a_fault_of_its_own(decode: De
 def test_a_file_without_an_object_is_refused_with_its_first_lines_fault(
     decode: Decode, content: bytes, message: str
 ) -> None:
-    with pytest.raises(DataError, match=f"/x.json: no JSON object in it: {message}$"):
+    with pytest.raises(DataError, match=f"/x.json: no JSON object in the file: {message}$"):
         decode("x.json", content)
 
 
@@ -159,7 +159,7 @@ def test_rows_of_ever_other_keys_are_refused(decode: Decode, line: str) -> None:
 
 def test_many_rows_of_few_of_many_keys_are_refused(decode: Decode) -> None:
     lines = "".join(f'{{"k{number % 900}": 1}}\n' for number in range(8000))
-    with pytest.raises(DataError, match=r"/x.jsonl: objects have \d+ distinct keys, and most have few of them; .*"):
+    with pytest.raises(DataError, match=r"/x.jsonl: objects have \d+ distinct keys, and most have few of these; .*"):
         decode("x.jsonl", lines.encode())
 
 

@@ -47,10 +47,10 @@ def test_it_has_neither_ray_nor_torch_and_no_credentials(monkeypatch: pytest.Mon
         ("raise Unreadable('save it again')", "save it again"),
         (
             "1 / 0",
-            "file is damaged or isn't of its format (ZeroDivisionError: division by zero); save it again, or leave",
+            "file is damaged or isn't what its name says (ZeroDivisionError: division by zero); save it again, or l",
         ),
-        ("def f(): f()\nf()", "file is damaged or isn't of its format (RecursionError: maximum recursion depth"),
-        ("raise ValueError('\\ud800')", "file is damaged or isn't of its format (ValueError: ?)"),
+        ("def f(): f()\nf()", "file is damaged or isn't what its name says (RecursionError: maximum recursion depth"),
+        ("raise ValueError('\\ud800')", "file is damaged or isn't what its name says (ValueError: ?)"),
     ],
 )
 def test_what_a_parser_raises_is_the_documents_error(code: str, message: str) -> None:
@@ -66,7 +66,7 @@ def test_what_a_parser_raises_is_the_documents_error(code: str, message: str) ->
         ("bytearray(2 * 10**9)", "parsing it took more than 1 GB of memory; "),
         (
             "os.kill(os.getpid(), signal.SIGSEGV)",
-            "its parser crashed (Segmentation fault), as it does on damaged files",
+            "its parser crashed (Segmentation fault), as happens with damaged files",
         ),
         ("os._exit(7)", "its parser crashed (exit code 7), "),
         ("os.kill(os.getpid(), signal.SIGKILL)", "its parser crashed (Killed), "),

@@ -54,9 +54,9 @@ def test_a_file_that_pdfium_cant_open_is_read_by_pypdf() -> None:
     [
         (pdf([], []), "no text layer; run OCR first"),
         (pdf(BODY)[:-100], "file is cut short: its end is missing; copy it again"),
-        (b"%!PS\n%%EOF", "file isn't PDF; "),
+        (b"%!PS\n%%EOF", "file isn't a PDF; "),
         (pdf(BODY, trailer=PASSWORD), "file has a password; save it without one"),
-        (b"%PDF-1.7\nnothing\n%%EOF\n", "file is damaged or isn't of its format (Pdf"),
+        (b"%PDF-1.7\nnothing\n%%EOF\n", "file is damaged or isn't what its name says (Pdf"),
     ],
 )
 def test_a_file_without_text_that_can_be_read_is_an_error_that_says_what_to_do(content: bytes, error: str) -> None:

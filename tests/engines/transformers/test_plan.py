@@ -86,11 +86,11 @@ def test_the_size_of_batches_leaves_the_run_as_it_is(settings: Settings, model: 
 def test_passages_and_answer_leave_room_for_the_question(settings: Settings, model: Path) -> None:
     generating = {"generate.engine": "transformers", "generate.model": model, "generate.max_new_tokens": 100}
     fits = settings(**generating, augment__max_context_tokens=400)
-    line = "up to 400 tokens of passages and 100 of an answer; the model holds 512"
+    line = "up to 400 tokens for passages and 100 for an answer; the model holds 512"
     assert Run.of(fits).task.engine.check_prompt() == line
     made = Run.of(settings(**generating, augment__max_context_tokens=412)).plan()
     with pytest.raises(
-        SettingsError, match=r"^augment.max_context_tokens: 412 of passages and 100 of an answer .* in th"
+        SettingsError, match=r"^augment.max_context_tokens: 412 tokens for passages and 100 for an answer .* in"
     ):
         made.require()
 

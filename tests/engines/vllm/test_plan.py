@@ -59,9 +59,7 @@ def test_a_model_that_leaves_no_room_for_one_prompt_is_refused_with_its_sizes() 
 
 def test_without_the_gpus_memory_a_plan_says_what_a_token_takes() -> None:
     line = vllm(SMALL, 0.5).check()
-    assert (
-        line == "vllm, 12,288 bytes of KV cache a token; with the GPUs' memory known, a plan says how many prompts fit"
-    )
+    assert line == "vllm, 12,288 bytes of KV cache per token; state the GPUs' gpu_gb to see how many prompts fit"
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def test_a_server_that_dies_of_a_request_twice_is_asked_again() -> None:
 
 
 def test_a_request_that_a_server_dies_of_three_times_is_given_up() -> None:
-    with dying(3) as (session, url), pytest.raises(ServerFailedError, match="died of that each time"):
+    with dying(3) as (session, url), pytest.raises(ServerFailedError, match="the server died each time"):
         session.request("post", url)
 
 

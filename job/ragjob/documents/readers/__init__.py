@@ -1,8 +1,8 @@
-"""The formats of files that documents and prompts are read from: a line each, by the end of a file's name.
+"""The formats of files that documents and prompts are read from: one line each, by the end of a file's name.
 
 Upper and lower case are alike, and the formats in GZIPPED are read from `.gz` files, too.
 
-All else that is known of a format stands in its module, which is imported once such a file is read.
+Everything else about a format is in its module, which is imported when such a file is read.
 """
 
 from collections import ChainMap
@@ -57,7 +57,7 @@ def prompt_reader(path: str) -> "TableReader":
 
 
 def is_read(path: str, formats: Mapping[str, str]) -> bool:
-    """Tell whether one of `formats`, DOCUMENTS or PROMPTS, takes a file."""
+    """Return whether one of `formats`, DOCUMENTS or PROMPTS, takes a file."""
     return path.lower().endswith(suffixes(formats))
 
 
@@ -72,7 +72,7 @@ def listed(formats: Mapping[str, str]) -> str:
 
 
 def suffixes(formats: Mapping[str, str]) -> tuple[str, ...]:
-    """How the names of files end that have a reader, in lower case: names in upper case have one, too.
+    """The endings of file names that have a reader, in lower case; those in upper case have one, too.
 
     >>> suffixes({".txt": "", ".parquet": ""})
     ('.txt', '.txt.gz', '.parquet')
@@ -81,7 +81,7 @@ def suffixes(formats: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _format(path: str, formats: Mapping[str, str]) -> str:
-    """Where the reader of a file stands: the one place that tells formats apart."""
+    """Where the reader of a file is defined: the one place that tells formats apart."""
     name = path.lower().removesuffix(GZIP)
     return next(reader for suffix, reader in formats.items() if name.endswith(suffix))
 

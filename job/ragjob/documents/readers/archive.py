@@ -1,4 +1,4 @@
-"""Zip files that are documents: looked at before anything is unpacked, and what all of them say about themselves."""
+"""Zip files that are documents: they are checked before anything is unpacked, and their properties are read."""
 
 import io
 from typing import Any
@@ -23,9 +23,9 @@ NAMES = {
 
 
 def open_archive(content: bytes) -> ZipFile:
-    """A zip file of ordinary size. Raises `Unreadable` for another, and for one that has a password."""
+    """Open a zip file of ordinary size. Raises `Unreadable` for a larger one, and for one with a password."""
     if content.startswith(OLE_MAGIC):
-        raise Unreadable("file has a password or is of an older Office; save it without one, in the newer format")
+        raise Unreadable("file has a password or is in an old Office format; save it without one, in the newer format")
     try:
         archive = ZipFile(io.BytesIO(content))
     except (BadZipFile, OSError, ValueError) as error:
@@ -50,7 +50,7 @@ def parse_xml(content: bytes) -> Any:
 
 
 def core_properties(archive: ZipFile) -> tuple[str | None, dict[str, object]]:
-    """The title of one of Office's files, and its metadata."""
+    """The title and the metadata of an Office file."""
     if CORE_PROPERTIES not in archive.namelist():
         return None, {}
     return properties(parse_xml(archive.read(CORE_PROPERTIES)))

@@ -1,4 +1,4 @@
-"""What every reader is: of a format whose file is one document, or of one whose rows are documents or prompts."""
+"""The base of every reader: a file of its format is one document, or each row is a document or a prompt."""
 
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -39,7 +39,7 @@ class TableReader(ABC):
     text_column: ClassVar[str | None] = None
 
     def segments(self, entry: Entry) -> list[Segment]:
-        """Cut a file into what is decoded at once. Raises `DataError` when it can't be read."""
+        """Cut a file into segments, each decoded at once. Raises `DataError` when it can't be read."""
         rows = segment_rows(self, entry.uri, entry.tag, WHOLE_FILE, None)
         return [Segment(entry, WHOLE_FILE, rows.num_rows, content_size(entry))]
 
@@ -52,7 +52,7 @@ class TableReader(ABC):
     def decode(self, file: BinaryIO, group: int, columns: tuple[str, ...] | None) -> pa.Table:
         """The rows of one segment with ROW and FAULT, as `numbered` or `marked` adds them.
 
-        Of `columns`, or of all for None, it has those that are in the file; others do no harm.
+        They have those of `columns` (None for all) that are in the file, and may have others.
         Raises `Unreadable`, or another `ValueError`, `OSError` or Arrow exception, when the file isn't of this format.
         """
 

@@ -1,4 +1,4 @@
-"""What a file's bytes are before a format reads them: gzip is unpacked, UTF-16 and UTF-32 become UTF-8."""
+"""What is done to a file's bytes before a format reads them: gzip is unpacked, UTF-16 and UTF-32 become UTF-8."""
 
 import codecs
 import gzip
@@ -50,7 +50,7 @@ def as_utf8(content: bytes) -> bytes:
 
 
 def table_bytes(content: bytes) -> bytes:
-    """The content of a text file with rows, as `as_utf8` gives it. Raises `Unreadable` when it is no text, too."""
+    """The content of a text file with rows, as `as_utf8` gives it. Raises `Unreadable` also if it isn't text."""
     content = as_utf8(content)
     if fault := _fault(content, "file"):
         raise Unreadable(fault)
@@ -58,7 +58,7 @@ def table_bytes(content: bytes) -> bytes:
 
 
 def decode_utf8(content: bytes, what: str) -> Decoded:
-    """Text in UTF-8, without a byte order mark. Where it isn't, wrong bytes show, and the error calls it `what`."""
+    """Decode UTF-8, without a byte order mark. Wrong bytes become U+FFFD and an error that calls the text `what`."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -83,7 +83,7 @@ def split_lines(content: bytes) -> Iterable[bytes]:
 
 
 def check_unpacked(size: int, packed: int) -> None:
-    """Raise `Unreadable` when `packed` bytes of a file unpack to `size`, which is more than data does."""
+    """Raise `Unreadable` if `packed` bytes of a file unpack to `size`, and that is more than ordinary data does."""
     if size > max(FREE_BYTES, MAX_RATIO * packed):
         raise Unreadable(
             f"{packed:,} bytes unpack to more than {MAX_RATIO} times their size; leave the file out, or unpack it"

@@ -1,4 +1,4 @@
-"""CSV files as RFC 4180 has them: a header, then a row a line; a field in quotes may hold line breaks."""
+"""CSV files as in RFC 4180: a header, then one row per line; a field in quotes may hold line breaks."""
 
 import io
 import re
@@ -47,7 +47,7 @@ def _read(content: bytes, columns: list[str]) -> pa.Table:
 
 
 def _check_quotes(content: bytes) -> None:
-    """Raise `Unreadable` at a quote that RFC 4180 doesn't allow: Arrow reads on, over the rows that follow."""
+    """Raise `Unreadable` at a quote that RFC 4180 doesn't allow: Arrow would read on, into the rows that follow."""
     end = _RIGHT.match(content).end()  # type: ignore[union-attr]  # it matches anything
     if end == len(content):
         return
@@ -61,5 +61,5 @@ def _check_quotes(content: bytes) -> None:
         raise Unreadable(f"line {line}: a quote is opened but never closed; close it")
     last = len(list(split_lines(content[: closed.end()])))
     raise Unreadable(
-        f"line {line}: a quote opens that closes before the field's end, in line {last}; double inner ones"
+        f"line {line}: a field in quotes goes on after its closing quote, in line {last}; double the quotes inside it"
     )

@@ -1,4 +1,4 @@
-"""What a file holds that is one document, and what reads it. It loads no library: processes of parsers need it, too."""
+"""What a file that is one document holds, and what reads it. It loads no library, since parsers need it, too."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ GZIP_RATIO = 4  # of text, about
 
 
 class Decoded(NamedTuple):
-    """A text, and why it can't be used: a text may have an error, too."""
+    """A text, and why it can't be used; there may be both."""
 
     text: str | None
     error: str | None = None
@@ -34,7 +34,7 @@ class Kind(StrEnum):
 class Block(NamedTuple):
     """A run of a document's text: from the character `start` up to the next block's, or to the end of the text.
 
-    `level` is that of a heading, from 1. Another block has 0, or ends the sections from that level on, as a slide
+    `level` is that of a heading, from 1. Other blocks have 0, or the level from which they end sections, as a slide
     without a title does. `page` counts pages, slides or sheets from 1, where there are any.
     """
 
@@ -48,8 +48,8 @@ class Block(NamedTuple):
 class Document:
     """What a file holds that is one document.
 
-    `error` says why the text can't be used. `blocks` are in the order of the text, and the first begins with it; a text
-    without any is prose. `title` is one that the file states, never its name. `metadata` has values of JSON, by name.
+    `error` says why the text can't be used. `blocks` are in the order of the text, and the first begins where it does;
+    a text without any is prose. `title` is stated in the file, never its name. `metadata` has JSON values, by name.
     """
 
     text: str | None
@@ -85,7 +85,7 @@ class Limits:
             )
 
     def checked(self, document: Document) -> Document:
-        """A document, or the error that it has too many characters."""
+        """A document, or an error if it has too many characters."""
         try:
             self.check_chars(len(document.text or ""))
         except Unreadable as error:
@@ -118,10 +118,10 @@ class DocumentReader(ABC):
         """What a file holds. An exception that isn't a `RagjobError` becomes this document's error."""
 
     def read_within(self, content: bytes, limits: Limits) -> Document:
-        """The same, or the error that the document is larger than `limits` allow."""
+        """The same, or an error if the document is larger than `limits` allow."""
         return limits.checked(self.read(content))
 
 
 def content_size(entry: "Entry") -> int:
-    """Bytes of a file's content: of a compressed file, about."""
+    """Bytes of a file's content; an estimate for a compressed file."""
     return entry.size * (GZIP_RATIO if entry.path.lower().endswith(GZIP) else 1)

@@ -13,7 +13,7 @@ _LINE_END = re.compile("\r\n?|[\u2028\u2029\x85]")
 
 
 class Draft:
-    """The text so far, with its blocks: an empty line stands between two of them, and between two paragraphs.
+    """The text so far, with its blocks. An empty line separates blocks, and paragraphs.
 
     `limits` are checked as it grows. Paragraphs that follow one another on a page are one block.
     """
@@ -27,9 +27,9 @@ class Draft:
         self._ends_sections = False
 
     def turn_page(self, *, ends_sections: bool = False) -> int:
-        """Begin the next page, slide or sheet, whose number it gives. Raises `Unreadable` for one too many.
+        """Begin the next page, slide or sheet, and return its number. Raises `Unreadable` for one too many.
 
-        If it `ends_sections`, headings of the pages before don't stand above it.
+        If it `ends_sections`, it isn't under the headings of the pages before.
         """
         page = (self._page or 0) + 1
         self._limits.check_pages(page)
@@ -40,7 +40,7 @@ class Draft:
     def add(self, text: str, kind: Kind = Kind.PROSE, level: int = 0, gap: str = "\n\n") -> None:
         """Append a text, unless it is blank, with `gap` before it in its block. Raises `Unreadable` at the limit.
 
-        Prose goes on with the block before it, and so does what has no gap but a line's end.
+        Prose continues the block before it, and so does any text whose gap is only a line's end.
         """
         text = tidy(text).strip("\n") if kind is Kind.CODE else tidy(text).strip()
         if not text or text.isspace():
@@ -72,17 +72,17 @@ class Draft:
         self.add("\n".join(filter(None, map(table_line, rows))), Kind.TABLE)
 
     def document(self, title: str | None = None, metadata: Mapping[str, object] | None = None) -> Document:
-        """The whole. Of what is said about it, only what has a value is kept."""
+        """The whole document. Metadata without a value is left out."""
         known = {name: _value(value) for name, value in (metadata or {}).items()}
         about = {name: value for name, value in known.items() if value not in ("", None)}
         name = str(_value(title or "")) or None
         if not self._parts:
-            return Document("", "no text in it; leave it out", name, (), about)
+            return Document("", "file has no text; leave it out", name, (), about)
         return Document("".join(self._parts), None, name, tuple(self._blocks), about)
 
 
 def table_line(cells: Iterable[str]) -> str:
-    """A row of a table on one line; nothing for one that is blank.
+    """A row of a table on one line; empty for a blank row.
 
     >>> table_line(["Nordhavn", "", " 42\\n cars", ""])
     'Nordhavn |  | 42 cars'
@@ -92,7 +92,7 @@ def table_line(cells: Iterable[str]) -> str:
 
 
 def tidy(text: str) -> str:
-    """A text without what is none, whose lines end with LF."""
+    """A text whose lines end with LF, without characters that aren't text."""
     if text.isprintable() or not _ODD.search(text):  # the first takes half as long
         return text
     return _NO_TEXT.sub("", _LINE_END.sub("\n", text))

@@ -49,4 +49,4 @@ def _check_open(archive: ZipFile, chapters: list[str]) -> None:
         return
     references = parse_xml(archive.read(ENCRYPTION)).iterfind(".//{*}CipherReference")
     if {unquote(reference.get("URI")) for reference in references} & {*chapters}:
-        raise Unreadable("book has copy protection; leave it out, or get one without")
+        raise Unreadable("book has copy protection; leave it out, or get a copy without it")

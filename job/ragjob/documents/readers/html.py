@@ -51,7 +51,7 @@ class HTML(ParsedReader):
 
 
 def parse_html(content: bytes) -> Any:
-    """A page's tree. It is in UTF-8 if it can be, else in the encoding that it states or that it looks like."""
+    """A page's tree. It is read as UTF-8 if possible, else in the encoding that it states or seems to have."""
     from resiliparse.parse.encoding import bytes_to_str, detect_encoding
     from resiliparse.parse.html import HTMLTree
 
@@ -64,7 +64,7 @@ def parse_html(content: bytes) -> Any:
 
 
 def add_html(draft: Draft, tree: Any, *, main_content: bool) -> None:
-    """Append the content of a page, or what is its main content."""
+    """Append the content of a page, or only its main content."""
     from resiliparse.extract.html2text import extract_plain_text
 
     if tree.body is None:
@@ -175,7 +175,7 @@ class _Blocks:
             self._bullet = "- "
 
     def _flush(self, level: int = 0) -> None:
-        """Append the text before a tag; of what no tag surrounds, each line."""
+        """Append the text before a tag; outside of all tags, line by line."""
         text, self._text = self._text, ""
         if not text or text.isspace():
             return

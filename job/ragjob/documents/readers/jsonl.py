@@ -1,4 +1,4 @@
-"""JSON files: objects, a line each, or one after another, or in arrays."""
+"""JSON files: objects, one per line, one after another, or in arrays."""
 
 import json
 import re
@@ -25,8 +25,8 @@ Row = tuple[int, dict[str, Any], str | None]  # its number, the object and its f
 class JSONLines(TableReader):
     """JSON objects in UTF-8, or in UTF-16 or UTF-32 with a byte order mark.
 
-    Each line is one, and a line that isn't is a row with a fault; blank lines are none. A file whose first line isn't
-    an object may be one object or several, or arrays of them, on any number of lines.
+    Each line is an object; a line that isn't one is a row with a fault, and blank lines are skipped. A file whose first
+    line isn't an object may be one object or several, or arrays of them, on any number of lines.
     """
 
     def decode(self, file: BinaryIO, group: int, columns: tuple[str, ...] | None) -> pa.Table:
@@ -65,7 +65,7 @@ class _Rows:
     def _check_keys(self, keys: int) -> None:
         check_width(keys)
         if keys * len(self.numbers) - self.cells > max(MAX_EMPTY_CELLS, self.size):
-            raise Unreadable(f"objects have {keys:,} distinct keys, and most have few of them; leave out rare keys")
+            raise Unreadable(f"objects have {keys:,} distinct keys, and most have few of these; leave out rare keys")
 
     def to_arrow(self) -> pa.Table:
         columns = {name: _column(values, self.size) for name, values in self.columns.items()}
@@ -73,7 +73,7 @@ class _Rows:
 
 
 def _rows(content: bytes) -> Iterator[Row]:
-    """The objects of a file. Raises `Unreadable` when it has something else alone."""
+    """The objects of a file. Raises `Unreadable` if it has none, but something else."""
     lines = ((number, line) for number, line in enumerate(split_lines(content)) if line.strip())
     first = [_row(number, line) for number, line in islice(lines, 1)]
     if not any(fault for _, _, fault in first):
@@ -87,7 +87,7 @@ def _rows(content: bytes) -> Iterator[Row]:
     if rows and all(fault for _, _, fault in rows):
         number, _, fault = first[0]
         what = str(fault).removeprefix("line ")
-        raise Unreadable(f"no JSON object in it: line {number + 1} {what}{reason}; write an object on each line")
+        raise Unreadable(f"no JSON object in the file: line {number + 1} {what}{reason}; write an object on each line")
     yield from rows
 
 
@@ -134,7 +134,7 @@ def _column(values: list[Any], size: int) -> pa.Array:
 
 
 def _is_storable(kind: pa.DataType, levels: int) -> bool:
-    """Tell whether Parquet and Arrow's streams take this type: no object without keys, no deep nesting."""
+    """Return whether Parquet and Arrow's streams take this type: no object without keys, no deep nesting."""
     inner = [kind.field(at).type for at in range(kind.num_fields)]
     empty = pa.types.is_struct(kind) and not inner
     return levels > 0 and not empty and all(_is_storable(child, levels - 1) for child in inner)

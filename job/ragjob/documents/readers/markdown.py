@@ -1,4 +1,4 @@
-"""Markdown files: a document each, with its headings, tables and code."""
+"""Markdown files: one document each, with its headings, tables and code."""
 
 import math
 import re
@@ -26,9 +26,9 @@ _markdown = MarkdownIt("commonmark").enable("table")
 
 
 class Markdown(ParsedReader):
-    """Markdown, read as it stands, as text is; only front matter, YAML between two lines of ---, isn't in the text.
+    """Markdown, kept as it is, like text; only front matter (YAML between two lines of ---) isn't in the text.
 
-    The title is the front matter's, else a heading of level 1 with which the text begins, if no other has that level.
+    The title is the front matter's, or else a heading of level 1 at the beginning, if no other has that level.
     """
 
     def read_within(self, content: bytes, limits: Limits) -> Document:
@@ -71,7 +71,7 @@ class _Span(NamedTuple):
 
 
 def _without_front_matter(text: str) -> tuple[str, dict[str, object]]:
-    """The text behind its front matter and the plain values in that, lists of such included."""
+    """The text after its front matter, and the plain values, and lists of these, in the front matter."""
     matter = _FRONT_MATTER.match(text, 0, FRONT_MATTER_CHARS)
     if not matter:
         return text, {}

@@ -67,7 +67,7 @@ def _is_of(path: str, name: str) -> bool:
 
 
 def _nested(parquet: pq.ParquetFile, group: int, name: str) -> pa.ChunkedArray:
-    """A column of lists or objects. Arrow gives no dictionaries of those, so that it is decoded by few rows."""
+    """A column of lists or objects. Arrow gives no dictionaries of those, so it is decoded a few rows at a time."""
     chunks = [parquet.metadata.row_group(group).column(number) for number in range(parquet.metadata.num_columns)]
     packed = sum(chunk.total_compressed_size for chunk in chunks if _is_of(chunk.path_in_schema, name))
     batches, size = [], 0

@@ -129,4 +129,4 @@ def _fault(code: int | None, cpu_s: int) -> str:
     if -code == signal.SIGXCPU:
         return f"parsing it took more than {cpu_s:,} s of CPU time; {REMEDY}"
     cause = signal.strsignal(-code) if code < 0 else f"exit code {code}"
-    return f"its parser crashed ({cause}), as it does on damaged files and for want of memory; {REMEDY}"
+    return f"its parser crashed ({cause}), as happens with damaged files and when memory runs out; {REMEDY}"

@@ -62,7 +62,7 @@ def _parsed(reader: "ParsedReader", content: bytes, limits: Limits) -> Document:
         return Document(None, str(error))
     except Exception as error:  # noqa: BLE001 - a parser may raise anything
         what = " ".join(f"{type(error).__name__}: {error}".encode(errors="replace").decode().split())[:MAX_ERROR_CHARS]
-        return Document(None, f"file is damaged or isn't of its format ({what}); save it again, or leave it out")
+        return Document(None, f"file is damaged or isn't what its name says ({what}); save it again, or leave it out")
 
 
 def _end_with(parent: int) -> None:
@@ -80,7 +80,7 @@ def _limit() -> None:
 
 
 def _allow(cpu_s: int) -> None:
-    """Let this process take so much more time of a processor before the system ends it."""
+    """Let this process use that many more seconds of CPU time before the system ends it."""
     spent = resource.getrusage(resource.RUSAGE_SELF)
     _lower(resource.RLIMIT_CPU, int(spent.ru_utime + spent.ru_stime) + 1 + cpu_s)
 

@@ -41,7 +41,7 @@ class PDF(ParsedReader):
         import pypdfium2
 
         if b"%PDF-" not in content[:HEAD_BYTES]:
-            raise Unreadable("file isn't PDF; give it the extension of what it is, or leave it out")
+            raise Unreadable("file isn't a PDF; give it the right extension, or leave it out")
         if b"%%EOF" not in content[-TAIL_BYTES:]:
             raise Unreadable("file is cut short: its end is missing; copy it again")
         try:
@@ -160,7 +160,7 @@ def _paragraphs(lines: list[Line]) -> Iterator[list[Line]]:
 
 
 def _joined(paragraph: list[Line]) -> str:
-    """The text of a paragraph's lines. A word that is hyphenated at a line's end is whole."""
+    """The text of a paragraph's lines. A word hyphenated at a line's end is rejoined."""
     text = "\n".join(line.text for line in paragraph)
     return _HYPHEN.sub("", text)
 

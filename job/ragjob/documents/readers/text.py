@@ -1,4 +1,4 @@
-"""Text files: a document each, or a prompt a line."""
+"""Text files: one document each, or one prompt per line."""
 
 from typing import BinaryIO
 

@@ -1,4 +1,4 @@
-"""Answer with the passages' own sentences: no weights but, where the index has no vectors of them, the embedder's."""
+"""Answer with the passages' own sentences. Only where the index lacks their vectors, the embedder is used."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

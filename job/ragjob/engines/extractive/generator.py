@@ -26,7 +26,7 @@ MARGIN = 0.3
 
 
 class Candidate(NamedTuple):
-    """A sentence of the passage `number`, counted from 1; `passage` is that one's score as a share of the best."""
+    """A sentence of the passage `number`, counted from 1; `passage` is that passage's score as a share of the best."""
 
     text: str
     number: int
@@ -37,7 +37,7 @@ class Candidate(NamedTuple):
 class ExtractiveGenerator:
     """Quotes up to `MAX_SENTENCES` sentences, each with the number of its passage, counted from 1.
 
-    `terms` gives the words of a text that are compared. The embedder is opened for a request without sentences.
+    `terms` returns the words of a text that are compared. The embedder is opened only for a request without sentences.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class ExtractiveGenerator:
 def list_sentences(request: Request) -> list[Candidate]:
     """Each distinct sentence of the passages, in their order, with the number of the first that has it.
 
-    Where the index has sentences, one of a passage without any there has its passage's similarity.
+    If the index has sentences, those of a passage that has none there get the passage's similarity.
     """
     scores = request.scores or [1.0] * len(request.passages)
     best = max([0.0, *scores])
@@ -120,7 +120,7 @@ def list_sentences(request: Request) -> list[Candidate]:
 
 
 def shared_words(question: list[str], sentences: list[list[str]]) -> list[float]:
-    """What share of the question's words that any of the sentences has each of them has, rare ones counting more.
+    """For each sentence, its share of the question's words that occur in any sentence; rare words count more.
 
     A word's weight is that of BM25 (Robertson and Zaragoza, 2009), the sentences being the collection.
 

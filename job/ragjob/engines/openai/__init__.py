@@ -1,4 +1,4 @@
-"""Answer with an API that speaks as OpenAI's chat completions do."""
+"""Answer with an API that is compatible with OpenAI's chat completions."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from ragjob.settings import Address, Decides, Section, names_no_user, setting
 
 
 class OpenAI(Section):
-    """An OpenAI-compatible API. Its key comes from a variable of the environment alone."""
+    """An OpenAI-compatible API. Its key comes only from an environment variable."""
 
     base_url: Address | None = setting(
         None,
@@ -30,7 +30,7 @@ class OpenAI(Section):
     timeout_s: float = setting(
         120,
         decides=Decides.NEITHER,
-        description="seconds without any answer from the API before the job fails; one request may take half of it",
+        description="seconds without any answer from the API before the job fails; one request may take half of that",
         gt=0,
     )
 

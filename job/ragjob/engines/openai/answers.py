@@ -1,4 +1,4 @@
-"""The answer in a chat completion, of which any part may be missing or of another type than in OpenAI's reference."""
+"""The answer in a chat completion, where any part may be missing or differ in type from OpenAI's reference."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""Generate answers with an API that speaks as OpenAI's chat completions do."""
+"""Generate answers with an API that is compatible with OpenAI's chat completions."""
 
 import asyncio
 import threading
@@ -26,7 +26,7 @@ class OpenAIClient:
     """The model `model` of the API at `base_url`, asked `concurrency` prompts at once by all threads together.
 
     `timeout_s` is how long the API may go without an answer to any of them. One attempt has half of it, so that
-    a connection which died silently leaves time for a second: `timeout_s` is to be twice what the longest answer
+    a connection which died silently leaves time for a second: `timeout_s` should be twice what the longest answer
     takes. A `temperature` of 0 means the likeliest token every time.
     """
 
@@ -95,7 +95,7 @@ class OpenAIClient:
 
 
 def check_api(*, model: str, base_url: str, api_key_env: str, timeout_s: float) -> str:
-    """Have one token generated, so that address, key and model are known to be right; the API in a few words.
+    """Have one token generated, to check address, key and model. Returns the API in a few words.
 
     Raises `DependencyError` for an API that doesn't answer or refuses the key, `DataError` for a model that it
     doesn't have or can't chat with.

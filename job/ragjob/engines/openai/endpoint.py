@@ -1,4 +1,4 @@
-"""One request to an API that speaks as OpenAI's chat completions do, and what its failures mean."""
+"""One request to an API that is compatible with OpenAI's chat completions, and what its failures mean."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ class RefusedError(Exception):
 class NoAnswerError(Exception):
     """An attempt brought no answer; another one may, after `wait_s`.
 
-    `weight` is how much the prompt itself is suspected: not at all where the API is busy or not to be reached.
+    `weight` is how much the prompt itself is suspected: not at all if the API is busy or can't be reached.
     """
 
     def __init__(self, reason: str, weight: int = 1, wait_s: float = 0) -> None:
@@ -125,7 +125,7 @@ class Endpoint:
         return f"and {self._key_env} isn't set where the job runs: put the API's key there"
 
     def give_up(self, attempts: int, error: Exception) -> DependencyError:
-        """What ends the job once the API has gone without an answer for too long."""
+        """The error that ends the job once the API has gone without an answer for too long."""
         return DependencyError(
             f"generate.openai.base_url: {self._url} gave no answer for {self.timeout_s:g} s ({attempts} attempts at "
             f"this prompt; last error: {error}); check that the API is running, raise "

@@ -1,4 +1,4 @@
-"""Answer with a causal language model that transformers loads, prompts of about equal length together."""
+"""Answer with a causal language model that transformers loads, in batches of prompts of about equal length."""
 
 from dataclasses import dataclass
 
@@ -42,7 +42,7 @@ class Transformers(CausalLMEngine[TransformersGeneration]):
         return tokens * token_bytes(sizes.dimension(self.model), SINGLE, cached)
 
     def proposals(self, place: Place) -> list[Proposal]:
-        """Tokens of a batch that fill what a GPU's memory has beside the weights."""
+        """Tokens of a batch that fill the memory which the weights leave on a GPU."""
         model, gpu_gb = self.shape, self.around.gpu_gb
         if not (place.gpus and model.kv_token and gpu_gb):
             return []
@@ -52,7 +52,7 @@ class Transformers(CausalLMEngine[TransformersGeneration]):
         wanted = min(most, self.settings.batch_size * self.sequence_tokens)
         if most < self.sequence_tokens or wanted / 2 <= self.settings.batch_tokens <= most:
             return []
-        why = f"{token:,} bytes a token; {room / 1e9:.1f} GB beside the weights hold {most:,}"
+        why = f"{token:,} bytes per token; the {room / 1e9:.1f} GB beside the weights hold {most:,} tokens"
         return [Proposal("generate.batch_tokens", wanted, why)]
 
     def make(self, dtype: str, threads: int) -> Generator:

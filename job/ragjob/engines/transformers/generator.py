@@ -91,7 +91,7 @@ def attend(
     scaling: float | None = None,
     **arguments: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attention of one new token a row, [rows, heads, 1, size], to keys and values that several heads share.
+    """Attention of one new token per row, [rows, heads, 1, size], to keys and values that several heads share.
 
     transformers' own, which does the rest, copies the whole cache once for every head where prompts are padded: on a
     processor a batch of 32 spent longer in that than in everything else.

@@ -63,7 +63,7 @@ class VLLM(CausalLMEngine[VLLMGeneration]):
             return f"{self.model.name} doesn't say how large its KV cache is"
         room = self.kv_cache_bytes(gpus, sizes.weights_bytes(self.model))
         if room is None:
-            return f"{token:,} bytes of KV cache a token; with the GPUs' memory known, a plan says how many prompts fit"
+            return f"{token:,} bytes of KV cache per token; state the GPUs' gpu_gb to see how many prompts fit"
         tokens = self.sequence_tokens
         fit = int(room / (token * tokens))
         if fit < 1:

@@ -59,7 +59,7 @@ def deciding(arguments: Mapping[str, object]) -> dict[str, object]:
 
 
 def engine_arguments(dtype: str, gpus: float, arguments: Mapping[str, object]) -> dict[str, object]:
-    """What `vllm.LLM` is given beside the model, for an actor that reserves `gpus` GPUs."""
+    """What `vllm.LLM` is given besides the model, for an actor that reserves `gpus` GPUs."""
     common = {
         "dtype": dtype,
         "generation_config": "vllm",  # the model's own penalties and top_p are left out
@@ -85,7 +85,7 @@ def engine_arguments(dtype: str, gpus: float, arguments: Mapping[str, object]) -
 
 
 def check_arguments(arguments: Mapping[str, object], gpus: float) -> None:
-    """Raise `SettingsError` when vLLM isn't installed, doesn't know an argument, or another setting says it."""
+    """Raise `SettingsError` when vLLM isn't installed, doesn't know an argument, or one has its own setting."""
     names = _known_arguments()
     if not gpus and not _is_for_processors():
         raise SettingsError(

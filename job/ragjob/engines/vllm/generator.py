@@ -67,7 +67,7 @@ class VLLMEngine:
     def generate(self, requests: list[Request]) -> list[Completion | Failure]:
         """Answer every request, in the order given; one that vLLM won't take fails alone.
 
-        Raises `EngineDied` when there is no engine any more.
+        Raises `EngineDied` if the engine is gone.
         """
         return self._chat.answer(requests, self.run)
 
@@ -79,7 +79,7 @@ class VLLMEngine:
 
 
 class _Pump:
-    """Holds the `llm` that `start` gives on a thread of its own, which alone runs it, while there are requests."""
+    """Holds the `llm` that `start` returns. Its own thread alone runs it, while there are requests."""
 
     def __init__(self, start: Callable[[], Any]) -> None:
         self._queue: SimpleQueue[tuple[Tokens, Any, Future[Generated | Failure]]] = SimpleQueue()
@@ -142,7 +142,7 @@ class _Pump:
 
 
 def _start(path: str, given: dict[str, object], threads: int, gpus: float) -> Any:
-    """The LLM, on the thread that will run it. What may pass on a GPU that others use, too, raises `EngineDied`."""
+    """The LLM, on the thread that will run it. Errors that may pass, since others use the GPU, raise `EngineDied`."""
     import torch
     from pydantic import ValidationError
     from vllm import LLM
@@ -161,7 +161,7 @@ def _start(path: str, given: dict[str, object], threads: int, gpus: float) -> An
 
 @contextmanager
 def _alone_on_its_gpu(gpus: float) -> Iterator[None]:
-    """Start after those that start on the same GPU: as it starts, vLLM takes for its own what others allocate."""
+    """Start after others that start on the same GPU: while it starts, vLLM takes what they allocate for its own."""
     if not 0 < gpus < 1:
         yield
         return

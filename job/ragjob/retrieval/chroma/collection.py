@@ -27,7 +27,7 @@ HNSW = {"space": METRIC, "ef_construction": 200, "ef_search": 200}
 
 
 class State(StrEnum):
-    """How far a collection is. Only a ready one is searched; a torn one is built anew by the next load."""
+    """How far along a collection is. Only a ready one is searched; a torn one is built anew by the next load."""
 
     LOADING = "loading"
     READY = "ready"
@@ -74,7 +74,7 @@ def connect(target: Target, rows: int) -> FastAPI:
 
 
 class _Client(FastAPI):  # type: ignore[misc]
-    """Chroma's client over a `Session`: the one that it makes itself reads certificates and proxies, and may not."""
+    """Chroma's client over a `Session`: its own HTTP client would read certificates and proxies, which it must not."""
 
     def __init__(self, target: Target, patience_s: float) -> None:
         port = urlsplit(target.url).port or 8000  # Chroma wants one here, and uses the url's
@@ -91,7 +91,7 @@ class _Client(FastAPI):  # type: ignore[misc]
 
 
 def find(target: Target, expected: Expected) -> ChromaCollection | None:
-    """The collection, or None. Raises `DataError` when the name is another index's."""
+    """The collection, or None. Raises `DataError` if the name belongs to another index."""
     api = connect(target, expected.count)
     try:
         model = api.get_collection(expected.name)
@@ -121,7 +121,7 @@ def create(api: FastAPI, expected: Expected) -> ChromaCollection:
 
 
 def is_ours(chroma: ChromaCollection, expected: Expected) -> bool:
-    """Whether the collection was made for this version, and measures as it does."""
+    """Whether the collection was made for this version, with the same distance."""
     model, metadata = chroma._model, chroma.metadata or {}
     return (
         (metadata.get("version"), metadata.get("fingerprint")) == (expected.version, expected.fingerprint)

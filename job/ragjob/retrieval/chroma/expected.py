@@ -15,7 +15,7 @@ class Target:
 class Expected:
     """What a collection must hold: `count` rows, vectors of `dimension`, of the version with this fingerprint.
 
-    `index` is the uri of the index that they are loaded from; the same version may stand in several.
+    `index` is the uri of the index that they are loaded from; the same version may be in several.
     """
 
     name: str

@@ -39,7 +39,7 @@ TOLERANCE = 1e-5
 def is_loaded(target: Target, expected: Expected, passages: Passages) -> bool:
     """Whether the collection holds all rows of the version, and finds what is near to a sample of them.
 
-    One that should and doesn't is marked as torn. Raises `DataError` when the collection of that name isn't this
+    One that should but doesn't is marked as torn. Raises `DataError` if the collection of that name isn't this
     index's, `DependencyError` when the server doesn't answer.
     """
     chroma = find(target, expected)
@@ -74,11 +74,11 @@ def load(target: Target, expected: Expected, passages: Passages, progress: Calla
 
 
 def _usable(api: FastAPI, expected: Expected) -> ChromaCollection:
-    """The collection as far as it is; a new one in place of one that is torn or another's."""
+    """The collection as it is, or a new one in place of one that is torn or another index's."""
     chroma = create(api, expected)
     if is_ours(chroma, expected) and state(chroma) != State.TORN:
         return chroma
-    log.warning("collection is torn or another's: building it anew", extra={"collection": expected.name})
+    log.warning("collection is torn or belongs to another index: building it anew", extra={"collection": expected.name})
     with suppress(NotThereError):
         api.delete_collection(expected.name)
     return create(api, expected)

@@ -50,6 +50,6 @@ class Collection:
             return list(self._chroma.query(query_embeddings=vectors, n_results=count, include=[])["ids"])
         except NotThereError as error:
             raise NotThereError(
-                f"index.collection: {self._chroma.name} disappeared during the search; run the same command again, "
-                "which loads it again, and keep the server's data"
+                f"index.collection: {self._chroma.name} disappeared during the search; keep the server's data, "
+                "and run the same command again to reload it"
             ) from error

@@ -55,8 +55,8 @@ chromadb_rust_bindings.cli(["chroma", *sys.argv[2:]])
 class LocalChroma:
     """A Chroma server whose data is in `path`, or in a temporary folder that goes with it.
 
-    It starts on entering, without being waited for, and has ended after leaving. If it dies in between it is
-    started again, up to five times, with the same url and data.
+    It starts when the block is entered, which doesn't wait for it, and has ended when the block is left. If it dies in
+    between, it is started again, up to five times, with the same url and data.
     """
 
     def __init__(self, path: str | None) -> None:

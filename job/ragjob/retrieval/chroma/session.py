@@ -19,13 +19,13 @@ class NotThereError(DependencyError):
 
 
 class ServerFailedError(DependencyError):
-    """The server answered, with an error of its own (500) at last, or died of the request each time."""
+    """The server's last answer was an error of its own (500), or it died of the request each time."""
 
 
 class Session(httpx.Client):
     """Sends requests, each ended when the server gave no sign of life for `timeout_s`, retries included.
 
-    A server that doesn't answer a request but its heartbeat is busy: it gets up to `patience_s` more. `request`
+    A server that answers its heartbeat but not a request is busy: it gets up to `patience_s` more. `request`
     raises only `DependencyError`, on one line and without the url's password.
     """
 
@@ -86,7 +86,7 @@ class Session(httpx.Client):
 
     def _remedy(self, call: "_Call") -> str:
         if call.deaths >= DEATHS:
-            return "it died of that each time: see its log and its memory limit, or empty its data folder"
+            return "the server died each time: see its log and its memory limit, or empty its data folder"
         return f"check that a Chroma server is running there, or raise chroma.timeout_s ({self._timeout_s:g})"
 
 
@@ -114,7 +114,7 @@ class _Call:
         return max(0.01, min(self._deadline - monotonic(), limit_s))
 
     def is_over(self, state: RetryCallState) -> bool:
-        """Whether there is no sense, or no time, in another attempt."""
+        """Whether another attempt makes no sense, or has no time left."""
         return self.deaths >= DEATHS or self._deadline - monotonic() <= state.upcoming_sleep
 
 

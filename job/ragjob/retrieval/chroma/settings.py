@@ -11,8 +11,8 @@ class Chroma(Section):
     url: Address | None = setting(
         None,
         decides=Decides.NEITHER,
-        description="a Chroma server; by default the job starts its own; "
-        "with a password, set it as the variable RAGJOB__CHROMA__URL",
+        description="address of a Chroma server; by default the job starts its own; "
+        "one with a password belongs in the variable RAGJOB__CHROMA__URL",
     )
     path: Uri | None = setting(
         None, decides=Decides.NEITHER, description="data folder of the job's own server; temporary by default"
@@ -32,8 +32,8 @@ class Chroma(Section):
 
 
 def lasts(settings: Chroma) -> bool:
-    """Tell whether what is loaded into the server is there after the job.
+    """Return whether the server is permanent: what is loaded into it is still there after the job.
 
-    Without one that lasts an index is committed unloaded: its vectors wait on storage.
+    Without a permanent server, an index is committed unloaded: its vectors stay on storage.
     """
     return bool(settings.url or settings.path)

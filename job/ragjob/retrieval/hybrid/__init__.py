@@ -11,12 +11,12 @@ from ragjob.settings import Decides, setting
 
 class HybridRetrieval(Retrieval):
     fusion: Literal["convex", "rrf"] = setting(
-        "convex", decides=Decides.RUN, description="how both sides' scores become one: weighted, or by reciprocal ranks"
+        "convex", decides=Decides.RUN, description="convex: weighted sum of both scores; rrf: by reciprocal ranks"
     )
     lexical_weight: float = setting(
         0.2,
         decides=Decides.RUN,
-        description="weight of BM25 in a convex fusion; the rest is the similarity's",
+        description="weight of BM25 in convex fusion; the similarity has the rest",
         ge=0,
         le=1,
     )
@@ -25,7 +25,7 @@ class HybridRetrieval(Retrieval):
 @dataclass(frozen=True)
 class Hybrid(ByWords[HybridRetrieval]):
     name = "hybrid"
-    summary = "by both, fused"
+    summary = "by the other two, fused"
     Settings = HybridRetrieval
 
     def make(self, served: Served) -> Retriever:

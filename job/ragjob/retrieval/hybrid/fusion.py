@@ -1,4 +1,4 @@
-"""One score of two: of how similar a passage is to a question, and of the words that both have."""
+"""Fuse two scores into one: how similar a passage is to a question, and the words that both share."""
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ def convex(similarities: Scores, bm25: Scores, weight: float) -> Scores:
 
 
 def reciprocal_ranks(similarities: Scores, bm25: Scores) -> Scores:
-    """The sum of 1 / (60 + rank) over both sides; one without words of the question has no rank in BM25.
+    """The sum of 1 / (60 + rank) over both sides; a passage without words of the question has no rank in BM25.
 
     >>> reciprocal_ranks(np.array([1, 0.5, 0]), np.array([0, 2, 4])).round(4)
     array([0.0164, 0.0323, 0.0323], dtype=float32)

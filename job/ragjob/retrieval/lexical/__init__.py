@@ -15,7 +15,7 @@ INDEXED_BYTES = 600  # of the file, for a chunk of up to 250 tokens of English (
 
 
 class ByWords(Mode[S]):
-    """What modes that search the lexical index have in common."""
+    """What all modes that search the lexical index have in common."""
 
     def actor_bytes(self, chunks: int) -> int:
         return CHUNK_BYTES * chunks

@@ -13,7 +13,7 @@ __all__ = ["BM25", "stopwords"]
 
 @contextmanager
 def _without(name: str) -> Iterator[None]:
-    """Let no import find a module meanwhile, unless it is there already."""
+    """Hide a module from imports during the block, unless it is loaded already."""
     if name in sys.modules:
         yield
         return

@@ -38,7 +38,7 @@ FAILED = 3  # exit code for a disk that fails
 def build_apart(paths: list[Path], language: str, target: Path) -> None:
     """Build the index of a segment's passages, whose files are at `paths`, in a process of its own.
 
-    So what it takes of memory goes with it. Raises `DependencyError` when the disk fails.
+    So the memory that it takes goes with it. Raises `DependencyError` when the disk fails.
     """
     command = [sys.executable, "-P", "-m", __name__, language, *map(str, [target, *paths])]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
@@ -52,10 +52,10 @@ def build_apart(paths: list[Path], language: str, target: Path) -> None:
         raise DependencyError(f"index.cache: can't build the lexical index in {target.parent}: {reason}")
     if ended.returncode == -signal.SIGKILL:
         raise DependencyError(
-            "the process that builds the lexical index was killed, perhaps for want of memory; run it again"
+            "the process that builds the lexical index was killed, perhaps because memory ran out; run the job again"
         )
     if ended.returncode:
-        raise RuntimeError(f"building the lexical index ended with {ended.returncode}: {ended.stderr}")
+        raise RuntimeError(f"building the lexical index ended with exit code {ended.returncode}: {ended.stderr}")
 
 
 def build(passages: Passages, language: str, target: Path) -> None:

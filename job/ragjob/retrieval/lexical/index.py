@@ -43,7 +43,7 @@ class LexicalIndex:
 def best(scores: Scores, count: int, among: Numbers | None = None) -> Numbers:
     """The rows of the `count` highest scores above 0, in the order of their numbers; of equal ones the first.
 
-    With `among`, ascending numbers of rows, one of those.
+    With `among`, ascending numbers of rows, only those.
     """
     if among is not None:
         return np.asarray(among[best(scores[among], count)], np.int64)
@@ -63,7 +63,7 @@ def open_index(files: SegmentFiles, language: str, rows: int) -> LexicalIndex:
 
 
 def prepare(files: SegmentFiles, language: str) -> bool:
-    """Build that index unless it is there. Tells whether it had to be built. Raises as `SegmentFiles.added` does."""
+    """Build that index unless it is there. Returns whether it had to be built. Raises as `SegmentFiles.added` does."""
     return _file(files, language)[1]
 
 
