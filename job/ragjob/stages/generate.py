@@ -61,7 +61,7 @@ class GenerateStage(Stage):
         )
 
 
-def cited(answer: str, passages: int) -> list[int]:
+def cited(answer: str, passages: int) -> tuple[list[int], int]:
     """The passages that an answer cites by numbers in brackets, each once, in their order.
 
     Returns how many other numbers it names, too: those are left out.
