@@ -16,14 +16,14 @@ import pytest
 from ragjob import storage
 from ragjob.commands import clean as cleaning
 from ragjob.commands.answer import Answer
-from ragjob.commands.api import clean
+from ragjob.commands.api import clean, run
 from ragjob.commands.load import Load
 from ragjob.config import JobSettings
 from ragjob.errors import DataError
 from ragjob.ledger.index import IndexLedger, IndexManifest, current_version, set_current
 from ragjob.ledger.run import RunLedger, RunManifest, claimed_versions
+from tests.commands.test_flows import compute_by, here
 from tests.conftest import files_below
-from tests.integration.conftest import Job
 from tests.ledger.test_index import ABOUT, FINE, chunks
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "release-0.1"
@@ -42,19 +42,11 @@ def folder(tmp_path: Path) -> Path:
     return copy
 
 
-def assignments(folder: Path) -> dict[str, object]:
+def settings(folder: Path, output: str = "answers") -> JobSettings:
     """The settings that the fixture was made with."""
-    names = {"corpus": "corpus", "prompts": "prompts.jsonl", "index": "index", "output": "answers"}
-    uris = {f"{section}.uri": str(folder / name) for section, name in names.items()}
-    return uris | {"chunk.strategy": "line", "embed.dtype": "float32"}
-
-
-def settings(folder: Path) -> JobSettings:
-    tree: dict[str, dict[str, object]] = {}
-    for key, value in assignments(folder).items():
-        section, name = key.split(".")
-        tree.setdefault(section, {})[name] = value
-    return JobSettings.model_validate(tree)
+    names = {"corpus": "corpus", "prompts": "prompts.jsonl", "index": "index", "output": output}
+    uris = {section: {"uri": str(folder / name)} for section, name in names.items()}
+    return JobSettings.model_validate(uris | {"chunk": {"strategy": "line"}, "embed": {"dtype": "float32"}})
 
 
 def change(file: Path, **fields: Any) -> None:
@@ -98,15 +90,13 @@ def test_a_claim_of_release_0_1_is_read(tmp_path: Path) -> None:
     assert claimed_versions(str(tmp_path)) == {"v1"}
 
 
-@pytest.mark.ray
 @pytest.mark.services
-@pytest.mark.usefixtures("joined_ray")
-def test_an_index_is_made_anew_beside_that_of_release_0_1_and_finds_alike(folder: Path) -> None:
+def test_an_index_is_made_anew_beside_that_of_release_0_1_and_finds_alike(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = pq.read_table(folder / "answers")
-    job = Job(folder, assignments(folder) | {"output.uri": str(folder / "out")})
-    ended = job("run")
-    assert (ended.code, ended.err) == (0, "")
-    after = job.answers()
+    compute_by(monkeypatch, here)
+    after = pq.read_table(run(settings(folder, output="out")).answers)
     assert after.select(["prompt", "embed_model"]).equals(before.select(["prompt", "embed_model"]))
     first = [[Path(uris[0]).name for uris in rows["retrieved_uris"].to_pylist()] for rows in (before, after)]
     assert first[0] == first[1]

@@ -52,7 +52,8 @@ def check_chunks(settings: JobSettings, embedder: Source) -> ChunkSizes:
     """How long chunks may be. Raises `SettingsError` when the model wouldn't read them to their end."""
     chunk, room = settings.chunk, _room(settings.embed, embedder, "document")
     if chunk.strategy == "line":
-        return ChunkSizes(f"one chunk per line; the model reads up to {room} tokens of it")
+        reads = f"up to {room} tokens" if room else "all"
+        return ChunkSizes(f"one chunk per line; the model reads {reads} of it")
     open_tokenizer(embedder)
     if room and chunk.size > room:
         raise SettingsError(

@@ -62,9 +62,7 @@ class GenerateStage(Stage):
 
 
 def cited(answer: str, passages: int) -> tuple[list[int], int]:
-    """The passages that an answer cites by numbers in brackets, each once, in their order.
-
-    Returns how many other numbers it names, too: those are left out.
+    """The passages that an answer cites by numbers in brackets, each once, in order; and how many numbers fit none.
 
     >>> cited("Line 4 runs all night [2], as in May [1, 2] [7].", 3)
     ([2, 1], 1)
