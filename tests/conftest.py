@@ -24,6 +24,8 @@ __all__ = ["bucket", "joined_ray", "ray_here", "s3_server", "shared_chroma", "sh
 
 # No Ray of the tests asks for a token: a process keeps the mode that it had when it imported Ray.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+# Its workers are as urgent as all else: by default they wait for the tests beside them, and whole jobs take longest.
+os.environ.update(RAY_worker_niceness="0")
 
 settings.register_profile("files", deadline=None, max_examples=50)  # how long a disk takes is no property
 settings.load_profile("files")

@@ -61,6 +61,7 @@ def test_a_job_that_is_done_starts_again_neither_by_an_upgrade_nor_by_submit(
     assert (submitted.returncode, place.namespace.rayjobs()) == (0, [rayjob])
 
 
+@pytest.mark.soak
 def test_submit_that_is_stopped_leaves_the_job_running_and_the_next_one_follows_it_to_its_end(
     installed: tuple[Place, str, pa.Table], tmp_path: Path
 ) -> None:

@@ -108,6 +108,7 @@ def follow(process: "subprocess.Popen[str]") -> tuple[str, psutil.Process]:
     return "\n".join(lines), guard
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.services
 @pytest.mark.timeout(900)

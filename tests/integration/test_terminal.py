@@ -36,8 +36,8 @@ class Screen:
         return ESCAPES.sub("", "".join(text for _, text in self.written))
 
     def slowness(self) -> float:
-        """How much slower than an idle machine this one was, at least 1: on that the job takes less than 30 s."""
-        return max(1.0, self.ended / 30)
+        """How much slower than an idle machine this one was, at least 1: on that the job takes less than 60 s."""
+        return max(1.0, self.ended / 60)
 
     def longest_silence(self) -> float:
         """Between two changes: a screen that is drawn again as it was has not changed."""

@@ -221,7 +221,7 @@ def test_the_processes_of_a_pool_start_with_their_steps_environment(tmp_path: Pa
     assert (tmp_path / "variable").read_text() == "there"
 
 
-@pytest.mark.parametrize("gpus", [0, 0.25, 1])
+@pytest.mark.parametrize("gpus", [0.25, 1])
 def test_an_actor_gets_whole_blocks_and_its_share_of_a_gpu(tmp_path: Path, gpus: float) -> None:
     mark = Step([NoteGpus], lambda: [NoteGpus(tmp_path)], Pool(num_cpus=0.1, num_gpus=gpus))
     execute(BLOCKS, [mark, Step([Write], lambda: [Write(tmp_path)])], 1, S3(), silent)

@@ -56,11 +56,11 @@ def test_a_folder_that_others_may_write_or_a_link_is_not_taken(
     monkeypatch.setenv("HOME", "/")
     temporary.mkdir()
     temporary.chmod(0o777)
-    with pytest.raises(DependencyError, match=r"^HOME: .* isn't private to this user; set HOME to a folder"):
+    with pytest.raises(DependencyError, match=r"^HOME: .* isn't private to this user; set HOME to a writable folder"):
         settle_home()
     temporary.rmdir()
     temporary.symlink_to(tmp_path)
-    with pytest.raises(DependencyError, match=r"^HOME: .* isn't private to this user; set HOME to a folder"):
+    with pytest.raises(DependencyError, match=r"^HOME: .* isn't private to this user; set HOME to a writable folder"):
         settle_home()
 
 

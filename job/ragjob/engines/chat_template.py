@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 from ragjob.engines import rendering
@@ -33,7 +34,8 @@ class ChatTemplate:
     def of(cls, template: str, variables: Mapping[str, object]) -> Self:
         """Render `template`, which may use `variables`. Raises `ValueError` if it takes no user message."""
         system, user = _message("system", SYSTEM), _message("user", USER)
-        (together, _), (alone, reason) = _render(template, variables, [[system, user], [user]])
+        asked = {"template": template, "variables": dict(variables), "chats": [[system, user], [user]]}
+        (together, _), (alone, reason) = _render(json.dumps(asked))
         made = cls(_with(together, SYSTEM, USER), _with(alone, USER))
         if not (made.together or made.alone):
             raise ValueError(f"the chat template refuses a prompt: {reason or 'it leaves out the user message'}")
@@ -63,11 +65,9 @@ def _with(text: str | None, *names: str) -> str | None:
     return text if text and all(text.count(name) == 1 for name in names) else None
 
 
-def _render(
-    template: str, variables: Mapping[str, object], chats: list[list[dict[str, str]]]
-) -> list[tuple[str | None, str | None]]:
-    """The text of each chat, or the error if there is none."""
-    asked = json.dumps({"template": template, "variables": dict(variables), "chats": chats})
+@lru_cache(8)  # of the few models of a process
+def _render(asked: str) -> list[tuple[str | None, str | None]]:
+    """What `rendering` makes of what it is asked: the text of each chat, or the error if there is none."""
     command = [sys.executable, "-P", rendering.__file__]
     try:
         done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
