@@ -61,8 +61,9 @@ def _with_free_models(steps: list[Step]) -> list[Step]:
 
 
 def _with_free_model(step: Step) -> Step:
-    free = [FREE[stage] for stage in step.stages if stage in FREE]
-    return replace(step, make=lambda: [make() for make in free]) if free else step
+    if not FREE.keys() >= {*step.stages}:
+        return step
+    return replace(step, make=lambda: [FREE[stage]() for stage in step.stages])
 
 
 if __name__ == "__main__":

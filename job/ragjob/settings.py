@@ -35,7 +35,8 @@ T = TypeVar("T")
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 # Names from settings, and from storage, where others may write: each is one part of a path, and never `..`.
-Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}$")]  # of a run, an index version or a segment
+NAME = r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,99}$"
+Name = Annotated[str, Field(pattern=NAME)]  # of a run, an index version or a segment
 FileName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_][a-zA-Z0-9._-]{0,199}$")]  # in the folder of one of these
 # What Chroma takes, with the version after it: no two dots in a row.
 CollectionStem = Annotated[str, Field(pattern=r"^[a-zA-Z0-9](\.?[a-zA-Z0-9_-])*\.?$", max_length=64)]

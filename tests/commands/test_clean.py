@@ -114,7 +114,13 @@ def test_what_this_node_keeps_of_a_version_goes_with_it(settings: JobSettings) -
         (cache / version / "vectors-1.npy").touch()
         (cache / f"{version}.lock").touch()
     clean(settings, remove=True)
-    assert files_below(cache) == ["v2.lock", "v2/vectors-1.npy"]
+    assert files_below(cache) == ["v1.lock", "v2.lock", "v2/vectors-1.npy"]
+
+
+def test_a_folder_whose_name_is_none_of_ours_is_left_alone(settings: JobSettings, later: None) -> None:
+    commit(settings, "v1")
+    storage.put(join(str(settings.index.uri), "versions", "a b", "file"), b"")
+    assert clean(settings, remove=True) == []
 
 
 def test_sizes_are_those_of_the_files(settings: JobSettings, place: str) -> None:

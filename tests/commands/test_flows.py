@@ -337,6 +337,28 @@ def test_sentences_that_are_wanted_later_are_embedded_then_and_no_chunk_is(
     assert len(searched_files(tmp_path)) == 4
 
 
+def test_sentences_that_fail_within_the_rate_leave_passages_that_are_found_as_a_whole(
+    use: Use, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(here)
+    monkeypatch.setattr("ragjob.stages.sentences.quotable", lambda text: [][1])
+    assert api.index(of_index(corpus, tmp_path, errors={"max_rate": 1.0})).errors == 0
+    assert len(searched_files(tmp_path)) == 4
+
+
+def test_sentences_that_fail_too_often_end_the_job_and_are_tried_again_by_the_next_attempt(
+    use: Use, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(here)
+    with monkeypatch.context() as fail:
+        fail.setattr("ragjob.stages.sentences.quotable", lambda text: [][1])
+        with pytest.raises(TooManyFailures, match=r"^errors.max_rate: the sentences of 2 of 2 passages couldn't be"):
+            api.index(of_index(corpus, tmp_path))
+    monkeypatch.setattr("ragjob.commands.indexing.execute", refusing)
+    api.index(of_index(corpus, tmp_path))
+    assert len(searched_files(tmp_path)) == 4
+
+
 # Answer
 
 

@@ -261,7 +261,7 @@ def test_a_torn_collection_is_rebuilt_by_load_without_ray_or_torch(job: Job, chr
     chroma.start()
     wait_until(chroma.answers)
 
-    assert not is_loaded(target, version.expected, version.passages)
+    assert not is_loaded(Target(chroma.url, 5), version.expected, version.passages)
     ended = job.light("load", chroma__url=chroma.url)
     assert (ended.code, ended.err, ended.heavy) == (0, "", {"chromadb"})
     version.assert_loaded(target)

@@ -1,5 +1,6 @@
 """The sentences of a segment: staged beside its parts, joined once, read by row."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from ragjob import storage
 from ragjob.errors import DataError, DependencyError
 from ragjob.ledger import schema
+from ragjob.ledger.derived import DerivedFiles
 from ragjob.ledger.segment import SegmentLedger
 from ragjob.ledger.sentences import SentenceFiles, SentenceLedger, Sentences
 from tests.conftest import files_below
@@ -17,6 +19,7 @@ from tests.storage.conftest import place, real_server, s3
 
 __all__ = ["place", "real_server", "s3"]  # fixtures
 
+FILES = DerivedFiles("passages-1.arrow", "vectors-1.npy", "rows-1.parquet")
 # Of each chunk its sentences' angles; None for a chunk whose sentences couldn't be embedded.
 ANGLES: list[list[float] | None] = [[0.0, 1.0], [], [2.0, 2.5, 3.0], None, [0.5, 0.6]]
 PARTS = {0: 2, 2: 4, 4: 5}  # the first chunk of each part, and its end
@@ -51,9 +54,9 @@ def settled(uri: str) -> dict[str, int]:
 
 
 def filled(uri: str) -> SentenceLedger:
-    parts, ledger = settled(uri), SentenceLedger(uri, "s1", 0)
+    parts, ledger = settled(uri), SentenceLedger(uri, "s1", FILES)
     for part in ledger.missing():
-        ledger.write(part, block(parts[part]))
+        ledger.staged.write(part, block(parts[part]))
     return ledger
 
 
@@ -104,15 +107,16 @@ def test_a_rerun_finds_what_was_staged_and_what_is_staged_goes_once_joined(tmp_p
     uri = str(tmp_path)
     parts = settled(uri)
     [middle] = [name for name, first in parts.items() if first == 2]
-    SentenceLedger(uri, "s1", 0).write(middle, block(2))
-    again = SentenceLedger(uri, "s1", 0)
+    SentenceLedger(uri, "s1", FILES).staged.write(middle, block(2))
+    again = SentenceLedger(uri, "s1", FILES)
     assert again.missing() == [name for name in parts if name != middle]
     with pytest.raises(DependencyError, match="were removed by another"):
         again.join()
 
     manifest = filled(uri).join()
 
-    assert names_of_sentences(tmp_path) == {manifest.vectors, manifest.spans, "sentences-2.json"}
+    [key] = names_of_sentences(tmp_path) - {manifest.vectors, manifest.spans}
+    assert key.endswith(".json")
     assert manifest.sentences == 7
 
 
@@ -128,10 +132,48 @@ def test_of_two_attempts_at_a_parts_sentences_one_counts(tmp_path: Path, monkeyp
     ledger, parts = filled(str(tmp_path)), settled(str(tmp_path))
     monkeypatch.setitem(globals(), "ANGLES", [[0.0, 1.0, 2.0], *ANGLES[1:]])
     [name] = [name for name, first in parts.items() if first == 0]
-    ledger.write(name, block(0))  # of another attempt, in which no chunk failed
+    ledger.staged.write(name, block(0))  # of another attempt
     assert ledger.missing() == []
     assert ledger.join().sentences in (7, 8)
     assert len(names_of_sentences(tmp_path)) == 3
+
+
+def test_of_two_attempts_the_one_with_fewer_failures_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, parts = filled(str(tmp_path)), settled(str(tmp_path))
+    monkeypatch.setitem(globals(), "ANGLES", [*ANGLES[:3], [4.0, 5.0], ANGLES[4]])
+    [name] = [name for name, first in parts.items() if first == 2]
+    assert ledger.failed() == 1
+    ledger.staged.write(name, block(2))
+    assert ledger.failed() == 0
+    assert ledger.join().sentences == 9
+
+
+def test_parts_with_a_failure_can_be_tried_again(tmp_path: Path) -> None:
+    ledger, parts = filled(str(tmp_path)), settled(str(tmp_path))
+    ledger.give_up_failed()
+    assert [parts[name] for name in ledger.missing()] == [2]
+
+
+def test_sentences_of_other_chunks_or_in_another_order_count_for_nothing(tmp_path: Path) -> None:
+    filled(str(tmp_path)).join()
+    other = SentenceLedger(str(tmp_path), "s1", replace(FILES, passages="passages-2.arrow"))
+    assert other.manifest() is None
+    assert len(other.missing()) == len(PARTS)
+
+
+def test_files_of_another_format_go_once_the_sentences_are_joined(tmp_path: Path) -> None:
+    ledger = filled(str(tmp_path))
+    for name in ("sentences-0123.json", "sentences-4567.npy", "spans-89ab.npy", "sentences-1-part-cdef-7-0.parquet"):
+        (tmp_path / "segments" / "s1" / name).touch()
+    ledger.join()
+    assert len(names_of_sentences(tmp_path)) == 3
+
+
+def test_files_that_another_attempt_has_named_meanwhile_arent_discarded(tmp_path: Path) -> None:
+    ledger = filled(str(tmp_path))
+    manifest = ledger.join()
+    ledger.discard(replace(manifest, vectors="sentences-damaged.npy"))
+    assert ledger.manifest() == manifest
 
 
 def test_a_segment_that_is_removed_meanwhile_ends_with_one_line(tmp_path: Path) -> None:
@@ -153,7 +195,7 @@ def test_a_damaged_file_is_told_apart_and_can_be_made_anew(place: str, tmp_path:
     assert not damaged.are_whole()
     with pytest.raises(DataError, match="are damaged; run the job again"):
         damaged.open(np.arange(1))
-    ledger.discard()
+    ledger.discard(manifest)
     assert made(place, tmp_path / "cache").best(np.array([0]), unit([0])[0]) == pytest.approx([1])
 
 

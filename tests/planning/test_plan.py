@@ -284,7 +284,7 @@ def test_nothing_is_embedded_for_a_version_whose_sentences_are_there_or_not_want
     assert isinstance(index, CommittedIndex)
     types = schema.sentences_embedded(2)
     for part in index.sentences.missing():
-        index.sentences.write(part, pa.table([pa.array([[]], kind) for kind in types.types], types))
+        index.sentences.staged.write(part, pa.table([pa.array([[]], kind) for kind in types.types], types))
     index.sentences.join()
     there = [flows(COMMANDS[command].of(settings())) for command in ("index", "answer")]
     assert without == there == [[], ["answer"]]

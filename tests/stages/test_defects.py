@@ -26,8 +26,9 @@ from ragjob.stages.embed import EmbedChunks, EmbedPrompts
 from ragjob.stages.generate import GenerateStage
 from ragjob.stages.read import ReadDocuments, ReadPrompts
 from ragjob.stages.retrieve import RetrieveStage
+from ragjob.stages.sentences import EmbedSentences, ReadPart, WriteSentences
 from ragjob.stages.settings import Augment
-from ragjob.stages.write import WriteAnswers, WriteChunks
+from ragjob.stages.write import WriteAnswers, WriteChunks, WriteChunksAndSentences
 from tests.conftest import WriteFiles
 from tests.passages import make_passage
 
@@ -165,7 +166,11 @@ NOTHING: Any = None
         (RetrieveStage, lambda: RetrieveStage(FORGETFUL, {}), "TypeError: computed columns"),
         (AugmentStage, lambda: AugmentStage(NOTHING, NOTHING), "AttributeError: 'NoneType'"),
         (GenerateStage, lambda: GenerateStage(FORGETFUL, "system"), "TypeError: computed columns"),
+        (EmbedSentences, lambda: EmbedSentences(FORGETFUL.embed, "2"), "TypeError: "),
         (WriteChunks, lambda: WriteChunks(NOTHING), "AttributeError: 'NoneType'"),
+        (WriteChunksAndSentences, lambda: WriteChunksAndSentences(NOTHING, NOTHING), "AttributeError: 'NoneType'"),
+        (ReadPart, lambda: ReadPart(NOTHING), "AttributeError: 'NoneType'"),
+        (WriteSentences, lambda: WriteSentences(NOTHING), "AttributeError: 'NoneType'"),
         (WriteAnswers, lambda: WriteAnswers(NOTHING, schema.answers(pa.schema([])), {}), "AttributeError: 'NoneType'"),
     ],
 )

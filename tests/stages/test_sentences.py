@@ -9,7 +9,7 @@ import pytest
 from ragjob.ledger import schema
 from ragjob.ledger.derived import SegmentFiles, derive
 from ragjob.ledger.segment import SegmentLedger
-from ragjob.ledger.sentences import SentenceFiles, SentenceLedger
+from ragjob.ledger.sentences import SentenceFiles, SentenceLedger, StagedSentences
 from ragjob.stages import sentences as stages
 from ragjob.stages.sentences import EmbedSentences, ReadPart, WriteSentences
 from ragjob.stages.write import WriteChunksAndSentences
@@ -41,16 +41,22 @@ def chunks() -> pa.Table:
 
 def quoted(uri: str) -> dict[str, list[tuple[str, float]]]:
     """The sentences of each row of the segment, and the first number of their vectors."""
-    segment, ledger = SegmentLedger(uri, "s1"), SentenceLedger(uri, "s1", 0)
-    settled = segment.settle(segment.survey())
-    passages = SegmentFiles(uri, "s1", derive(segment, settled)[0], uri).open()
+    segment = SegmentLedger(uri, "s1")
+    files, _ = derive(segment, segment.settle(segment.survey()))
+    passages, ledger = SegmentFiles(uri, "s1", files, uri).open(), SentenceLedger(uri, "s1", files)
     for part in ledger.missing():
         embedded = EmbedSentences(embed, 2)(ReadPart(segment)(pa.table([[part]], schema.PARTS)))
-        assert WriteSentences(ledger)(embedded)[schema.ERROR].null_count == len(TEXTS)
+        assert WriteSentences(ledger.staged)(embedded)[schema.ERROR].null_count == embedded.num_rows
     sentences = SentenceFiles(uri, "s1", ledger.join(), uri).open(passages.first)
     question = np.eye(2, dtype="f4")[0]
     rows = {passages.passage(row).text: sentences.of(row, question) for row in range(len(passages))}
     return {text: [(text[at.start : at.end], at.similarity) for at in spans] for text, spans in rows.items()}
+
+
+def write(uri: str, rows: pa.Table) -> pa.Table:
+    """Put chunks as a part with its sentences."""
+    stage = WriteChunksAndSentences(SegmentLedger(uri, "s1"), StagedSentences(uri, "s1"))
+    return stage(EmbedSentences(embed, 2)(rows))
 
 
 def test_sentences_of_a_part_are_embedded_later_where_there_are_several(tmp_path: Path) -> None:
@@ -63,30 +69,20 @@ def test_sentences_are_embedded_and_put_beside_the_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     monkeypatch.setattr(stages, "ROWS_AT_ONCE", at_once)
-    ledger = SentenceLedger(str(tmp_path), "s1", 0)
-    written = WriteChunksAndSentences(SegmentLedger(str(tmp_path), "s1"), ledger)(EmbedSentences(embed, 2)(chunks()))
+    written = write(str(tmp_path), chunks())
     assert written[schema.ERROR].null_count == len(TEXTS)  # the chunk stays, whatever becomes of its sentences
     monkeypatch.setattr(stages, "EmbedSentences", None)
     assert quoted(str(tmp_path)) == QUOTED
 
 
-def test_a_document_with_a_failed_chunk_leaves_the_sentences_of_the_others(tmp_path: Path) -> None:
-    segment, ledger = SegmentLedger(str(tmp_path), "s1"), SentenceLedger(str(tmp_path), "s1", 0)
-    failed = chunks().set_column(
-        chunks().schema.get_field_index(schema.ERROR), schema.ERROR, pa.array(["it failed", None, None, None])
-    )
-    WriteChunksAndSentences(segment, ledger)(EmbedSentences(embed, 2)(failed))
-    segment.settle(segment.survey())
-    assert ledger.missing() == []
-    assert ledger.join().sentences == 3
+def test_what_is_left_of_a_document_with_a_failed_chunk_gets_its_sentences_later(tmp_path: Path) -> None:
+    rows = make_chunks(TEXTS, np.ones((len(TEXTS), 2), np.float32), document_id=["a", "a", "b", "b"])
+    errors = pa.array([None, "it failed", None, None])
+    write(str(tmp_path), rows.set_column(rows.schema.get_field_index(schema.ERROR), schema.ERROR, errors))
+    assert quoted(str(tmp_path)) == {text: QUOTED[text] for text in (TEXTS[0], *TEXTS[2:])}
 
 
-@pytest.mark.parametrize(("max_rate", "staged"), [(0.4, False), (0.5, True)])
-def test_a_part_of_which_too_many_chunks_failed_is_left_for_a_rerun(
-    tmp_path: Path, max_rate: float, staged: bool
-) -> None:
-    segment, ledger = SegmentLedger(str(tmp_path), "s1"), SentenceLedger(str(tmp_path), "s1", max_rate)
-    several = make_chunks([TEXTS[2], TEXTS[2], TEXTS[0], TEXTS[0]], np.ones((4, 2), np.float32))
-    WriteChunksAndSentences(segment, ledger)(EmbedSentences(embed, 2)(several))
-    [part] = segment.settle(segment.survey()).parts
-    assert ledger.missing() == ([] if staged else [part.name])
+def test_chunks_whose_sentences_cant_be_embedded_are_counted(tmp_path: Path) -> None:
+    write(str(tmp_path), chunks())
+    [staged] = StagedSentences(str(tmp_path), "s1").by_part().values()
+    assert (staged.sentences, staged.failed) == (5, 1)

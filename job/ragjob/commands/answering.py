@@ -11,13 +11,13 @@ from ragjob.commands.indexing import connecting, make
 from ragjob.commands.report import Report, log_start, logged, report_of_run, with_corpus
 from ragjob.commands.serving import load_missing, prepare, searched, served
 from ragjob.documents.units import plan_slices, without
-from ragjob.errors import Defect, RagjobError, TooManyFailures
+from ragjob.errors import Defect, DependencyError, RagjobError, TooManyFailures
 from ragjob.ledger import schema
 from ragjob.ledger.index import set_current
 from ragjob.ledger.run import Mask
 from ragjob.models.capacity import Resources
 from ragjob.planning.checks import Plan
-from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex
+from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex, mode_of
 from ragjob.planning.metadata import check_names
 from ragjob.planning.packing import free_tasks
 from ragjob.retrieval.base import Served
@@ -52,6 +52,8 @@ def answer(
             check_names(made)  # a plan can't know what the documents of an index that isn't made have
             costs += prepare(made, observe)
             loaded = served(made, server())
+            if loaded.sentences is None and mode_of(made.settings).uses_sentences:
+                raise DependencyError("index.uri: the sentences were removed by another process; run the job again")
             costs += load_missing(loaded, observe)
             if make_current:
                 set_current(made.ledger.uri, made.ledger.version)

@@ -17,7 +17,7 @@ from ragjob.config import JobSettings
 from ragjob.errors import SettingsError
 from ragjob.ledger.derived import forget
 from ragjob.ledger.index import IndexLedger, current_version, versions
-from ragjob.ledger.manifests import UnknownFormatError
+from ragjob.ledger.manifests import UnknownFormatError, is_name
 from ragjob.ledger.run import claimed_versions, is_published, remove_staging, staging
 from ragjob.ledger.segment import segments
 from ragjob.retrieval.chroma.expected import Target
@@ -211,6 +211,8 @@ def _folders(*places: str) -> Iterator[_Folder]:
     inside = [(place, entry) for place in places for entry in storage.list_files(place) if "/" in entry.path]
     named = sorted(((entry.path.partition("/")[0], place, entry) for place, entry in inside), key=lambda row: row[0])
     for name, group in groupby(named, lambda row: row[0]):
+        if not is_name(name):  # no job of ours wrote it
+            continue
         rows = list(group)
         uris = dict.fromkeys(storage.join(place, name) for _, place, _ in rows)
         yield _folder(tuple(uris), [entry for _, _, entry in rows])

@@ -4,6 +4,7 @@ from functools import partial
 
 from ragjob.config import JobSettings
 from ragjob.ledger import schema
+from ragjob.ledger.sentences import StagedSentences
 from ragjob.models.capacity import Resources, threads
 from ragjob.planning.identity import AnswerTask, CommittedIndex, PendingIndex, mode_of
 from ragjob.planning.packing import pack, pools
@@ -25,14 +26,15 @@ from ragjob.stages.write import WriteAnswers, WriteChunks, WriteChunksAndSentenc
 
 def index_steps(index: PendingIndex, size: Resources) -> list[Step]:
     """From units of the corpus to parts of an index version's segment."""
-    settings, model, ledger, sentences = index.settings, index.embedder, index.ledger.segment, index.sentences
+    settings, model, ledger = index.settings, index.embedder, index.ledger.segment
     corpus, chunks, embedding, done = settings.corpus, settings.chunk, settings.embed, ledger.done()
     count, turn = threads(embedding.pool, size), _turns(settings, "index", size)
     stages: list[type[EmbeddingStage]] = [EmbedChunks]
     write = Step([WriteChunks], lambda: [WriteChunks(ledger)])
     if mode_of(settings).uses_sentences:
         stages.append(EmbedSentences)
-        write = Step([WriteChunksAndSentences], lambda: [WriteChunksAndSentences(ledger, sentences)])
+        staged = StagedSentences(index.ledger.uri, index.ledger.version)
+        write = Step([WriteChunksAndSentences], lambda: [WriteChunksAndSentences(ledger, staged)])
     return [
         Step([ReadDocuments, ChunkStage], lambda: [ReadDocuments(corpus, done), chunk.make(chunks, embedding, model)]),
         Step(
@@ -48,7 +50,7 @@ def index_steps(index: PendingIndex, size: Resources) -> list[Step]:
 
 def sentence_steps(index: CommittedIndex, size: Resources) -> list[Step]:
     """From the parts of an index to their sentences."""
-    embedding, model, dtype, sentences = index.settings.embed, index.embedder, index.manifest.dtype, index.sentences
+    embedding, model, dtype, staged = index.settings.embed, index.embedder, index.manifest.dtype, index.sentences.staged
     segment, count = index.ledger.segment, threads(embedding.pool, size)
 
     def make() -> list[Stage]:
@@ -63,7 +65,7 @@ def sentence_steps(index: CommittedIndex, size: Resources) -> list[Step]:
             at_once=embed.BLOCKS_AT_ONCE,
             turn=_turns(index.settings, "index", size)["embed"],
         ),
-        Step([WriteSentences], lambda: [WriteSentences(sentences)]),
+        Step([WriteSentences], lambda: [WriteSentences(staged)]),
     ]
 
 

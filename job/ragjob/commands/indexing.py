@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import pyarrow as pa
 
 from ragjob.commands.flows import index_steps
-from ragjob.commands.sentences import embed_missing, have_sentences
+from ragjob.commands.sentences import embed_missing, join_staged
 from ragjob.commands.serving import load_missing, prepare, served, serving
 from ragjob.documents.units import plan_slices
 from ragjob.errors import DataError, Defect, DependencyError, RagjobError, TooManyFailures
@@ -31,7 +31,7 @@ def make_and_load(
     chroma = index.settings.chroma
     with ExitStack() as started:
         servers = [started.enter_context(serving(chroma, observe))] if lasts(chroma) else []
-        if isinstance(index, CommittedIndex) and have_sentences(index):
+        if isinstance(index, CommittedIndex) and join_staged(index):
             made, costs = index, list[Cost]()
         else:
             tell(observe, connecting())

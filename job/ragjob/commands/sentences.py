@@ -1,5 +1,7 @@
 """Make sure that an index version has its sentences if retrieval uses them."""
 
+import logging
+
 import pyarrow as pa
 
 from ragjob.commands.flows import sentence_steps
@@ -15,6 +17,8 @@ from ragjob.stages.cost import Cost
 
 SENTENCES = "sentences"  # the flow that embeds them
 
+log = logging.getLogger(__name__)
+
 
 def sentence_files(index: CommittedIndex) -> SentenceFiles | None:
     """The files that retrieval uses; None if it uses none, or if they are missing."""
@@ -25,43 +29,58 @@ def sentence_files(index: CommittedIndex) -> SentenceFiles | None:
     return SentenceFiles(index.ledger.uri, segment.segment, manifest, settings.index.cache)
 
 
-def have_sentences(index: CommittedIndex) -> bool:
-    """Return whether the sentences that retrieval uses are there and whole, or it uses none."""
-    files = sentence_files(index)
-    return not mode_of(index.settings).uses_sentences or (files is not None and files.are_whole())
+def join_staged(index: CommittedIndex) -> bool:
+    """Join the sentences if all of them are staged. Returns whether those that retrieval uses are there and whole."""
+    if not mode_of(index.settings).uses_sentences:
+        return True
+    if files := sentence_files(index):
+        if files.are_whole():
+            return True
+        index.sentences.discard(files.manifest)
+    try:
+        if index.sentences.missing():
+            return False
+        _join(index)
+    except RagjobError:
+        if sentence_files(index) is None:  # else another attempt was faster, and has removed what was staged
+            raise
+    return True
 
 
 def embed_missing(index: CommittedIndex, size: Resources, observe: Observe) -> list[Cost]:
     """Embed the sentences that are missing, if they are used, and join them. Returns the costs. Ray runs already.
 
-    `index` embeds them with its chunks, unless retrieval didn't use them then. Damaged ones are embedded again.
+    `index` embeds most of them with its chunks, unless retrieval didn't use them then. What is left are those of
+    documents with a failed chunk, of parts where too many failed, and damaged ones.
     """
-    if have_sentences(index):
+    if join_staged(index):
         return []
-    index.sentences.discard()
+    costs = []
     try:
-        costs = []
-        if parts := index.sentences.missing():
-            blocks = [pa.table([[part]], schema.PARTS) for part in parts]
+        if blocks := [pa.table([[part]], schema.PARTS) for part in index.sentences.missing()]:
             tasks = free_tasks(index.settings, "index", size)
             steps, s3 = sentence_steps(index, size), index.settings.s3
             costs = execute(blocks, steps, tasks, s3, of_flow(SENTENCES, observe))
-            _check_failures(index)
-        index.sentences.join()
+        _join(index)
     except Defect:
         raise
     except RagjobError:
-        if sentence_files(index) is None:  # else another attempt was faster, and has removed the parts
+        if sentence_files(index) is None:  # as in `join_staged`
             raise
         return []
     return costs
 
 
-def _check_failures(index: CommittedIndex) -> None:
-    """Raise `TooManyFailures` if sentences are still missing because too many of them failed."""
-    if missing := index.sentences.missing():
+def _join(index: CommittedIndex) -> None:
+    """Join what is staged. Raises `TooManyFailures` if it lacks those of too many passages: a rerun tries them again."""
+    failed, most = index.sentences.failed(), index.settings.errors.max_rate
+    if failed > max(1, most * index.chunks):
+        index.sentences.give_up_failed()
         raise TooManyFailures(
-            f"errors.max_rate: the sentences of too many passages couldn't be embedded, in {len(missing):,} parts of "
-            "the index; the log has the first error. Run the job again to retry only these parts, raise the rate, or "
-            "set retrieve.sentences to false"
+            f"errors.max_rate: the sentences of {failed:,} of {index.chunks:,} passages couldn't be embedded, more "
+            f"than {most:.1%}; the log has the first error. Run the job again to retry their parts of the index, "
+            "raise the rate, or set retrieve.sentences to false"
         )
+    index.sentences.join()
+    if failed:
+        log.warning("the sentences of %s passages couldn't be embedded; these are found as a whole", f"{failed:,}")

@@ -66,8 +66,8 @@ def _with(text: str | None, *names: str) -> str | None:
 
 
 @lru_cache(8)  # of the few models of a process
-def _render(asked: str) -> list[tuple[str | None, str | None]]:
-    """What `rendering` makes of what it is asked: the text of each chat, or the error if there is none."""
+def _render(asked: str) -> tuple[tuple[str | None, str | None], ...]:
+    """What `rendering` answers: of each chat its text and the error, one of which is None."""
     command = [sys.executable, "-P", rendering.__file__]
     try:
         done = subprocess.run(command, input=asked, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
@@ -77,5 +77,4 @@ def _render(asked: str) -> list[tuple[str | None, str | None]]:
         last = " ".join(error.stderr.split())[-200:]
         limits = f"{rendering.CPU_S} s of CPU time and {rendering.MEMORY_BYTES / 1e9:.1f} GB"
         raise ValueError(f"the chat template can't be rendered within {limits}: {last or 'it was ended'}") from error
-    texts: list[tuple[str | None, str | None]] = json.loads(done.stdout)
-    return texts
+    return tuple((text, error) for text, error in json.loads(done.stdout))

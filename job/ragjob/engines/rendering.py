@@ -1,7 +1,7 @@
 """Renders a chat template for messages. A program of its own: a template comes with a model, and may never end.
 
 Reads from standard input, as JSON, `template`, its `variables`, and `chats`, each a list of messages. Writes as JSON,
-for each chat, its text, or the error if there is none.
+for each chat, its text and the error, one of which is null.
 """
 
 import json

@@ -238,9 +238,9 @@ def locked(cached: Path) -> Iterator[None]:
 def forget(cache: str, segment: str) -> None:
     """Remove what this node keeps of a segment that is gone."""
     folder = Path(cache).expanduser() / segment
-    shutil.rmtree(folder, ignore_errors=True)  # another user's stays
-    with suppress(OSError):
-        folder.with_name(f"{segment}.lock").unlink()
+    if folder.is_dir():
+        with suppress(DependencyError), locked(folder):  # another user's stays
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def named(folder: Path, kind: str, suffix: str) -> str:

@@ -5,6 +5,7 @@ know, ignore fields that they don't know, and refuse anything else.
 """
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -13,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from ragjob import storage
 from ragjob.errors import DataError
 from ragjob.ledger.files import read_if_there
+from ragjob.settings import NAME
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -32,6 +34,11 @@ EVALUATION_FORMAT = 1  # _evaluation.json of a run
 ELSEWHERE = "run `ragjob index` with another index.uri"  # the remedy where an index is of a newer release
 
 Content = TypeVar("Content", bound="DataclassInstance")
+
+
+def is_name(text: str) -> bool:
+    """Return whether a run, an index version or a segment may have this name."""
+    return re.fullmatch(NAME, text) is not None
 
 
 class UnknownFormatError(DataError):

@@ -156,9 +156,9 @@ class SegmentLedger:
         """Remove what attempts left beside the settled parts."""
         listed = {part.name for part in manifest.parts} | {manifest.documents_file}
         names = storage.list_names(self.folder)
-        # Parts of sentences go once they are joined, which a file with their key says.
-        joined = [f"{name.rpartition('.')[0]}-" for name in fnmatch.filter(names, f"{SENTENCES}*.json")]
-        left = [name for name in names if name.startswith(("_", PART_PREFIX, *joined))]
+        left = [name for name in names if name.startswith(("_", PART_PREFIX))]
+        if fnmatch.filter(names, f"{SENTENCES}*.json"):  # which says that they are joined
+            left += fnmatch.filter(names, f"{SENTENCES}*-*.parquet")
         storage.delete(storage.join(self.folder, name) for name in left if name not in listed)
 
     def remove(self) -> None:

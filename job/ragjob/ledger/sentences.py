@@ -2,8 +2,8 @@
 
 `sentences-<digest>.npy` holds the vectors, chunk by chunk in the order of the settled parts: float16
 [sentences, dimension]. `spans-<digest>.npy` holds the place of each sentence's chunk in that order, and where it begins
-and ends in the chunk's text: int32 [sentences, 3]. `sentences-<format>.json` names both once they are whole. They
-aren't part of a version: what is damaged or missing is embedded again.
+and ends in the chunk's text: int32 [sentences, 3]. `sentences-<key>.json` names both once they are whole; the key
+stands for the chunks and their order. They aren't part of a version: what is damaged or missing is embedded again.
 """
 
 import re
@@ -20,15 +20,16 @@ import pyarrow as pa
 from ragjob import storage
 from ragjob.errors import DataError, DependencyError
 from ragjob.ledger import schema
-from ragjob.ledger.derived import are_got, are_whole, locked, named, npy_file, put, scratch
+from ragjob.ledger.derived import DerivedFiles, are_got, are_whole, locked, named, npy_file, put, scratch
 from ragjob.ledger.files import read_parquet, to_json, to_parquet
 from ragjob.ledger.manifests import ELSEWHERE, SENTENCES_FORMAT, ManifestKind
 from ragjob.ledger.passages import Numbers, Vectors, similarities
 from ragjob.ledger.segment import SENTENCES, SegmentLedger, SegmentManifest
 from ragjob.settings import FileName
 
-_PREFIX = f"{SENTENCES}{schema.SENTENCE_FORMAT}"
-_STAGED = re.compile(rf"{_PREFIX}-(.+)-(\d+)\.parquet")
+_SPANS = "spans-"
+_STAGED_PREFIX = f"{SENTENCES}{schema.SENTENCE_FORMAT}"
+_STAGED = re.compile(rf"{_STAGED_PREFIX}-(.+)-(\d+)-(\d+)\.parquet")
 
 
 @dataclass(frozen=True)
@@ -114,38 +115,22 @@ class SentenceFiles:
 
 
 class _Staged(NamedTuple):
-    """The file with the sentences of one part, and how many they are."""
+    """The file with the sentences of one part, how many they are, and for how many chunks embedding them failed."""
 
     file: str
     sentences: int
+    failed: int
 
 
-class SentenceLedger:
-    """What is stored of the sentences of a segment's chunks.
+class StagedSentences:
+    """The sentences of a segment's parts, each part's in a file beside it, until they are joined."""
 
-    The sentences of a part aren't stored if they couldn't be embedded for more than one of its chunks and for more than
-    the share `max_rate`: a rerun tries that part again.
-    """
-
-    def __init__(self, index_uri: str, segment: str, max_rate: float) -> None:
-        self._segment = SegmentLedger(index_uri, segment)
-        self._max_rate = max_rate
-        self._manifest = storage.join(self._segment.folder, f"{_PREFIX}.json")
-
-    def manifest(self) -> SentenceManifest | None:
-        """Which files hold the sentences, or None until they do. Raises as `ManifestKind.read` does."""
-        return _MANIFESTS.read(self._manifest)
-
-    def missing(self) -> list[str]:
-        """Names of the settled parts whose sentences aren't staged. Raises as `join` does."""
-        staged = self._staged()
-        return [part.name for part in self._settled().parts if _stem(part.name) not in staged]
+    def __init__(self, index_uri: str, segment: str) -> None:
+        self._folder = SegmentLedger(index_uri, segment).folder
 
     def write(self, part: str, chunks: pa.Table) -> None:
         """Stage the sentences of a part, whose `chunks` are in their order."""
         spans, vectors = (chunks[name].combine_chunks() for name in (schema.SPANS, schema.SENTENCE_VECTORS))
-        if spans.null_count > max(1, self._max_rate * len(spans)):
-            return
         counts = spans.value_lengths().fill_null(0).to_numpy()
         table = pa.table(
             {
@@ -154,11 +139,49 @@ class SentenceLedger:
                 schema.EMBEDDING: vectors.flatten(),
             }
         )
-        name = f"{_PREFIX}-{_stem(part)}-{table.num_rows}.parquet"
-        storage.put_if_absent(storage.join(self._segment.folder, name), to_parquet(table))
+        name = f"{_STAGED_PREFIX}-{_stem(part)}-{table.num_rows}-{spans.null_count}.parquet"
+        storage.put_if_absent(storage.join(self._folder, name), to_parquet(table))
+
+    def read(self, file: str) -> pa.Table:
+        """What `write` has put into a file."""
+        return read_parquet(storage.join(self._folder, file))
+
+    def by_part(self) -> dict[str, _Staged]:
+        """What is staged, by the stems of parts' names; of two attempts' files for a part one counts."""
+        matches = filter(None, map(_STAGED.fullmatch, storage.list_names(self._folder)))
+        fewest_failed_last = sorted(matches, key=lambda match: -int(match[3]))
+        return {match[1]: _Staged(match[0], int(match[2]), int(match[3])) for match in fewest_failed_last}
+
+
+class SentenceLedger:
+    """What is stored of the sentences of a segment's chunks; `derived` stands for these and their order."""
+
+    def __init__(self, index_uri: str, segment: str, derived: DerivedFiles) -> None:
+        self._segment = SegmentLedger(index_uri, segment)
+        self._name = f"{SENTENCES}{schema.digest(derived.passages, schema.SENTENCE_FORMAT)}.json"
+        self._manifest = storage.join(self._segment.folder, self._name)
+        self.staged = StagedSentences(index_uri, segment)
+
+    def manifest(self) -> SentenceManifest | None:
+        """Which files hold the sentences, or None until they do. Raises as `ManifestKind.read` does."""
+        return _MANIFESTS.read(self._manifest)
+
+    def missing(self) -> list[str]:
+        """Names of the settled parts whose sentences aren't staged. Raises as `join` does."""
+        staged = self.staged.by_part()
+        return [part.name for part in self._settled().parts if _stem(part.name) not in staged]
+
+    def failed(self) -> int:
+        """For how many chunks of the settled parts embedding their sentences failed, as far as it was tried."""
+        staged = self.staged.by_part()
+        return sum(staged[stem].failed for part in self._settled().parts if (stem := _stem(part.name)) in staged)
+
+    def give_up_failed(self) -> None:
+        """Remove the staged sentences of parts with a failure, so that they are embedded again."""
+        self._delete(staged.file for staged in self.staged.by_part().values() if staged.failed)
 
     def join(self) -> SentenceManifest:
-        """Join what is staged into the two files, and put their names into the manifest, unless it has others by then.
+        """Join what is staged into the two files, and name them unless other ones are named by then.
 
         The sentences of one part at a time are in memory. Raises `DependencyError` when files are removed meanwhile.
         """
@@ -171,40 +194,35 @@ class SentenceLedger:
         joined = self.manifest()
         if joined is None:
             raise _removed("files of the sentences")
-        kept = {joined.vectors, joined.spans}
-        self._delete(name for name in (made.vectors, made.spans) if name not in kept)
-        self._delete(name for name in storage.list_names(self._segment.folder) if _STAGED.fullmatch(name))
+        kept = {self._name, joined.vectors, joined.spans}
+        names = storage.list_names(self._segment.folder)
+        self._delete(name for name in names if name.startswith((SENTENCES, _SPANS)) and name not in kept)
         return joined
 
-    def discard(self) -> None:
-        """Remove the damaged files, and the manifest that names them."""
-        if joined := self.manifest():
-            storage.delete([self._manifest])
-            self._delete((joined.vectors, joined.spans))
+    def discard(self, damaged: SentenceManifest) -> None:
+        """Remove damaged files and what names them, unless other ones are named by now."""
+        if self.manifest() == damaged:
+            self._delete((damaged.vectors, damaged.spans))
+            self._delete((self._name,))
 
     def _settled(self) -> SegmentManifest:
         if settled := self._segment.manifest():
             return settled
         raise _removed("parts of the segment")
 
-    def _staged(self) -> dict[str, _Staged]:
-        """What is staged, by the stems of parts' names; of two attempts' files for a part one counts."""
-        matches = filter(None, map(_STAGED.fullmatch, storage.list_names(self._segment.folder)))
-        return {match[1]: _Staged(match[0], int(match[2])) for match in matches}
-
     def _fill(self, folder: Path, settled: SegmentManifest) -> int:
-        """Write the files `sentences` and `spans`; returns the number of sentences."""
-        staged = self._staged()
+        """Write the files `sentences` and `spans`; gives the number of sentences."""
+        by_part = self.staged.by_part()
         stems = [_stem(part.name) for part in settled.parts]
-        if any(stem not in staged for stem in stems):
+        if any(stem not in by_part for stem in stems):
             raise _removed("sentences of a part")
-        count, start = sum(staged[stem].sentences for stem in stems), 0
+        count, start = sum(by_part[stem].sentences for stem in stems), 0
         with (
             npy_file(folder / "sentences", np.float16, (count, settled.dimension)) as vectors,
             npy_file(folder / "spans", np.int32, (count, 3)) as spans,
         ):
             for part, stem in zip(settled.parts, stems, strict=True):
-                rows = read_parquet(storage.join(self._segment.folder, staged[stem].file))
+                rows = self.staged.read(by_part[stem].file)
                 flat = rows[schema.EMBEDDING].combine_chunks().flatten()
                 vectors.write(np.asarray(flat, np.float16).tobytes())
                 places, *borders = (rows[name].to_numpy() for name in (schema.PLACE, "start", "end"))

@@ -87,7 +87,7 @@ def _static_dimension(source: Source) -> int | None:
 
 
 def _stated(config: dict[str, Any], keys: tuple[str, ...]) -> int | None:
-    """The first of `keys` that is a number, in `config` or in its part about text, of a model for more than text."""
+    """The first of `keys` that is a number, in `config` or, for a model that takes more than text, in its text part."""
     text = config.get("text_config")
     for part in (config, text if isinstance(text, dict) else {}):
         for key in keys:

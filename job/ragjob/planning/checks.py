@@ -148,7 +148,7 @@ def _end(
     """Check what the remaining flows need together."""
     settings, size = index.settings, plan.size
     indexing = [index] if isinstance(index, PendingIndex) else []
-    lacking = isinstance(index, CommittedIndex) and index.lacks_sentences and not needs_server
+    lacking = isinstance(index, CommittedIndex) and index.must_embed_sentences and not needs_server
     if lacking:
         plan.look("sentences", lambda: _check_sentences(index.ledger.uri))
     flows = ["index"] * (len(indexing) + lacking) + ["answer"] * len(answering)

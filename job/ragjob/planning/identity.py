@@ -49,11 +49,6 @@ class PendingIndex:
         """The files of the corpus that aren't read."""
         return self.corpus.passed_over
 
-    @cached_property
-    def sentences(self) -> SentenceLedger:
-        """What is stored of the sentences of its chunks."""
-        return SentenceLedger(self.ledger.uri, self.ledger.version, self.settings.errors.max_rate)
-
     @property
     def chunks(self) -> int:
         """About how many chunks it will have."""
@@ -85,12 +80,17 @@ class CommittedIndex:
     def sentences(self) -> SentenceLedger:
         """What is stored of the sentences of its chunks."""
         (segment,) = self.manifest.segments
-        return SentenceLedger(self.ledger.uri, segment.segment, self.settings.errors.max_rate)
+        return SentenceLedger(self.ledger.uri, segment.segment, segment.files)
 
     @property
     def lacks_sentences(self) -> bool:
         """Return whether retrieval uses sentences that aren't there yet."""
         return mode_of(self.settings).uses_sentences and self.sentences.manifest() is None
+
+    @property
+    def must_embed_sentences(self) -> bool:
+        """Return whether some of them must be embedded first: what is staged only needs to be joined."""
+        return self.lacks_sentences and bool(self.sentences.missing())
 
     def require(self) -> None:
         """Raise `DataError` if `clean` removed the version before this job said that it needs it."""

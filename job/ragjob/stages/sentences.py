@@ -7,7 +7,7 @@ import pyarrow as pa
 from ragjob.documents.sentences import one_line, quotable
 from ragjob.ledger import schema
 from ragjob.ledger.segment import SegmentLedger
-from ragjob.ledger.sentences import SentenceLedger
+from ragjob.ledger.sentences import StagedSentences
 from ragjob.stages.columns import Stage
 from ragjob.stages.embed import EmbeddingStage, embed_finite
 from ragjob.stages.rows import Columns, add_columns, foreign
@@ -78,9 +78,9 @@ class WriteSentences(Stage):
     NEEDS = pa.schema([*schema.PARTS, *schema.OF_SENTENCES, *schema.columns(schema.ERROR)])
     DROPS = frozenset({*ReadPart.NEEDS.names, *ReadPart.ADDS.names, *EmbedSentences.ADDS.names}) - {schema.ERROR}
 
-    def __init__(self, ledger: SentenceLedger) -> None:
-        self._ledger = ledger
+    def __init__(self, staged: StagedSentences) -> None:
+        self._staged = staged
 
     def __call__(self, chunks: pa.Table) -> pa.Table:
-        self._ledger.write(chunks[schema.PART][0].as_py(), chunks)
+        self._staged.write(chunks[schema.PART][0].as_py(), chunks)
         return chunks.select([schema.ERROR])

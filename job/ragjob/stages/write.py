@@ -5,7 +5,7 @@ import pyarrow as pa
 from ragjob.ledger import schema
 from ragjob.ledger.run import RunLedger
 from ragjob.ledger.segment import SegmentLedger
-from ragjob.ledger.sentences import SentenceLedger
+from ragjob.ledger.sentences import StagedSentences
 from ragjob.stages.columns import Stage
 
 _ANSWERED = [name for name in schema.answers(pa.schema([])).names if name not in schema.PROVENANCE.names]
@@ -33,7 +33,7 @@ class WriteChunksAndSentences(Stage):
     NEEDS = pa.schema([*WriteChunks.NEEDS, *schema.OF_SENTENCES])
     DROPS = WriteChunks.DROPS | {*schema.OF_SENTENCES.names}
 
-    def __init__(self, ledger: SegmentLedger, sentences: SentenceLedger) -> None:
+    def __init__(self, ledger: SegmentLedger, sentences: StagedSentences) -> None:
         self._ledger = ledger
         self._sentences = sentences
 

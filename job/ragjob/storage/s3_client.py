@@ -103,7 +103,7 @@ def _open(s3: S3, config: Config) -> Any:
 def _stay(region: str | None, model: Any, context: dict[str, Any], **_: Any) -> None:
     """Make a bucket outside the region that is set an error.
 
-    Without a region, botocore looks up where the bucket is; it mustn't during that look-up, which may then never end.
+    Without a region, botocore looks up where the bucket is. It mustn't follow redirects meanwhile: that may never end.
     """
     if region or model.name == "HeadBucket":
         context["s3_redirect"]["redirected"] = True

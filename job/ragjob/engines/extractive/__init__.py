@@ -1,4 +1,4 @@
-"""Answer with the passages' own sentences. Only where the index lacks their vectors, the embedder is used."""
+"""Answer with the passages' own sentences. The embedder is used only if the index lacks their vectors."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

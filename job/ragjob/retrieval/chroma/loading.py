@@ -32,7 +32,7 @@ TRIES = 3
 # start. So few requests, but each well within a deadline.
 WRITE_ROWS = 4_000
 PROBES, NEIGHBOURS = 32, 10  # rows that a search is tried from, and how many it is to find
-FOUND = 0.95  # share of those that it finds, at the least: usually 0.999; in a torn index it is few or none
+FOUND = 0.9  # share of those that it finds, at the least: usually 0.999, of random vectors 0.96; in a torn index few
 TOLERANCE = 1e-5
 
 
