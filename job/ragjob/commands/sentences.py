@@ -72,7 +72,7 @@ def embed_missing(index: CommittedIndex, size: Resources, observe: Observe) -> l
 
 
 def _join(index: CommittedIndex) -> None:
-    """Join what is staged. Raises `TooManyFailures` if it lacks those of too many passages: a rerun tries them again."""
+    """Join what is staged. Raises `TooManyFailures` if too many passages failed: a rerun tries them again."""
     failed, most = index.sentences.failed(), index.settings.errors.max_rate
     if failed > max(1, most * index.chunks):
         index.sentences.give_up_failed()
