@@ -48,7 +48,7 @@ def settled(uri: str) -> dict[str, int]:
     manifest = segment.settle(segment.survey())
     parts = {}
     for part in manifest.parts:
-        [text, *_] = segment.part(part.name, [schema.TEXT])[schema.TEXT].to_pylist()
+        [text, *_] = segment.read(part.name, [schema.TEXT])[schema.TEXT].to_pylist()
         parts[part.name] = int(text.split()[-1])
     return parts
 

@@ -83,4 +83,4 @@ def _join(index: CommittedIndex) -> None:
         )
     index.sentences.join()
     if failed:
-        log.warning("the sentences of %s passages couldn't be embedded; these are found as a whole", f"{failed:,}")
+        log.warning("%s passages are ranked without their sentences, which couldn't be embedded", f"{failed:,}")

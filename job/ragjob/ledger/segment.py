@@ -82,7 +82,7 @@ class SegmentLedger:
         """Ids of the documents that are in a part without an error."""
         ids: set[str] = set()
         for name in self._names(PART_PREFIX):
-            ids.update(self._read(name, [schema.DOCUMENT_ID])[schema.DOCUMENT_ID].to_pylist())
+            ids.update(self.read(name, [schema.DOCUMENT_ID])[schema.DOCUMENT_ID].to_pylist())
         return frozenset(ids)
 
     def settle_dtype(self, measure: Callable[[], str]) -> str:
@@ -116,7 +116,7 @@ class SegmentLedger:
         parts = []
         for name in [*self._names(PART_PREFIX), *self._names(_FAILED)]:
             failed = name.startswith(_FAILED)
-            rows = self._read(name, [*_LISTED, schema.TEXT, schema.ERROR] if failed else _LISTED)
+            rows = self.read(name, [*_LISTED, schema.TEXT, schema.ERROR] if failed else _LISTED)
             ids = set(rows[schema.DOCUMENT_ID].to_pylist())
             if fresh := ids - seen:
                 rows = rows.filter(pc.is_in(rows[schema.DOCUMENT_ID], pa.array(fresh, pa.string())))
@@ -142,15 +142,15 @@ class SegmentLedger:
     def batches(self, manifest: SegmentManifest) -> Iterator[pa.Table]:
         """The settled chunks, a part at a time."""
         for part in manifest.parts:
-            yield self.part(part.name)
+            yield self.read(part.name)
 
-    def part(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        """The chunks of a part, with all or some columns."""
-        return self._read(name, columns)
+    def read(self, name: str, columns: list[str] | None = None) -> pa.Table:
+        """The rows of one of the segment's Parquet files, with all or some columns."""
+        return read_parquet(storage.join(self.folder, name), columns)
 
     def documents(self, manifest: SegmentManifest) -> pa.Table:
         """The segment's documents, as `schema.DOCUMENTS` has them, except the segment's name."""
-        return self._read(manifest.documents_file)
+        return self.read(manifest.documents_file)
 
     def sweep(self, manifest: SegmentManifest) -> None:
         """Remove what attempts left beside the settled parts."""
@@ -193,9 +193,6 @@ class SegmentLedger:
         names = [name for name in storage.list_names(self.folder) if name.startswith(prefix)]
         return [name for name in names if not name.startswith(_SETTLED)] if prefix == PART_PREFIX else names
 
-    def _read(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        return read_parquet(storage.join(self.folder, name), columns)
-
     def _schema(self, name: str) -> pa.Schema:
         with storage.open_input(storage.join(self.folder, name)) as file:
             return pq.read_schema(file)
@@ -208,7 +205,7 @@ class SegmentLedger:
         """Name of the part that holds just the chunks that count; None when there are none."""
         if part.fresh is None:
             return part.name
-        rows = self._read(part.name)
+        rows = self.read(part.name)
         rows = rows.filter(pc.is_in(rows[schema.DOCUMENT_ID], pa.array(part.fresh, pa.string())))
         if schema.ERROR in rows.column_names:
             rows = rows.filter(pc.is_null(rows[schema.ERROR])).drop_columns([schema.ERROR])

@@ -21,7 +21,7 @@ from ragjob import storage
 from ragjob.errors import DataError, DependencyError
 from ragjob.ledger import schema
 from ragjob.ledger.derived import DerivedFiles, are_got, are_whole, locked, named, npy_file, put, scratch
-from ragjob.ledger.files import read_parquet, to_json, to_parquet
+from ragjob.ledger.files import to_json, to_parquet
 from ragjob.ledger.manifests import ELSEWHERE, SENTENCES_FORMAT, ManifestKind
 from ragjob.ledger.passages import Numbers, Vectors, similarities
 from ragjob.ledger.segment import SENTENCES, SegmentLedger, SegmentManifest
@@ -142,10 +142,6 @@ class StagedSentences:
         name = f"{_STAGED_PREFIX}-{_stem(part)}-{table.num_rows}-{spans.null_count}.parquet"
         storage.put_if_absent(storage.join(self._folder, name), to_parquet(table))
 
-    def read(self, file: str) -> pa.Table:
-        """What `write` has put into a file."""
-        return read_parquet(storage.join(self._folder, file))
-
     def by_part(self) -> dict[str, _Staged]:
         """What is staged, by the stems of parts' names; of two attempts' files for a part one counts."""
         matches = filter(None, map(_STAGED.fullmatch, storage.list_names(self._folder)))
@@ -200,10 +196,10 @@ class SentenceLedger:
         return joined
 
     def discard(self, damaged: SentenceManifest) -> None:
-        """Remove damaged files and what names them, unless other ones are named by now."""
+        """Remove damaged files and what names them, unless other ones are named by now. Raises `DependencyError`."""
         if self.manifest() == damaged:
             self._delete((damaged.vectors, damaged.spans))
-            self._delete((self._name,))
+            storage.delete([self._manifest])
 
     def _settled(self) -> SegmentManifest:
         if settled := self._segment.manifest():
@@ -222,7 +218,7 @@ class SentenceLedger:
             npy_file(folder / "spans", np.int32, (count, 3)) as spans,
         ):
             for part, stem in zip(settled.parts, stems, strict=True):
-                rows = self.staged.read(by_part[stem].file)
+                rows = self._segment.read(by_part[stem].file)
                 flat = rows[schema.EMBEDDING].combine_chunks().flatten()
                 vectors.write(np.asarray(flat, np.float16).tobytes())
                 places, *borders = (rows[name].to_numpy() for name in (schema.PLACE, "start", "end"))

@@ -27,7 +27,7 @@ class ReadPart(Stage):
 
     def __call__(self, parts: pa.Table) -> pa.Table:
         (name,) = parts[schema.PART].to_pylist()
-        chunks = self._ledger.part(name, [schema.DOCUMENT_ID, schema.TEXT])
+        chunks = self._ledger.read(name, [schema.DOCUMENT_ID, schema.TEXT])
         columns = [pa.repeat(name, chunks.num_rows), *chunks.columns, pa.nulls(chunks.num_rows, pa.string())]
         return pa.table(columns, pa.schema([*self.NEEDS, *self.ADDS]))
 
