@@ -149,7 +149,7 @@ def test_an_assignment_to_an_unknown_key_is_refused_with_the_nearest_one(key: st
         ("chunk.size=4", "chunk.size: input should be greater than or equal to 8, got 4$"),
         ("chunk.size.x=4", "chunk.size: input should be a valid integer$"),
         ("chunk=4", "chunk: input should be a valid dictionary"),
-        ("chunk.overlap=200", "chunk: overlap 200 must be below size 200"),
+        ("chunk.overlap=200", "chunk: overlap 200 must be below size 200: lower overlap, or raise size$"),
         ("chunk.strategy=words", "chunk.strategy: input should be 'tokens' or 'line'$"),
         ("commit_rows=0", "commit_rows: .* greater than or equal to 1"),
         ("run_id=a/b", "run_id: string should match pattern"),
@@ -342,7 +342,7 @@ def test_every_fault_is_told_at_once() -> None:
     ("assignments", "message"),
     [
         (["chunk.size"], "--set: an assignment has no `=`; write it as a.b=value"),
-        (["chunk=4", "chunk.size=8"], "--set chunk.size: chunk is a value, not a section"),
+        (["chunk=4", "chunk.size=8"], "--set chunk.size: another --set gives chunk a value; keep one of the two"),
     ],
 )
 def test_an_assignment_that_isnt_one_is_refused(assignments: list[str], message: str) -> None:

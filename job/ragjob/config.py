@@ -259,7 +259,7 @@ def _tree(assignments: list[str]) -> dict[str, Any]:
         for section in sections:
             node = node.setdefault(section, {})
             if not isinstance(node, dict):
-                raise SettingsError(f"--set {key}: {section} is a value, not a section")
+                raise SettingsError(f"--set {key}: another --set gives {section} a value; keep one of the two")
         # Text, as from a variable: YAML would make a date of a run_id and a mapping of "Answer: briefly".
         node[name] = None if value == NONE else value
     return root

@@ -251,7 +251,11 @@ def test_too_many_documents_that_fail_leave_no_version(use: Use, corpus: Path, t
     (tmp_path / "some.jsonl").write_text('{"text": "The depot holds forty cars."}\n{"text": null}\n')
     settings = of_index(tmp_path / "some.jsonl", tmp_path)
     use(here)
-    with pytest.raises(TooManyFailures, match=r"^errors.max_rate: 50.0% of 2 documents failed, more than 10.0%; the f"):
+    with pytest.raises(
+        TooManyFailures,
+        match=r"^errors.max_rate: 50.0% of 2 documents failed, more than 10.0%; .* or raise the rate; "
+        r"of the errors in \S+/index/segments/\w+/_failed-\*.parquet, the first is some.jsonl#1: text is null$",
+    ):
         api.index(settings)
     assert not list(tmp_path.glob("index/versions/*/manifest.json"))
 
@@ -390,7 +394,11 @@ def test_a_run_with_all_answers_staged_is_published_without_computing(use: Use, 
 
 def test_too_many_failed_prompts_publish_nothing(use: Use, asked: Asked, tmp_path: Path) -> None:
     use(answering)
-    with pytest.raises(TooManyFailures, match=r"^errors.max_rate: 2 of 8 prompts failed, more than 10.0%; the first"):
+    with pytest.raises(
+        TooManyFailures,
+        match=r"^errors.max_rate: 2 of 8 prompts failed, more than 10.0%; correct or retry them, or raise the rate; "
+        r"of the errors in \S+/out/_staging/\w+/part-\*.parquet, the first is \S+: prompt is blank$",
+    ):
         api.answer(asked("blanks"))
     assert not list(tmp_path.glob("out/*/answers.parquet"))
 

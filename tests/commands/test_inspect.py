@@ -74,7 +74,7 @@ def test_as_many_rows_of_a_packed_table_are_shown_as_asked_for(folder: Path, min
 def test_a_file_that_cant_be_read_shows_the_error_that_an_index_records(folder: Path, minilm: str) -> None:
     (document,) = inspect(folder / "torn.md", settings(minilm)).documents
     assert isinstance(document, InspectedDocument)
-    assert [chunk.error for chunk in document.chunks] == ["file isn't UTF-8: byte 3 is wrong"]
+    assert [chunk.error for chunk in document.chunks] == ["file isn't UTF-8: byte 3 is wrong; save it as UTF-8"]
 
 
 @pytest.mark.parametrize(

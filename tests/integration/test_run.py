@@ -24,7 +24,7 @@ def test_the_commands_for_your_own_data_answer_each_prompt_once_in_the_prompts_o
     assert [error for error in done.answers()["error"].to_pylist() if error] == [
         "prompt is null",
         "prompt is blank",
-        f"prompt has 5,000,000 characters, more than {schema.MAX_TEXT_CHARS:,}",
+        f"prompt has 5,000,000 characters, more than {schema.MAX_TEXT_CHARS:,}; shorten it",
         "line isn't UTF-8: byte 12 is wrong",
     ]
 

@@ -193,7 +193,9 @@ def test_a_full_disk_for_files_on_their_way_is_an_error_of_one_line(small_disk: 
     ledger = settle(str(tmp_path), [f"{number} {'x' * 900}" for number in range(200)])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tempfile.tempdir", str(small_disk))
-        with pytest.raises(DependencyError, match=r"^TMPDIR: can't write an index's files to .*No space left"):
+        with pytest.raises(
+            DependencyError, match=r"^TMPDIR: can't write an index's files to .*No space left.*; free some"
+        ):
             derive(ledger, ledger.settle(ledger.survey()))
 
 
@@ -212,3 +214,11 @@ def test_a_segment_without_all_its_chunks_is_refused(tmp_path: Path) -> None:
         DataError, match=r"^index.uri: segment s1 doesn't hold the 6 chunks that its segment.json counts"
     ):
         derive(ledger, replace(settled, parts=settled.parts[1:]))
+
+
+def test_a_part_with_vectors_of_another_model_is_refused(tmp_path: Path) -> None:
+    ledger = settle(str(tmp_path), TEXTS)
+    settled = ledger.settle(ledger.survey())
+    other = replace(settled, dimension=settled.dimension + 1)
+    with pytest.raises(DataError, match=rf"^index.uri: segment s1 holds vectors of {settled.dimension} dimensions, .*"):
+        derive(ledger, other)

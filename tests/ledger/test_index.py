@@ -302,7 +302,9 @@ def test_documents_that_hold_nothing_are_counted_by_their_empty_text(index: Inde
 
 def test_a_version_without_a_chunk_is_refused(index: IndexLedger) -> None:
     index.segment.write(chunks({"a": BAD, "b": BAD}))
-    with pytest.raises(DataError, match=r"^corpus.uri: none of its passages could be embedded"):
+    with pytest.raises(
+        DataError, match=r"^corpus.uri: none of its passages could be embedded; .*_failed-\*.parquet say$"
+    ):
         index.commit(index.segment.survey(), ABOUT)
 
 
@@ -328,14 +330,19 @@ def test_a_part_that_is_cut_short_is_named(index: IndexLedger, segment: Path) ->
 @pytest.mark.parametrize("content", ["{", "[]", '{"version": "v1"}'])
 def test_a_manifest_that_isnt_one_is_named(index: IndexLedger, version: Path, content: str) -> None:
     storage.put(str(version / "manifest.json"), content.encode())
-    with pytest.raises(DataError, match=r"^index.uri: .*/manifest.json isn't a manifest of ragjob"):
+    with pytest.raises(
+        DataError,
+        match=r"^index.uri: .*/manifest.json isn't a manifest of ragjob: .*; remove it and run `ragjob index`$",
+    ):
         index.manifest()
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"segment": "v1"}'])
 def test_a_segments_file_that_isnt_one_is_named(index: IndexLedger, segment: Path, content: str) -> None:
     storage.put(str(segment / "segment.json"), content.encode())
-    with pytest.raises(DataError, match=r"^index.uri: .*/segment.json isn't a segment of ragjob"):
+    with pytest.raises(
+        DataError, match=r"^index.uri: .*/segment.json isn't a segment of ragjob: .*; remove its folder"
+    ):
         index.segment.manifest()
 
 

@@ -111,7 +111,7 @@ def test_max_length_is_the_models_own_by_default(embedder: Embedder) -> None:
 
 
 def test_a_max_length_beyond_the_models_positions_is_refused(minilm: str) -> None:
-    with pytest.raises(SettingsError, match=r"embed\.max_length: 513 is more than the model's 512 tokens"):
+    with pytest.raises(SettingsError, match=r"embed\.max_length: 513 is more than the model's 512 tokens; lower it$"):
         open_embedder(minilm, max_length=513)
 
 
@@ -148,5 +148,7 @@ def test_a_gpu_that_fails_ends_its_worker(minilm: str, monkeypatch: pytest.Monke
         raise torch.AcceleratorError("CUDA error: an illegal memory access\nSearch for it")
 
     monkeypatch.setattr(Embedder, "_forward", fail)
-    with pytest.raises(EngineDied, match=r"^the GPU failed: CUDA error: an illegal memory access$"):
+    with pytest.raises(
+        EngineDied, match=r"^the GPU failed: CUDA error: an illegal memory access; check it with nvidia-smi, "
+    ):
         open_embedder(minilm).embed_documents(["tram"])

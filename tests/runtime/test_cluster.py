@@ -337,15 +337,19 @@ def test_ray_can_be_started_from_a_thread(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    ("address", "where"), [("10.0.0.1:6379", "RAY_ADDRESS=10.0.0.1:6379"), ("", "a Ray on this machine")]
+    ("address", "where", "remedy"),
+    [
+        ("10.0.0.1:6379", "RAY_ADDRESS=10.0.0.1:6379", "check that it runs the same Ray as here"),
+        ("", "a Ray on this machine", "free memory and disk space, or run the job again"),
+    ],
 )
 @pytest.mark.parametrize("error", [ConnectionError, RuntimeError, TimeoutError, ValueError, Exception])
 def test_a_ray_that_cant_be_reached_is_named_in_one_line(
-    monkeypatch: pytest.MonkeyPatch, address: str, where: str, error: type[Exception]
+    monkeypatch: pytest.MonkeyPatch, address: str, where: str, remedy: str, error: type[Exception]
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
     use(monkeypatch, raising(error("no\n answer")))
-    with pytest.raises(DependencyError, match=f"^Ray: can't reach or start {where}: no answer$"):
+    with pytest.raises(DependencyError, match=f"^Ray: can't reach or start {where}: no answer; {remedy}$"):
         start()
 
 

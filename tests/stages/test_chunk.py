@@ -101,7 +101,8 @@ def test_chunks_are_numbered_and_named_by_document(by_line: ChunkStage) -> None:
 def test_a_line_that_is_too_long_is_an_error_while_its_neighbours_stay(by_line: ChunkStage) -> None:
     chunks = by_line(documents("line before it\n" + "x" * 5_000_000 + "\nline behind it"))
     assert chunks["text"].to_pylist() == ["line before it", None, "line behind it"]
-    assert chunks["error"].to_pylist() == [None, "passage has 5,000,000 characters, more than 100,000", None]
+    error = "passage has 5,000,000 characters, more than 100,000; split its line, or lower chunk.size"
+    assert chunks["error"].to_pylist() == [None, error, None]
 
 
 @pytest.mark.parametrize("strategy", ["line", "tokens"])
@@ -113,7 +114,8 @@ def test_a_document_without_a_passage_is_one_row_that_says_so(
         documents(text, "a line long enough")
     )
     assert chunks["document_id"].to_pylist() == ["document-0", "document-1"]
-    assert chunks["error"].to_pylist() == ["no passage of more than 12 characters", None]
+    error = "no passage of more than 12 characters; leave it out, or lower chunk.min_chars"
+    assert chunks["error"].to_pylist() == [error, None]
     assert chunks["text"].to_pylist() == ["", "a line long enough"]
 
 

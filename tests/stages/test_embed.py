@@ -46,7 +46,7 @@ def test_the_embeddings_of_a_block_without_a_good_row_have_their_type() -> None:
     ("text", "error"),
     [
         (POISON, "RuntimeError: CUDA error: device-side assert"),
-        (" ", "ValueError: the embedding has values that aren't numbers"),
+        (" ", "ValueError: the embedding has values that aren't numbers; set embed.model to another model"),
     ],
 )
 def test_a_text_that_the_model_fails_on_is_an_error_while_its_neighbours_stay(text: str, error: str) -> None:

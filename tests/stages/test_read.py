@@ -81,8 +81,8 @@ def test_documents_that_are_done_arent_read_again(documents: Read) -> None:
 @pytest.mark.parametrize(
     ("files", "text", "error"),
     [
-        ({"a.md": b"caf\xe9"}, "caf\ufffd", "file isn't UTF-8: byte 3 is wrong"),
-        ({"a.csv": b"text\ncaf\xe9\n"}, "caf\ufffd", "text isn't UTF-8: byte 3 is wrong"),
+        ({"a.md": b"caf\xe9"}, "caf\ufffd", "file isn't UTF-8: byte 3 is wrong; save it as UTF-8"),
+        ({"a.csv": b"text\ncaf\xe9\n"}, "caf\ufffd", "text isn't UTF-8: byte 3 is wrong; save it as UTF-8"),
         ({"a.csv": b'text\n" "\n'}, "", "text is blank"),
         ({"a.jsonl": b'{"text": null}'}, "", "text is null"),
         ({"a.jsonl": b'{"text": "a"}\n{"body": "a"}'}, "", "text is null"),
@@ -177,9 +177,13 @@ def test_a_prompts_id_is_that_of_its_id_column_in_every_format(prompts: Read) ->
             "prompt is full of NUL or control characters",
         ),
         ({"a.csv": b'prompt\na\n" \t"\n'}, " \t", "prompt is blank"),
-        ({"a.txt": b"a\ncaf\xe9\n"}, "caf\ufffd", "prompt isn't UTF-8: byte 3 is wrong"),
-        ({"a.csv": b"prompt\na\n\xff\xfe\n"}, "\ufffd\ufffd", "prompt isn't UTF-8: byte 0 is wrong"),
-        ({"a.txt": b"a\n" + b"x" * 5_000_000}, "x" * 5_000_000, "prompt has 5,000,000 characters, more than 100,000"),
+        ({"a.txt": b"a\ncaf\xe9\n"}, "caf\ufffd", "prompt isn't UTF-8: byte 3 is wrong; save it as UTF-8"),
+        ({"a.csv": b"prompt\na\n\xff\xfe\n"}, "\ufffd\ufffd", "prompt isn't UTF-8: byte 0 is wrong; save it as UTF-8"),
+        (
+            {"a.txt": b"a\n" + b"x" * 5_000_000},
+            "x" * 5_000_000,
+            "prompt has 5,000,000 characters, more than 100,000; shorten it",
+        ),
     ],
     ids=["null", "without", "list", "empty", "nul", "blank", "latin", "utf-16", "long"],
 )

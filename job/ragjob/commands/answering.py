@@ -130,6 +130,7 @@ def _too_many(task: AnswerTask, answered: Mask) -> TooManyFailures | None:
         return None
     first = task.ledger.staged_errors(1)
     return TooManyFailures(
-        f"errors.max_rate: {failed:,} of {total:,} prompts failed, more than {most:.1%}; "
-        f"the first is {': '.join(first[0]) if first else 'unknown'}"
+        f"errors.max_rate: {failed:,} of {total:,} prompts failed, more than {most:.1%}; correct or retry them, or "
+        f"raise the rate; of the errors in {task.ledger.staged_parts}, the first is "
+        f"{': '.join(first[0]) if first else 'unknown'}"
     )

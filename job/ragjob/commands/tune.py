@@ -72,7 +72,10 @@ class Tune:
             if (label := labels.by_prompt.get(row[labels.key])) and label.relevant and row[schema.PROMPT]
         ]
         if not labelled:
-            raise DataError(f"--labels: {self.labels} names no relevant documents for any prompt of {self.run}")
+            raise DataError(
+                f"--labels: {self.labels} names no relevant documents for any prompt of {self.run}; name a file "
+                "that does"
+            )
         questions, relevant = zip(*labelled, strict=True)
         return list(questions), list(relevant), _column(labels)
 

@@ -102,7 +102,7 @@ class Chunk(Section):
     @model_validator(mode="after")
     def _overlap_within_size(self) -> Self:
         if self.overlap >= self.size:
-            raise ValueError(f"overlap {self.overlap} must be below size {self.size}")
+            raise ValueError(f"overlap {self.overlap} must be below size {self.size}: lower overlap, or raise size")
         return self
 
     def deciding(self, what: Decides) -> dict[str, object]:

@@ -70,7 +70,9 @@ def ids_of(table: pa.Table, column: str | None) -> list[str | None]:
     try:
         return list(as_text(ids).to_pylist())
     except ValueError as error:
-        raise ValueError(f"holds values that can't be written as text: {error}") from error
+        raise ValueError(
+            f"holds values that can't be written as text: {error}; write ids as integers or text"
+        ) from error
 
 
 def expanded(rows: pa.Table) -> pa.Table:

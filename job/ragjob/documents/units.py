@@ -12,7 +12,7 @@ import pyarrow as pa
 from ragjob import storage
 from ragjob.documents.passing import common_columns, passing
 from ragjob.documents.readers import document_reader, prompt_reader
-from ragjob.documents.readers.base import FAULT, DocumentReader, Segment, TableReader, segment_rows
+from ragjob.documents.readers.base import FAULT, ROW, DocumentReader, Segment, TableReader, segment_rows
 from ragjob.documents.settings import Chunk, Corpus, Prompts
 from ragjob.documents.tables import ids_of, is_plain, is_storable, is_text
 from ragjob.errors import DataError
@@ -240,9 +240,10 @@ def _check_ids(
             ids = ids_of(rows, column)
         except ValueError as error:
             raise DataError(f"{key}: column {column!r} of {entry.uri}: {error}") from error
-        for given, fault in zip(ids, rows[FAULT].to_pylist(), strict=True):
+        for at, (given, fault) in enumerate(zip(ids, rows[FAULT].to_pylist(), strict=True)):
             if not given and fault is None:
-                raise DataError(f"{key}: {entry.uri} has a row without {column!r}; give each row one")
+                number = rows[ROW][at].as_py() + 1
+                raise DataError(f"{key}: row {number} of {entry.uri} has no {column!r}; give each row one")
             if given in seen:
                 raise DataError(
                     f"{key}: {given!r} appears twice in column {column!r}, or is also a text file's id; make it unique"

@@ -106,7 +106,10 @@ class Chat:
         if self._context is None or len(prompt) <= self._context - self._max_new_tokens:
             return prompt
         limit, new = self._context - self._max_new_tokens, self._max_new_tokens
-        return Failure(f"prompt has {len(prompt)} tokens, more than the {limit} that leave room for {new} new ones")
+        return Failure(
+            f"prompt has {len(prompt)} tokens, more than the {limit} that leave room for {new} new ones; shorten it, "
+            "or lower augment.max_context_tokens"
+        )
 
     def _complete(self, prompt: Tokens, generated: Generated | Failure) -> Completion | Failure:
         if isinstance(generated, Failure):

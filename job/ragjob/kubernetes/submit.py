@@ -208,4 +208,5 @@ def _refused(error: ApiException) -> RagjobError:
     said = match[1].replace('\\"', '"') if match else str(error.reason)
     if "field not declared in schema" in said:
         return DependencyError(f"Kubernetes: {said}: KubeRay's CRDs are too old; install 1.6.2 or later")
-    return DependencyError(f"Kubernetes: {said}")
+    remedy = "; check the user that KUBECONFIG names, and its permissions" if error.status in (401, 403) else ""
+    return DependencyError(f"Kubernetes: {said}{remedy}")

@@ -115,7 +115,10 @@ class SegmentFiles:
         ledger = SegmentLedger(self.index_uri, self.segment)
         settled = ledger.manifest()
         if settled is None:
-            raise DataError(f"index.uri: segment {self.segment} has no segment.json; run `ragjob index` again")
+            raise DataError(
+                f"index.uri: segment {self.segment} has no segment.json: remove the versions that use it, and run "
+                "`ragjob index`"
+            )
         there.mkdir(parents=True, exist_ok=True)
         built, _ = _build(ledger.batches(settled), settled, there)
         if built != self.files:
@@ -152,7 +155,7 @@ def _build(parts: Iterable[pa.Table], settled: SegmentManifest, folder: Path) ->
             end = start + chunks.num_rows
             if end > settled.chunks:
                 break
-            vectors.write(_vectors(part, settled.dimension).astype(np.float16).tobytes())
+            vectors.write(_vectors(part, settled).astype(np.float16).tobytes())
             row_ids[start:end] = _row_ids(chunks)
             chunk_ids[start:end] = chunks[schema.CHUNK_ID].to_pylist()
             writer = writer or pa.ipc.new_file(file, chunks.schema)
@@ -163,7 +166,7 @@ def _build(parts: Iterable[pa.Table], settled: SegmentManifest, folder: Path) ->
     if start != settled.chunks:
         raise DataError(
             f"index.uri: segment {settled.segment} doesn't hold the {settled.chunks:,} chunks that its segment.json "
-            "counts: remove that segment and run `ragjob index`"
+            "counts: remove that segment and the versions that use it, and run `ragjob index`"
         )
     rows = _rows(row_ids, chunk_ids)
     pq.write_table(rows, folder / "rows", compression="zstd")
@@ -181,11 +184,14 @@ def _row_ids(chunks: pa.Table) -> list[str]:
     return [schema.digest_bytes(text.encode()) for text in embedded]
 
 
-def _vectors(part: pa.Table, dimension: int) -> np.ndarray:
+def _vectors(part: pa.Table, settled: SegmentManifest) -> np.ndarray:
     vectors = part[schema.EMBEDDING].combine_chunks()
-    if vectors.type.list_size != dimension:
-        raise DataError(f"index.uri: a part's vectors aren't of the {dimension} dimensions that its segment has")
-    return np.asarray(vectors.flatten()).reshape(-1, dimension)
+    if vectors.type.list_size != settled.dimension:
+        raise DataError(
+            f"index.uri: segment {settled.segment} holds vectors of {vectors.type.list_size} dimensions, not only of "
+            f"{settled.dimension}: remove that segment and the versions that use it, and run `ragjob index`"
+        )
+    return np.asarray(vectors.flatten()).reshape(-1, settled.dimension)
 
 
 def _rows(row_ids: np.ndarray, chunk_ids: np.ndarray) -> pa.Table:
@@ -218,7 +224,10 @@ def scratch() -> Iterator[Path]:
         with TemporaryDirectory(prefix="ragjob-") as folder:
             yield Path(folder)
     except OSError as error:
-        raise DependencyError(f"TMPDIR: can't write an index's files to {tempfile.gettempdir()}: {error}") from error
+        raise DependencyError(
+            f"TMPDIR: can't write an index's files to {tempfile.gettempdir()}: {error}; free some space, or name "
+            "another folder"
+        ) from error
 
 
 @contextmanager
@@ -232,7 +241,9 @@ def locked(cached: Path) -> Iterator[None]:
         with FileLock(cached.with_name(f"{cached.name}.lock"), is_singleton=True):
             yield
     except OSError as error:
-        raise DependencyError(f"index.cache: can't write to {cached}: {error}") from error
+        raise DependencyError(
+            f"index.cache: can't write to {cached}: {error}; name a writable folder with enough space"
+        ) from error
 
 
 def forget(cache: str, segment: str) -> None:

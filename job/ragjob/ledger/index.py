@@ -77,7 +77,11 @@ class Current:
 
 
 _MANIFESTS = ManifestKind(
-    IndexManifest, INDEX_MANIFEST_FORMAT, "index.uri", ELSEWHERE, "isn't a manifest of ragjob: {}"
+    IndexManifest,
+    INDEX_MANIFEST_FORMAT,
+    "index.uri",
+    ELSEWHERE,
+    "isn't a manifest of ragjob: {}; remove it and run `ragjob index`",
 )
 _CURRENTS = ManifestKind(Current, CURRENT_FORMAT, "index.uri", ELSEWHERE, "names no version: run `ragjob index` again")
 

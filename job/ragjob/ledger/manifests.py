@@ -54,14 +54,14 @@ class ManifestKind(Generic[Content]):
     """One kind of file: the dataclass of its content, and the newest format of it.
 
     `setting` is the one that leads to such a file; `remedy` is what a user can do instead of upgrading; `damage` is
-    what the error for a damaged file says, with `{}` for the fault.
+    what the error for a damaged file says, with `{}` for the fault, and the remedy.
     """
 
     content: type[Content]
     newest: int
     setting: str
     remedy: str
-    damage: str = "can't be read: {}"
+    damage: str = "can't be read: {}; remove it and run the job again"
 
     def read(self, uri: str) -> Content | None:
         """The content of the file at `uri`, or None when there is none.

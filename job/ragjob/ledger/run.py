@@ -76,6 +76,11 @@ class RunLedger:
         """Where each attempt keeps its log."""
         return storage.join(self._run, "_log")
 
+    @property
+    def staged_parts(self) -> str:
+        """Where the parts are, as a glob."""
+        return storage.join(self._staging, "part-*.parquet")
+
     def claim(self, version: str) -> None:
         """Store the run's identity and its index version before its first part.
 

@@ -59,7 +59,13 @@ class Part:
     empty: int
 
 
-_SEGMENTS = ManifestKind(SegmentManifest, SEGMENT_FORMAT, "index.uri", ELSEWHERE, "isn't a segment of ragjob: {}")
+_SEGMENTS = ManifestKind(
+    SegmentManifest,
+    SEGMENT_FORMAT,
+    "index.uri",
+    ELSEWHERE,
+    "isn't a segment of ragjob: {}; remove its folder and the versions that use it, and run `ragjob index`",
+)
 
 
 class SegmentLedger:
@@ -69,6 +75,11 @@ class SegmentLedger:
         self.folder = storage.join(segments(uri), segment)
         self._segment = segment
         self._manifest = storage.join(self.folder, "segment.json")
+
+    @property
+    def failed_parts(self) -> str:
+        """Where the documents with a failed chunk are staged, as a glob."""
+        return storage.join(self.folder, f"{_FAILED}*.parquet")
 
     def manifest(self) -> SegmentManifest | None:
         """What `segment.json` says, or None while the segment isn't settled. Raises as `ManifestKind.read` does."""
@@ -173,7 +184,10 @@ class SegmentLedger:
             if (name := self._settle(part))
         ]
         if not settled:
-            raise DataError("corpus.uri: none of its passages could be embedded; the rows' errors say why")
+            raise DataError(
+                "corpus.uri: none of its passages could be embedded; correct what the errors in "
+                f"{self.failed_parts} say"
+            )
         vectors = self._schema(settled[0].name).field(schema.EMBEDDING).type
         documents = pa.concat_tables([part.documents for part in parts])
         manifest = SegmentManifest(

@@ -73,7 +73,9 @@ def ending_with_gpu() -> Iterator[None]:
     try:
         yield
     except torch.AcceleratorError as error:
-        raise EngineDied(f"the GPU failed: {_first_line(error)}") from error
+        raise EngineDied(
+            f"the GPU failed: {_first_line(error)}; check it with nvidia-smi, or use another node"
+        ) from error
 
 
 def _first_line(error: Exception) -> str:

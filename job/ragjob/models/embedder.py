@@ -52,7 +52,7 @@ class Embedder:
             return
         positions = getattr(self._model[0].config, "max_position_embeddings", max_length)
         if max_length > positions:
-            raise SettingsError(f"embed.max_length: {max_length} is more than the model's {positions} tokens")
+            raise SettingsError(f"embed.max_length: {max_length} is more than the model's {positions} tokens; lower it")
         self._model.max_seq_length = max_length
 
     @property

@@ -80,7 +80,9 @@ def _model_folder(package: str, key: str) -> Path:
     roots = [Path(root) for root in spec.submodule_search_locations or []]
     configs = [file for root in roots for name in (CONFIG, MODULES) for file in root.rglob(name)]
     if not configs:
-        raise DataError(f"{key}: the package {package} holds no model: it has no {CONFIG}")
+        raise DataError(
+            f"{key}: the package {package} holds no model: it has no {CONFIG}; set {key} to a model folder or hub id"
+        )
     return min(configs, key=lambda file: (len(file.parts), file)).parent
 
 

@@ -152,7 +152,7 @@ def _reason(error: Exception, key: str) -> str:
         case ImportError():
             return f"can't be looked up: {proxy_fault(error)}"
         case errors.HFValidationError():
-            return "is neither a hub id nor a folder"
+            return "is neither a hub id nor a folder: correct the name"
         case errors.GatedRepoError():
             return "is gated: accept its terms at huggingface.co and set HF_TOKEN"
         case errors.RepositoryNotFoundError():

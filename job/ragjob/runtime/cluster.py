@@ -189,8 +189,11 @@ def _connect(local: Resources | None, guarded: Guarded) -> None:
         raise
     except Exception as error:  # Ray raises nothing more special when its processes take too long to start
         where = f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}" if not local else "a Ray on this machine"
+        remedy = (
+            "free memory and disk space, or run the job again" if local else "check that it runs the same Ray as here"
+        )
         reason = " ".join(str(error).split())[:200]
-        raise DependencyError(f"Ray: can't reach or start {where}: {reason}") from error
+        raise DependencyError(f"Ray: can't reach or start {where}: {reason}; {remedy}") from error
     except SystemExit as stopped:  # the handler for SIGTERM that Ray has meanwhile put in
         raise KeyboardInterrupt from stopped
 

@@ -54,7 +54,10 @@ def taken(pools: Mapping[str, Pool]) -> Iterator[Taken]:
             bundles = [bundle(pool.num_cpus, pool.num_gpus)] * pool.max
             groups.append(placement_group(bundles, bundle_label_selector=where))
             if not groups[-1].wait(TAKEN_WITHIN_S):
-                raise DependencyError(f"Ray: no room for the {pool.max} actors of {name} in {TAKEN_WITHIN_S:.0f} s")
+                raise DependencyError(
+                    f"Ray: no room for the {pool.max} actors of {name} in {TAKEN_WITHIN_S:.0f} s; add nodes, or lower "
+                    "max, num_cpus or num_gpus of their pool"
+                )
         strategies = map(PlacementGroupSchedulingStrategy, groups)
         yield {name: {"scheduling_strategy": strategy} for name, strategy in zip(pools, strategies, strict=True)}
     finally:

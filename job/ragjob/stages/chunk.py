@@ -138,7 +138,8 @@ class ChunkStage(Stage):
                 self._piece(passage, structure.headings(passage.start, passage.start + len(passage.text)), title)
                 for passage in kept
             ]
-        nothing = [Piece("", f"no passage of more than {self._min_chars} characters")]
+        few = f"no passage of more than {self._min_chars} characters; leave it out, or lower chunk.min_chars"
+        nothing = [Piece("", few)]
         return Pieces(chunks or nothing, len(passages) - len(chunks), unknown_share)
 
     def _passages(self, structure: Structure) -> Iterator[Passage]:
@@ -150,7 +151,8 @@ class ChunkStage(Stage):
     def _piece(self, passage: Passage, headings: list[Heading], title: str | None) -> Piece:
         start, text, page = passage
         if len(text) > MAX_TEXT_CHARS:
-            return Piece(None, f"passage has {len(text):,} characters, more than {MAX_TEXT_CHARS:,}")
+            long = f"passage has {len(text):,} characters, more than {MAX_TEXT_CHARS:,}"
+            return Piece(None, f"{long}; split its line, or lower chunk.size")
         above = [heading.text for heading in headings if not start <= heading.start < start + len(text)]
         path = BETWEEN.join(heading.text for heading in headings)
         return Piece(text, context=self._contexts.context(title, above, text), heading=path or None, page=page)

@@ -52,7 +52,7 @@ def embed_finite(embed: EmbedTexts, texts: list[str]) -> Vectors:
     with foreign():
         vectors = embed(texts)
     if not np.isfinite(vectors).all():
-        raise ValueError("the embedding has values that aren't numbers")
+        raise ValueError("the embedding has values that aren't numbers; set embed.model to another model")
     return vectors
 
 

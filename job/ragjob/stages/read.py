@@ -185,7 +185,7 @@ def _prompt_text(value: bytes | None) -> Decoded:
     if not text.strip():
         return Decoded(text, "prompt is blank")
     if len(text) > MAX_TEXT_CHARS:
-        return Decoded(text, f"prompt has {len(text):,} characters, more than {MAX_TEXT_CHARS:,}")
+        return Decoded(text, f"prompt has {len(text):,} characters, more than {MAX_TEXT_CHARS:,}; shorten it")
     return prompt
 
 

@@ -108,7 +108,7 @@ def test_the_only_heading_of_level_1_is_the_title_if_the_text_begins_with_it(tex
 
 def test_bytes_that_arent_text_are_an_error_as_in_other_text() -> None:
     assert read("").text == ""
-    assert Markdown().read(b"# caf\xe9").error == "file isn't UTF-8: byte 5 is wrong"
+    assert Markdown().read(b"# caf\xe9").error == "file isn't UTF-8: byte 5 is wrong; save it as UTF-8"
     assert Markdown().read(MATTER.decode().encode("utf-16")).title == "Night trams"
 
 

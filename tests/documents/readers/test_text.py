@@ -16,7 +16,7 @@ def test_each_line_of_a_text_file_is_a_prompt_unless_blank(decode: Decode) -> No
     [
         ("\ufeffé\n".encode(), "é\n", None),
         (b"", "", None),
-        (b"caf\xe9", "caf\ufffd", "file isn't UTF-8: byte 3 is wrong"),
+        (b"caf\xe9", "caf\ufffd", "file isn't UTF-8: byte 3 is wrong; save it as UTF-8"),
     ],
 )
 def test_a_text_file_is_read_as_it_stands(content: bytes, text: str, error: str | None) -> None:

@@ -417,7 +417,11 @@ NO_OTHER = "the message has no other field"
         (completion(" \n", "eos_token"), "eos_token", NO_OTHER),
         (completion(None, None), None, NO_OTHER),
         (completion([{"type": "image_url"}]), "stop", NO_OTHER),
-        (completion(None, "length", reasoning_content="I think"), "length", "the message has reasoning_content"),
+        (
+            completion(None, "length", reasoning_content="I think"),
+            "length",
+            "the message has reasoning_content; raise generate.max_new_tokens",
+        ),
         (completion(None, refusal="I can\nnot"), "stop", "the message has refusal; the refusal says I can not"),
         (
             completion(None, "tool_calls", tool_calls=[{"id": "1", "type": "function", "function": {}}]),

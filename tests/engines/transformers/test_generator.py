@@ -148,5 +148,7 @@ def test_a_gpu_that_fails_ends_its_worker(qwen2: Path, monkeypatch: pytest.Monke
         raise torch.AcceleratorError("CUDA error: an illegal memory access\nSearch for it")
 
     monkeypatch.setattr(CausalLM, "_continue", fail)
-    with pytest.raises(EngineDied, match=r"^the GPU failed: CUDA error: an illegal memory access$"):
+    with pytest.raises(
+        EngineDied, match=r"^the GPU failed: CUDA error: an illegal memory access; check it with nvidia-smi, "
+    ):
         open_model(qwen2).generate([TRAM])

@@ -62,7 +62,7 @@ def decode_utf8(content: bytes, what: str) -> Decoded:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        wrong = f"{what} isn't UTF-8: byte {error.start} is wrong"
+        wrong = f"{what} isn't UTF-8: byte {error.start} is wrong; save it as UTF-8"
         return Decoded(content.decode("utf-8", "replace"), wrong)
     fault = _fault(content, what)
     return Decoded(None if fault else text, fault)

@@ -20,7 +20,8 @@ def read_completion(completion: ChatCompletion) -> Completion | Failure:
     text = _text(getattr(message, "content", None))
     if not text.strip() or reason in BROKEN_OFF:
         without = "" if text.strip() else f", without text: {_described(message)}"
-        return Failure(f"the API ended its answer with finish_reason {reason}{without}")
+        remedy = "; raise generate.max_new_tokens" if reason == "length" else ""
+        return Failure(f"the API ended its answer with finish_reason {reason}{without}{remedy}")
     cached = _count(getattr(usage, "prompt_tokens_details", None), "cached_tokens") or 0
     tokens = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
     return Completion(text, None if reason is None else str(reason), *tokens, cached)

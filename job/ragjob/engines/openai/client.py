@@ -60,7 +60,7 @@ class OpenAIClient:
         try:
             self._run(self._ask(PROBE, 1))
         except RefusedError as error:
-            raise DataError(f"generate.model: {error}") from error
+            raise DataError(f"generate.model: {error}; correct it, or name another model") from error
 
     def close(self) -> None:
         """Close all connections."""

@@ -89,7 +89,12 @@ class LocalChroma:
         except DependencyError as error:
             self._fail(error)
         except Exception as error:  # noqa: BLE001 - whatever ends this thread, nobody may wait for its server
-            self._fail(DependencyError(f"chroma.path: the job's own server ended: {type(error).__name__}: {error}"))
+            what = f"{type(error).__name__}: {error}"
+            self._fail(
+                DependencyError(
+                    f"chroma.path: the job's own server ended ({what}): run the job again, or set chroma.url"
+                )
+            )
 
     def _fail(self, error: DependencyError) -> None:
         if self._url.done():
@@ -107,7 +112,10 @@ class LocalChroma:
             log.warning("the local Chroma server died: starting it again", extra={"code": server.returncode})
             server = _launch(folder, lock, port)
         if not self._stopped(server):
-            raise DependencyError(f"chroma.path: the server died {RESTARTS + 1} times: {_last_line(folder)}")
+            raise DependencyError(
+                f"chroma.path: the server died {RESTARTS + 1} times ({_last_line(folder)}): give it more memory and "
+                "disk space, or set chroma.url"
+            )
 
     def _start_somewhere(self, folder: Path, lock: int) -> tuple[subprocess.Popen[bytes], int]:
         """Start on a free port, on another one if that is taken meanwhile."""

@@ -49,10 +49,14 @@ def build_apart(paths: list[Path], language: str, target: Path) -> None:
         target.unlink(missing_ok=True)
     if ended.returncode in (FAILED, -signal.SIGBUS):  # the signal is what a mapped file on a full disk gives
         reason = ended.stderr.strip() or "no space left"
-        raise DependencyError(f"index.cache: can't build the lexical index in {target.parent}: {reason}")
+        raise DependencyError(
+            f"index.cache: can't build the lexical index in {target.parent}: {reason}; name a writable folder with "
+            "enough space"
+        )
     if ended.returncode == -signal.SIGKILL:
         raise DependencyError(
-            "the process that builds the lexical index was killed, perhaps because memory ran out; run the job again"
+            "the process that builds the lexical index was killed, perhaps because memory ran out; run the job again, "
+            "or give it more memory"
         )
     if ended.returncode:
         raise RuntimeError(f"building the lexical index ended with exit code {ended.returncode}: {ended.stderr}")
