@@ -36,6 +36,11 @@ def test_the_tables_of_figures_are_made_of_the_results_as_they_are() -> None:
     assert list(make_figures.RESULTS.glob("*.json"))
 
 
+def test_the_page_about_kubernetes_has_an_example_of_the_chart_as_it_is() -> None:
+    example = (ROOT / "helm/ragjob/examples/gpu-shared.yaml").read_text("utf-8")
+    assert f"```yaml\n{example}```\n" in (ROOT / "docs/kubernetes.md").read_text("utf-8")
+
+
 def test_the_readme_is_read_in_five_minutes() -> None:
     assert len(PAGES[0].read_text("utf-8").splitlines()) < 150
 
