@@ -77,8 +77,8 @@ def known(question: str, near: list[float], scores: list[float]) -> Request:
         ("?", [0.1, 0.1, 0.1, 0.9], [1, 1], "Line 4 has lamps. [2]"),
         ("Which has lamps?", [0.5, 0.1, 0.1, 0.5], [1, 0.95], "It runs at night. [1] Line 4 has lamps. [2]"),
         ("Which lamps?", [0.3, 0.1, 0.1, 0.5], [1, 1], "Line 4 has lamps. [2]"),
-        ("?", [0.5, 0.1, 0.1, 0.5], [1, 0.5], "It runs at night. [1]"),
-        ("?", [0.5, 0.1, 0.1, 0.1], [-1, -2], "It runs at night. [1]"),
+        ("?", [0.6, 0.1, 0.1, 0.6], [1, 0.5], "It runs at night. [1]"),
+        ("?", [0.6, 0.1, 0.1, 0.1], [-1, -2], "It runs at night. [1]"),
     ],
 )
 def test_similarity_words_and_the_passages_score_decide_what_is_quoted(

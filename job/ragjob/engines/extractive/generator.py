@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 NO_ANSWER = "No passage answers this."
 MAX_SENTENCES = 3
 # What a sentence's score is the sum of, beside its cosine similarity to the question: the share of the question's words
-# that it has, rare ones counting more, and its passage's score as a share of the best one's. Of 36 combinations, these
-# hold the answer most often on a sample of SQuAD's training set, in at most 60 words.
-WORDS, PASSAGE = 0.25, 2.5
+# that it has, rare ones counting more, and its passage's score as a share of the best one's. Of 36 combinations, each
+# with the margin that gives answers of 58 words on average, these hold the answer most often on 4,751 questions of
+# SQuAD's training set.
+WORDS, PASSAGE = 0.5, 3.5
 # A further sentence is quoted when its score is this close to the best one's.
-MARGIN = 0.3
+MARGIN = 0.44
 
 
 class Candidate(NamedTuple):
