@@ -102,15 +102,6 @@ def test_ids_that_the_segment_hasnt_got_are_told_apart(tmp_path: Path) -> None:
     assert passages.find(["", known, known[:-1], f"{known}0", "z" * 24]).tolist() == [-1, 2, -1, -1, -1]
 
 
-def test_the_nearest_rows_are_those_of_a_plain_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ragjob.ledger.passages.BLOCK_ROWS", 3)
-    passages = files_of(str(tmp_path), tmp_path / "cache").open()
-    queries = np.array([[1, 0], [0, -1]], np.float32)
-    best = -np.sort(-queries @ passages.vectors(slice(None)).T, axis=1)
-    np.testing.assert_allclose(passages.nearest(queries, 3), best[:, :3])
-    assert passages.nearest(queries, 9).shape == (2, 4)
-
-
 def test_equal_segments_have_equal_files(tmp_path: Path) -> None:
     assert derived(settle(str(tmp_path / "a"), TEXTS)) == derived(settle(str(tmp_path / "b"), TEXTS))
 

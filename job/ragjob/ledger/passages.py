@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from ragjob.ledger import schema
 
-BLOCK_ROWS = 16_384  # compared at once with queries
 
 Numbers = npt.NDArray[np.integer[Any]]
 Vectors = npt.NDArray[np.float32]
@@ -112,17 +111,6 @@ class Passages:
             for place in pc.indices_nonzero(pc.is_in(batch[column], wanted)).to_pylist():
                 rows_by_value.setdefault(batch[column][place].as_py(), set()).add(int(row_of[start + place]))
         return {value: np.array(sorted(rows_by_value.get(value, ())), np.int64) for value in wanted.to_pylist()}
-
-    def nearest(self, queries: Vectors, count: int) -> Vectors:
-        """Similarities of the nearest rows of each query by comparison with all, best first: float32 [n, count].
-
-        Where there are fewer than `count` rows, [n, rows].
-        """
-        best = np.empty((len(queries), 0), np.float32)
-        for start in range(0, len(self), BLOCK_ROWS):
-            block = queries @ self.vectors(slice(start, start + BLOCK_ROWS)).T
-            best = -np.sort(-np.concatenate([best, block], axis=1), axis=1)[:, :count]
-        return best
 
     def _find(self, place: int) -> tuple[pa.RecordBatch, int]:
         batch = int(np.searchsorted(self._starts, place, side="right")) - 1

@@ -250,6 +250,19 @@ def test_a_collection_whose_search_misses_rows_is_refused(target: Target, expect
     assert not loading.is_loaded(target, expected, PASSAGES)
 
 
+def test_a_collection_whose_searches_miss_neighbours_is_loaded(
+    target: Target, expected: Expected, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collection, "HNSW", collection.HNSW | {"ef_construction": 16, "ef_search": 10})
+    near = loaded(target, expected).search(VECTORS[:200], top_k=10)
+
+    nearest = np.argsort(-(VECTORS[:200] @ VECTORS.T), axis=1)[:, :10]
+    texts = np.char.add("passage ", nearest.astype(str))
+    found = [hit.passage.text in best for hits, best in zip(near, texts, strict=True) for hit in hits]
+    assert np.mean(found) < 0.9
+    assert loading.is_loaded(target, expected, PASSAGES)
+
+
 def test_a_torn_index_on_disk_is_not_loaded_and_is_built_anew(tmp_path: Path, expected: Expected) -> None:
     with LocalChroma(str(tmp_path)) as server:
         loaded(Target(server.url(), 20), expected)
