@@ -4,6 +4,7 @@ A text's vector is drawn from its hash, and a prompt's answer is the prompt.
 """
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +21,7 @@ from ragjob.stages.embed import EmbedChunks, EmbedPrompts
 from ragjob.stages.generate import GenerateStage
 from ragjob.stages.sentences import EmbedSentences
 
-DIMENSION = 384
+DIMENSION = int(os.environ.get("RAGJOB_BENCH_DIMENSION", "384"))
 
 
 def main(command: str, *assignments: str) -> None:

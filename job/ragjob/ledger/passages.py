@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 
 from ragjob.ledger import schema
 
-
 Numbers = npt.NDArray[np.integer[Any]]
 Vectors = npt.NDArray[np.float32]
 
