@@ -57,6 +57,17 @@ def test_the_log_counts_what_is_passed_over(caplog: pytest.LogCaptureFixture) ->
     assert (caplog.messages[0], fields(caplog.records[0])) == ("passed over", told)
 
 
+def test_the_summary_of_a_run_tells_which_documents_failed(
+    ragjob: Ragjob, doing: Doing, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failures = [("scan.pdf", "no text layer; run OCR first")]
+    doing(Report("run", "v1", 9, 0, answers="out/r/answers.parquet", failed_documents=12, document_failures=failures))
+    ragjob("run")
+    printed = lines(capsys)
+    first = printed.index("12 documents failed, and aren't in the index, or only in part:")
+    assert printed[first + 1] == "  scan.pdf: no text layer; run OCR first"
+
+
 def test_a_summary_tells_what_searches_hardly_find(
     ragjob: Ragjob, doing: Doing, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -142,6 +142,13 @@ def test_what_is_missing_or_wrong_is_one_line(
         evaluate(f"{local_runs}/{run}", **options | labels)
 
 
+def test_a_column_that_has_no_text_for_its_values_is_refused(local_runs: Path) -> None:
+    took = pa.array([1], pa.duration("s"))
+    storage.put(f"{local_runs}/long/answers.parquet", to_parquet(run_of([{}]).append_column("took", took)))
+    with pytest.raises(SettingsError, match=r"^--by: column 'took' holds values that can't be written as text: "):
+        evaluate(f"{local_runs}/long", f"{local_runs}/labels.jsonl", by="took")
+
+
 def test_a_column_with_too_many_values_is_refused(local_runs: Path) -> None:
     storage.put(f"{local_runs}/many/answers.parquet", to_parquet(run_of([{"number": n} for n in range(101)])))
     with pytest.raises(SettingsError, match=r"^--by: column 'number' has 101 values, more than 100; "):

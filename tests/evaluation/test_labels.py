@@ -120,6 +120,13 @@ def test_rows_and_columns_of_another_kind_are_refused(tmp_path: Path, content: b
         labels_in(tmp_path, "l.jsonl", content)
 
 
+@pytest.mark.parametrize("column", ["prompt_id", "answers"])
+def test_values_without_an_exact_text_are_refused(tmp_path: Path, column: str) -> None:
+    content = parquet(pa.table({"prompt_id": ["1"], "answers": ["a"]} | {column: pa.array([2.0**60])}))
+    with pytest.raises(DataError, match=f"^--labels: column {column} of .* holds values that can't be written as text"):
+        labels_in(tmp_path, "l.parquet", content)
+
+
 @pytest.mark.parametrize("name", ["none.jsonl", "labels.txt"])
 def test_labels_that_are_not_there_are_an_error(tmp_path: Path, name: str) -> None:
     (tmp_path / "labels.txt").write_text("Who paid?")

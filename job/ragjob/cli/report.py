@@ -26,9 +26,7 @@ def show_summary(report: "Report", seconds: float) -> None:
             out.print(_costs(report))
         kept = f", {report.kept:,} of them kept from an earlier attempt" if report.kept else ""
         out.print(f"{report.rows:,} {what}, {report.errors:,} errors, {seconds:.1f} s{kept}")
-    if report.failures:
-        lines = (printable(f"  {name}: {error}") for name, error in report.failures)
-        out.print(*lines, sep="\n", markup=False)
+    _show_failures(report.failures)
     for files in report.passed_over:
         out.print(printable(f"{files.setting}: {files}"), markup=False)
     _show_corpus(report)
@@ -42,8 +40,16 @@ def show_summary(report: "Report", seconds: float) -> None:
     out.print(f"index version: {report.version}")
 
 
+def _show_failures(failures: list[tuple[str, str]]) -> None:
+    for name, error in failures:
+        out.print(printable(f"  {name}: {error}"), markup=False)
+
+
 def _show_corpus(report: "Report") -> None:
     """Print which parts of the corpus can't be found, or hardly."""
+    if report.answers and report.failed_documents:
+        out.print(f"{report.failed_documents:,} documents failed, and aren't in the index, or only in part:")
+        _show_failures(report.document_failures)
     if report.short_passages:
         out.print(f"{report.short_passages:,} short passages were left out of the index (see chunk.min_chars)")
     if report.unknown_documents:

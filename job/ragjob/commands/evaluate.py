@@ -156,7 +156,13 @@ def _groups(answers: pa.Table, by: str, scores: Scores) -> dict[str, Figures]:
     """The figures for each value of a column, in the values' order."""
     if not is_plain(answers[by].type):
         raise SettingsError(f"--by: column {by!r} holds {answers[by].type}; name a column of plain values")
-    names = np.array([NO_VALUE if value is None else value for value in ids_of(answers, by)])
+    try:
+        written = ids_of(answers, by)
+    except ValueError as error:
+        raise SettingsError(
+            f"--by: column {by!r} holds values that can't be written as text: {error}; name a column of plain values"
+        ) from error
+    names = np.array([NO_VALUE if value is None else value for value in written])
     values = sorted(set(names.tolist()))
     if len(values) > MOST_GROUPS:
         raise SettingsError(

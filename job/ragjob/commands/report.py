@@ -67,6 +67,8 @@ class Report:
         failures: ids and errors of at most ten failed prompts or documents.
         passed_over: files of corpus and prompts that were skipped, counted by reason and extension.
         short_passages: passages left out of the index because they are too short; 0 if no index was made.
+        failed_documents: documents of the corpus with an error; 0 if no index was made.
+        document_failures: ids and errors of at most ten of these.
         unknown_documents: documents most of whose words the embedding model doesn't know; 0 if no index was made.
         first_unknown: ids of at most ten of these documents.
     """
@@ -85,6 +87,8 @@ class Report:
     failures: list[tuple[str, str]] = field(default_factory=list)
     passed_over: list[PassedOver] = field(default_factory=list)
     short_passages: int = 0
+    failed_documents: int = 0
+    document_failures: list[tuple[str, str]] = field(default_factory=list)
     unknown_documents: int = 0
     first_unknown: list[str] = field(default_factory=list)
 
@@ -102,8 +106,6 @@ class Report:
 
 def report_of_index(command: str, index: CommittedIndex, costs: list[Cost]) -> Report:
     """The report of a version that is committed."""
-    errors = index.ledger.errors().slice(0, LISTED_ERRORS)
-    failures = list(zip(errors[schema.DOCUMENT_ID].to_pylist(), errors[schema.ERROR].to_pylist(), strict=True))
     manifest = index.manifest
     report = Report(
         command,
@@ -111,14 +113,19 @@ def report_of_index(command: str, index: CommittedIndex, costs: list[Cost]) -> R
         rows=manifest.chunks,
         errors=manifest.failed,
         costs=costs,
-        failures=failures,
+        failures=_document_failures(index),
         passed_over=index.passed_over,
     )
     return with_corpus(report, index)
 
 
+def _document_failures(index: CommittedIndex) -> list[tuple[str, str]]:
+    errors = index.ledger.errors().slice(0, LISTED_ERRORS)
+    return list(zip(errors[schema.DOCUMENT_ID].to_pylist(), errors[schema.ERROR].to_pylist(), strict=True))
+
+
 def with_corpus(report: Report, index: CommittedIndex) -> Report:
-    """`report`, with what `index` knows about passages that are too short and words that are unknown."""
+    """`report`, with what `index` knows about documents that failed or that searches hardly find."""
     manifest, first = index.manifest, []
     if manifest.unknown_documents:
         documents = index.ledger.unknown_documents().slice(0, LISTED_UNKNOWN)
@@ -126,6 +133,8 @@ def with_corpus(report: Report, index: CommittedIndex) -> Report:
     return replace(
         report,
         short_passages=manifest.short_passages,
+        failed_documents=manifest.failed,
+        document_failures=_document_failures(index) if manifest.failed else [],
         unknown_documents=manifest.unknown_documents,
         first_unknown=first,
     )
@@ -171,6 +180,10 @@ def logged(report: Report) -> Report:
         log.info("stage", extra=asdict(cost))
     for files in report.passed_over:
         log.info("passed over", extra=asdict(files))
-    corpus = {"short_passages": report.short_passages, "unknown_documents": report.unknown_documents}
+    corpus = {
+        "failed_documents": report.failed_documents,
+        "short_passages": report.short_passages,
+        "unknown_documents": report.unknown_documents,
+    }
     log.info("done", extra={"rows": report.rows, "errors": report.errors, "kept": report.kept, **corpus})
     return report

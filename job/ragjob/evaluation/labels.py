@@ -86,7 +86,7 @@ def _prompts(file: str, rows: pa.Table, key: str) -> list[str | None]:
         )
     if not is_plain(rows[key].type):
         raise DataError(f"--labels: column {key} of {file} holds {rows[key].type}; it must hold text or numbers")
-    return ids_of(rows, key)
+    return _written(file, rows, key)
 
 
 def _texts(file: str, rows: pa.Table, name: str) -> list[tuple[str, ...]]:
@@ -95,7 +95,7 @@ def _texts(file: str, rows: pa.Table, name: str) -> list[tuple[str, ...]]:
         return [()] * rows.num_rows
     column = rows[name]
     if is_plain(column.type):
-        cells = [_listed(cell) for cell in ids_of(rows, name)]
+        cells = [_listed(cell) for cell in _written(file, rows, name)]
     else:
         try:
             cells = column.cast(pa.list_(pa.string())).to_pylist()
@@ -104,6 +104,17 @@ def _texts(file: str, rows: pa.Table, name: str) -> list[tuple[str, ...]]:
                 f"--labels: column {name} of {file} holds {column.type}; it must hold texts or lists of texts"
             ) from error
     return [tuple(text for text in cell or () if text and text.strip()) for cell in cells]
+
+
+def _written(file: str, rows: pa.Table, name: str) -> list[str | None]:
+    """A column of plain values as text."""
+    try:
+        return ids_of(rows, name)
+    except ValueError as error:
+        raise DataError(
+            f"--labels: column {name} of {file} holds values that can't be written as text: {error}; "
+            "write them as integers or text"
+        ) from error
 
 
 def _listed(cell: str | None) -> list[str]:
