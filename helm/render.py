@@ -1,6 +1,6 @@
 """Write what is made from the settings and the chart: values.schema.json's `config`, and the manifests in k8s/.
 
-`make manifests` runs it; tests/test_chart.py compares. Needs helm on PATH, or in HELM.
+`make manifests` runs it; tests/chart/test_agreement.py compares. Needs helm on PATH, or in HELM.
 """
 
 import json

@@ -9,7 +9,7 @@ import pytest
 from ragjob.commands import api
 from ragjob.config import JobSettings
 from ragjob.documents.readers import DOCUMENTS
-from tests.commands.test_flows import compute_by, here
+from tests.commands.conftest import compute_by, here
 from tests.mixed import FACTS, Fact, write_corpus
 
 Passages = list[tuple[str, str, str | None, int | None]]

@@ -8,9 +8,8 @@ from ragjob.cli.search import show_hits
 from ragjob.commands.search import Search
 from ragjob.config import JobSettings
 from ragjob.errors import DataError
-from tests.commands.test_flows import DOCUMENTS, chroma, corpus, made
+from tests.commands.conftest import DOCUMENTS
 
-__all__ = ["chroma", "corpus", "made"]  # fixtures
 pytestmark = pytest.mark.services
 
 QUESTION = "What does a ticket cost?"

@@ -22,7 +22,7 @@ from ragjob.config import JobSettings
 from ragjob.errors import DataError
 from ragjob.ledger.index import IndexLedger, IndexManifest, current_version, set_current
 from ragjob.ledger.run import RunLedger, RunManifest, claimed_versions
-from tests.commands.test_flows import compute_by, here
+from tests.commands.conftest import compute_by, here
 from tests.conftest import files_below
 from tests.ledger.test_index import ABOUT, FINE, chunks
 

@@ -3,10 +3,18 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from ragjob.commands.index import Index
+from ragjob.commands.registry import Command
 from ragjob.commands.run import Run
 from ragjob.config import JobSettings, load_settings
+from ragjob.errors import RagjobError
+from ragjob.ledger import schema
+from ragjob.ledger.index import About, set_current
+from ragjob.planning.checks import Failed
+from ragjob.planning.identity import PendingIndex
 
 Settings = Callable[..., JobSettings]
 
@@ -53,3 +61,27 @@ def settings(tmp_path: Path, model: Path) -> Settings:
 def ids(settings: JobSettings) -> tuple[str, str]:
     run = Run.of(settings)
     return run.index.ledger.version, run.task.ledger.run_id
+
+
+def commit(settings: JobSettings, **other_facts: object) -> str:
+    """Commit the index version of a corpus with one chunk, and make it the current one."""
+    index = Index.of(settings).index
+    assert isinstance(index, PendingIndex)
+    row = {"chunk_id": "1", "document_id": "depot.md", "uri": "depot.md", "chunk_index": 0}
+    row |= {"text": "The depot.", "embedding": [1, 0]}
+    index.ledger.segment.write(pa.Table.from_pylist([row], pa.schema([*schema.CHUNKS, *schema.embedded(2)])))
+    listing = schema.LISTING.empty_table()
+    about = About(schema.digest(index.facts), index.facts | other_facts, index.embedder.label, listing)
+    index.ledger.commit(index.ledger.segment.survey(), about)
+    set_current(index.ledger.uri, index.ledger.version)
+    return index.ledger.version
+
+
+def check_lines(command: Command) -> dict[str, str]:
+    """What each check of a plan found."""
+    return {check.name: check.line for check in command.plan().checks}
+
+
+def failed(command: Command) -> dict[str, type[RagjobError]]:
+    """The checks of a plan that found an error, and of what class."""
+    return {check.name: type(check.error) for check in command.plan().checks if isinstance(check, Failed)}
