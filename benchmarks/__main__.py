@@ -21,7 +21,7 @@ from benchmarks.figures import Figure
 
 # Modules with `figures(folder)`, which yields each `Figure` as soon as it is measured.
 PARTS = ["embed", "documents", "chunk", "store", "retrieve", "filters", "generate", "jobs", "pools"]
-LONG = ["scale", "large_index", "long_jobs", "peers"]
+LONG = ["scale", "large_index", "long_jobs", "peers", "gpu_jobs"]
 
 
 def main() -> None:
