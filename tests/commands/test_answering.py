@@ -77,7 +77,7 @@ def test_too_many_failed_prompts_publish_nothing(use: Use, asked: Asked, tmp_pat
     with pytest.raises(
         TooManyFailures,
         match=r"^errors.max_rate: 2 of 8 prompts failed, more than 10.0%; correct or retry them, or raise the rate; "
-        r"of the errors in \S+/out/_staging/\w+/part-\*.parquet, the first is \S+: prompt is blank$",
+        r"the errors are in \S+/out/_staging/\w+/part-\*.parquet; the first is \S+: prompt is blank$",
     ):
         api.answer(asked("blanks"))
     assert not list(tmp_path.glob("out/*/answers.parquet"))

@@ -95,7 +95,7 @@ def test_too_many_documents_that_fail_leave_no_version(use: Use, corpus: Path, t
     with pytest.raises(
         TooManyFailures,
         match=r"^errors.max_rate: 50.0% of 2 documents failed, more than 10.0%; .* or raise the rate; "
-        r"of the errors in \S+/index/segments/\w+/_failed-\*.parquet, the first is some.jsonl#1: text is null$",
+        r"the errors are in \S+/index/segments/\w+/_failed-\*.parquet; the first is some.jsonl#1: text is null$",
     ):
         api.index(settings)
     assert not list(tmp_path.glob("index/versions/*/manifest.json"))

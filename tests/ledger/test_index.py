@@ -303,7 +303,7 @@ def test_documents_that_hold_nothing_are_counted_by_their_empty_text(index: Inde
 def test_a_version_without_a_chunk_is_refused(index: IndexLedger) -> None:
     index.segment.write(chunks({"a": BAD, "b": BAD}))
     with pytest.raises(
-        DataError, match=r"^corpus.uri: none of its passages could be embedded; .*_failed-\*.parquet say$"
+        DataError, match=r"^corpus.uri: none of its passages .*the errors in .*_failed-\*.parquet say what to correct$"
     ):
         index.commit(index.segment.survey(), ABOUT)
 

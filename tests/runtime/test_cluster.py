@@ -339,7 +339,7 @@ def test_ray_can_be_started_from_a_thread(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("address", "where", "remedy"),
     [
-        ("10.0.0.1:6379", "RAY_ADDRESS=10.0.0.1:6379", "check that it runs the same Ray as here"),
+        ("10.0.0.1:6379", "RAY_ADDRESS=10.0.0.1:6379", "check that its Ray is the same version"),
         ("", "a Ray on this machine", "free memory and disk space, or run the job again"),
     ],
 )

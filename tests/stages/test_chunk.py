@@ -114,7 +114,7 @@ def test_a_document_without_a_passage_is_one_row_that_says_so(
         documents(text, "a line long enough")
     )
     assert chunks["document_id"].to_pylist() == ["document-0", "document-1"]
-    error = "no passage of more than 12 characters; leave it out, or lower chunk.min_chars"
+    error = "no passage of more than 12 characters; leave the document out, or lower chunk.min_chars"
     assert chunks["error"].to_pylist() == [error, None]
     assert chunks["text"].to_pylist() == ["", "a line long enough"]
 

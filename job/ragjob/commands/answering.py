@@ -131,6 +131,6 @@ def _too_many(task: AnswerTask, answered: Mask) -> TooManyFailures | None:
     first = task.ledger.staged_errors(1)
     return TooManyFailures(
         f"errors.max_rate: {failed:,} of {total:,} prompts failed, more than {most:.1%}; correct or retry them, or "
-        f"raise the rate; of the errors in {task.ledger.staged_parts}, the first is "
+        f"raise the rate; the errors are in {task.ledger.staged_parts}; the first is "
         f"{': '.join(first[0]) if first else 'unknown'}"
     )

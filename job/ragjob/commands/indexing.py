@@ -109,6 +109,7 @@ def _check_documents(index: PendingIndex, parts: list[Part]) -> None:
         first = failed[0]
         raise TooManyFailures(
             f"errors.max_rate: {share:.1%} of {len(documents):,} documents failed, more than "
-            f"{index.settings.errors.max_rate:.1%}; correct, exclude or retry them, or raise the rate; of the errors "
-            f"in {index.ledger.segment.failed_parts}, the first is {first[schema.DOCUMENT_ID]}: {first[schema.ERROR]}"
+            f"{index.settings.errors.max_rate:.1%}; correct, exclude or retry them, or raise the rate; the errors "
+            f"are in {index.ledger.segment.failed_parts}; the first is "
+            f"{first[schema.DOCUMENT_ID]}: {first[schema.ERROR]}"
         )

@@ -188,7 +188,7 @@ def _vectors(part: pa.Table, settled: SegmentManifest) -> np.ndarray:
     vectors = part[schema.EMBEDDING].combine_chunks()
     if vectors.type.list_size != settled.dimension:
         raise DataError(
-            f"index.uri: segment {settled.segment} holds vectors of {vectors.type.list_size} dimensions, not only of "
+            f"index.uri: segment {settled.segment} holds vectors of {vectors.type.list_size} dimensions instead of "
             f"{settled.dimension}: remove that segment and the versions that use it, and run `ragjob index`"
         )
     return np.asarray(vectors.flatten()).reshape(-1, settled.dimension)

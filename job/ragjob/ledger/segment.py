@@ -185,8 +185,8 @@ class SegmentLedger:
         ]
         if not settled:
             raise DataError(
-                "corpus.uri: none of its passages could be embedded; correct what the errors in "
-                f"{self.failed_parts} say"
+                "corpus.uri: none of its passages could be embedded; the errors in "
+                f"{self.failed_parts} say what to correct"
             )
         vectors = self._schema(settled[0].name).field(schema.EMBEDDING).type
         documents = pa.concat_tables([part.documents for part in parts])

@@ -190,7 +190,7 @@ def _connect(local: Resources | None, guarded: Guarded) -> None:
     except Exception as error:  # Ray raises nothing more special when its processes take too long to start
         where = f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}" if not local else "a Ray on this machine"
         remedy = (
-            "free memory and disk space, or run the job again" if local else "check that it runs the same Ray as here"
+            "free memory and disk space, or run the job again" if local else "check that its Ray is the same version"
         )
         reason = " ".join(str(error).split())[:200]
         raise DependencyError(f"Ray: can't reach or start {where}: {reason}; {remedy}") from error

@@ -138,7 +138,7 @@ class ChunkStage(Stage):
                 self._piece(passage, structure.headings(passage.start, passage.start + len(passage.text)), title)
                 for passage in kept
             ]
-        few = f"no passage of more than {self._min_chars} characters; leave it out, or lower chunk.min_chars"
+        few = f"no passage of more than {self._min_chars} characters; leave the document out, or lower chunk.min_chars"
         nothing = [Piece("", few)]
         return Pieces(chunks or nothing, len(passages) - len(chunks), unknown_share)
 
