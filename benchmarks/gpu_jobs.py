@@ -25,7 +25,7 @@ from ragjob.cli.sample import CORPUS
 
 QUESTIONS = int(os.environ.get("RAGJOB_BENCH_QUESTIONS", "2000"))
 ENGINES = os.environ.get("RAGJOB_BENCH_ENGINES", "transformers vllm").split()
-EMBED_SHARE, MAX_NEW_TOKENS, COMMIT_ROWS, LOOK_S = 0.1, 64, 64, 0.5
+EMBED_SHARE, MAX_CONTEXT_TOKENS, MAX_NEW_TOKENS, COMMIT_ROWS, LOOK_S = 0.1, 400, 64, 64, 0.5
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,7 @@ def figures(folder: Path) -> Iterator[Figure]:
             "prompts.uri": prompts,
             "index.uri": folder / "index",
             "commit_rows": COMMIT_ROWS,
+            "augment.max_context_tokens": MAX_CONTEXT_TOKENS,
             "generate.engine": engine,
             "generate.model": model,
             "generate.max_new_tokens": MAX_NEW_TOKENS,
