@@ -73,8 +73,8 @@ class Speeds:
         return rate(self.document, lambda: splitter.chunks(self.document))
 
     def _chunk(self, stage: ChunkStage) -> float:
-        fields = [schema.CHUNKS.field(name) for name in (schema.DOCUMENT_ID, schema.URI, schema.TEXT, schema.ERROR)]
-        documents = pa.table([["document"], ["uri"], [self.document], [None]], schema=pa.schema(fields))
+        row = {schema.DOCUMENT_ID: "document", schema.URI: "uri", schema.TEXT: self.document}
+        documents = pa.Table.from_pylist([row], schema.READ)
         return rate(self.document, lambda: stage(documents))
 
 
