@@ -143,7 +143,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     command = [sys.executable, "-m", "moto.server", "-p", str(port)]
     if choice == "versitygw":
         command = _command(folder, port)
-    with _running(command, folder.with_suffix(".log"), f"http://127.0.0.1:{port}") as endpoint:
+    with serving(command, folder.with_suffix(".log"), f"http://127.0.0.1:{port}") as endpoint:
         yield S3Server(choice, endpoint, ACCESS_KEY, SECRET_KEY)
 
 
@@ -246,7 +246,8 @@ class VLLMServer:
 
 
 @contextmanager
-def _running(command: list[str], log: Path, endpoint: str) -> Iterator[str]:
+def serving(command: list[str], log: Path, endpoint: str) -> Iterator[str]:
+    """A server for the time of the block, which answers at `endpoint`."""
     process = _start(command, log, endpoint, READY_S)
     try:
         yield endpoint

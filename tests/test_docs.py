@@ -1,10 +1,7 @@
 """The docs say what the program does: its help, its settings, its commands."""
 
-import re
 import shlex
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import typer.main
@@ -12,15 +9,10 @@ import typer.main
 from docs import make_api, make_figures, make_settings
 from ragjob.cli.commands import app
 from ragjob.config import load_settings
+from tests.documented import BIN, COMMANDS, ROOT
 
-ROOT = Path(__file__).parents[1]
-BIN = Path(sys.executable).parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-# A backslash continues a line. Commands stand in indented lines, or in fenced blocks.
-TEXT = "\n".join(page.read_text("utf-8").replace("\\\n", " ") for page in PAGES)
-CODE = "\n".join([*re.findall(r"^```\w*\n(.*?)^```", TEXT, re.M | re.S), *re.findall(r"^    (.*)", TEXT, re.M)])
-RAGJOB = sorted({line.partition(" #")[0] for line in re.findall(r"^ragjob .*", CODE, re.M)})
-MAKE = sorted(set(re.findall(r"(?:^|`) *make ([a-z0-9-]+)", TEXT, re.M)))
+APP = typer.main.get_command(app)
+WITH_SETTINGS = [command for command in sorted(COMMANDS) if command.startswith("ragjob ") and " --set " in command]
 
 
 def test_the_settings_page_has_the_help_and_the_settings_as_they_are() -> None:
@@ -42,26 +34,18 @@ def test_the_page_about_kubernetes_has_an_example_of_the_chart_as_it_is() -> Non
 
 
 def test_the_readme_is_read_in_five_minutes() -> None:
-    assert len(PAGES[0].read_text("utf-8").splitlines()) < 150
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) < 150
 
 
-@pytest.mark.parametrize("line", RAGJOB)
+@pytest.mark.parametrize("line", WITH_SETTINGS)
 def test_every_ragjob_command_of_the_docs_has_arguments_and_settings_that_exist(line: str) -> None:
     _, name, *arguments = shlex.split(line)
-    command = typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
+    command = APP.commands[name]  # type: ignore[attr-defined]
     given = command.make_context(name, arguments).params
     assert load_settings(None, given.get("assign") or [])
 
 
-@pytest.mark.parametrize("target", MAKE)
-def test_every_make_target_of_the_docs_exists(target: str) -> None:
-    assert re.search(rf"^{target}:.*## ", (ROOT / "Makefile").read_text("utf-8"), re.M)
-
-
-@pytest.mark.parametrize(
-    "command",
-    ["plan", "index", "load", "answer", "run", "evaluate", "inspect", "clean", "demo", "submit", "schema", "init"],
-)
+@pytest.mark.parametrize("command", APP.commands)  # type: ignore[attr-defined]
 def test_every_command_has_help_with_an_example(command: str) -> None:
     shown = subprocess.run([BIN / "ragjob", command, "--help"], capture_output=True, text=True, check=True)
     assert f"Example: ragjob {command}" in shown.stdout

@@ -57,6 +57,16 @@ def test_with_a_driver_of_nvidia_torch_is_the_build_for_gpus(fresh: Path) -> Non
     assert "lock-torch-cpu.txt" not in planned
 
 
+@pytest.mark.parametrize(("torch", "named"), [("cpu", "torch for processors"), ("cuda", "torch for NVIDIA GPUs")])
+def test_the_build_of_torch_can_be_chosen(torch: str, named: str, fresh: Path) -> None:
+    assert named in make(fresh, "-n", "demo", f"TORCH={torch}").stdout
+
+
+def test_the_python_can_be_chosen(fresh: Path) -> None:
+    program(fresh, "python3.12", 'exec python3 "$@"')
+    assert "python3.12 -m venv .venv\n" in make(fresh, "-n", "test", "PYTHON=python3.12").stdout
+
+
 def test_vllms_environment_has_the_build_for_processors_even_there(fresh: Path) -> None:
     program(fresh, "nvidia-smi", "exit 0")
     assert "--constraint lock-torch-cpu.txt" in make(fresh, "-n", "test-vllm").stdout

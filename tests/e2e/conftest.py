@@ -22,7 +22,7 @@ import pytest
 
 from ragjob.cli.sample import CORPUS, PROMPTS
 from tests.e2e.cluster import ROOT, Namespace, wait_until
-from tests.services import Bucket, S3Server
+from tests.services import Bucket, S3Server, free_port
 
 IMAGE = os.environ.get("RAGJOB_E2E_IMAGE", "localhost/ragjob:0.1.0-cpu")
 KEYS = {"AWS_ACCESS_KEY_ID": "ragjob", "AWS_SECRET_ACCESS_KEY": "for-trying-out"}
@@ -157,14 +157,19 @@ def restricted() -> Iterator[Namespace]:
 @contextmanager
 def forwarded(namespace: Namespace, what: str, port: int) -> Iterator[int]:
     """A local port that leads to `port` of a pod or service."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        local = int(probe.getsockname()[1])
+    local = free_port()
     command = ["kubectl", "--namespace", namespace.name, "port-forward", what, f"{local}:{port}"]
-    forward = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: _listens(local), 30)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with listening(subprocess.Popen(command, **quiet), local):
         yield local
+
+
+@contextmanager
+def listening(forward: "subprocess.Popen[bytes]", port: int) -> Iterator[None]:
+    """For the time of the block, a process that forwards a local port."""
+    try:
+        wait_until(lambda: _listens(port), 30)
+        yield
     finally:
         forward.terminate()
         forward.wait()

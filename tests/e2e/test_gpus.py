@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.documented import run_by
 from tests.e2e.cluster import published, standing
 from tests.e2e.conftest import Place, Places
 from tests.e2e.ray_job import ENTRYPOINT, reached
@@ -66,3 +67,13 @@ def test_ray_job_submit_answers_where_one_group_alone_holds_the_generator(place:
     assert ended.returncode == 0, ended.stdout
     assert "34 prompts, 0 errors" in ended.stdout
     assert [table.num_rows for table in published(place.bucket)] == [34]
+
+
+@pytest.mark.parametrize(
+    ("command", "says"), run_by("tests/e2e/test_gpus.py::test_ray_job_submit_plans_where_the_job_will_run")
+)
+def test_ray_job_submit_plans_where_the_job_will_run(command: str, says: str, place: Place, head: str) -> None:
+    with reached(place.namespace, head) as ray:  # at an address of its own
+        ended = ray("submit", "--", *command.partition(" -- ")[2].split())
+    assert ended.returncode == 0, ended.stdout
+    assert says in ended.stdout

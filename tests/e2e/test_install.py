@@ -10,10 +10,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from ragjob.cli.sample import CORPUS, PROMPTS
+from tests.documented import of_notes
 from tests.e2e.cluster import CHART, published, submit, wait_until
-from tests.e2e.conftest import Place, Places
+from tests.e2e.conftest import Place, Places, listening
+from tests.e2e.desk import Desk
+from tests.services import free_port
 
 COMPARED = ["prompt", "answer", "retrieved_texts", "error"]
 EXAMPLES = sorted((CHART / "examples").glob("*.yaml"))
@@ -93,3 +97,50 @@ def test_the_api_server_takes_every_object_of_an_example(example: Path, installe
     checked = namespace.run("kubectl", "apply", "--dry-run=server", "--validate=strict", "-f", "-", given=rendered)
     assert "rayjob.ray.io/example-" in checked
     assert "statefulset.apps/example-chroma" in checked
+
+
+@pytest.fixture
+def desk(installed: tuple[Place, str, pa.Table], tmp_path: Path) -> Desk:
+    """A desk with `job.yaml` for the installed job from here, and `values.yaml` with a larger volume for Chroma."""
+    place, server = installed[0], installed[0].bucket.server
+    s3 = {"s3": {"endpoint_url": server.endpoint, "region": server.region}}
+    chroma = {"chroma": place.values["chroma"] | {"storage": "2Gi"}}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(place.values["config"] | s3))
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(place.values | chroma))
+    return Desk.of(tmp_path, place.namespace.name, **server.environment)
+
+
+def test_an_installed_job_is_followed_and_cleaned_up_after_with_the_commands_of_the_docs(desk: Desk) -> None:
+    follow, outcome, *_ = of_notes(desk.type(desk.find("helm get notes answers *")))
+    assert "34 prompts, 0 errors" in desk.type(follow)
+    assert desk.type(outcome).startswith("SUCCEEDED ")
+
+    port = free_port()
+    forward = desk.find("kubectl -n NAMESPACE port-forward *", **{" 8000": f" {port}:8000"})
+    with listening(desk.start(forward), port):
+        cleaned = desk.type(desk.find("ragjob clean --config *", **{":8000": f":{port}"}))
+    assert "can be removed" in cleaned
+
+
+def test_an_installed_job_is_run_again_stopped_and_removed_with_the_commands_of_the_docs(
+    installed: tuple[Place, str, pa.Table], desk: Desk
+) -> None:
+    """The last test of this file: it leaves nothing of the release."""
+    namespace = installed[0].namespace
+    before = namespace.rayjobs()
+    desk.type(desk.find("kubectl -n NAMESPACE edit pvc *"))
+    desk.type(desk.find("kubectl -n NAMESPACE delete statefulset *"))
+    desk.type(desk.find("helm upgrade answers *"))
+    (again,) = {*namespace.rayjobs()} - {*before}
+    (chroma,) = namespace.get("statefulsets")
+    assert chroma["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"] == "2Gi"
+
+    _, _, stop, *_ = of_notes(desk.type("helm get notes answers"))
+    desk.type(stop)
+    assert again not in namespace.rayjobs()
+
+    desk.type(f"{desk.find('helm uninstall')} answers")
+    assert namespace.get("statefulsets") == []
+    assert [claim["metadata"]["name"] for claim in namespace.get("pvc")] == ["data-answers-chroma-0"]
+    desk.type(desk.find("kubectl delete pvc *"))
+    assert namespace.get("pvc") == []
