@@ -36,6 +36,7 @@ TESTED = {
         "make bench-scale": "python -m benchmarks scale long_jobs",
         "make bench-peers": "python -m benchmarks peers",
         "make bench-vllm": ".venv-vllm/bin/python benchmarks/vllm_engine.py",
+        "make bench-gpu": ".venv-gpu/bin/python -m benchmarks embed generate gpu_jobs",
         "make lock": "--output-file lock.txt constraints.txt",
         "make audit": "pip-audit --requirement lock.txt",
         "make image": "docker build -f docker/Dockerfile --target cpu --tag localhost/ragjob:",
