@@ -155,6 +155,7 @@ def test_make_does_what_the_docs_say(command: str, says: str, tree: Path) -> Non
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(1800)  # some start ten jobs
 @pytest.mark.parametrize(("command", "says"), run_by(f"{HERE}test_a_benchmark_measures"))
 def test_a_benchmark_measures(command: str, says: str, tree: Path) -> None:
     (tree / "novel.txt").write_text(NOVEL)
