@@ -133,8 +133,8 @@ TESTED = {
         "kubectl -n NAMESPACE delete statefulset *": "",
         "helm upgrade answers *": "",
         "kubectl -n * delete rayjob *": "",
-        "helm uninstall": "",
-        "kubectl delete pvc *": "",
+        "helm uninstall answers *": "",
+        "kubectl -n NAMESPACE delete pvc *": "",
     },
     "tests/e2e/test_documented.py::test_a_namespace_gets_a_job_and_loses_it_with_the_commands_of_the_docs": {
         "kubectl create namespace NAMESPACE": "",

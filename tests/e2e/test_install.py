@@ -139,8 +139,8 @@ def test_an_installed_job_is_run_again_stopped_and_removed_with_the_commands_of_
     desk.type(stop)
     assert again not in namespace.rayjobs()
 
-    desk.type(f"{desk.find('helm uninstall')} answers")
+    desk.type(desk.find("helm uninstall answers *"))
     assert namespace.get("statefulsets") == []
     assert [claim["metadata"]["name"] for claim in namespace.get("pvc")] == ["data-answers-chroma-0"]
-    desk.type(desk.find("kubectl delete pvc *"))
+    desk.type(desk.find("kubectl -n NAMESPACE delete pvc *"))
     assert namespace.get("pvc") == []
