@@ -184,4 +184,4 @@ def block(questions: np.ndarray) -> pa.Table:
 
 def fixed_size_lists(vectors: np.ndarray) -> pa.Array:
     """`vectors` as the column that an embedder makes."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), DIMENSION)
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
