@@ -85,8 +85,8 @@ bench-vllm: $(VENV_VLLM)/.ready  ## Time the vllm engine against a bare vllm.LLM
 	PYTHONPATH=. $(VENV_VLLM)/bin/python benchmarks/vllm_engine.py
 
 bench-gpu: $(VENV_GPU)/.ready  ## Measure embedders, generators and whole jobs on a GPU: a table, and bench-gpu.json
+	PYTHONPATH=. RAGJOB_BENCH_GPUS=0.45 $(VENV_GPU)/bin/python benchmarks/vllm_engine.py
 	PYTHONPATH=. RAGJOB_BENCH_GPUS=1 $(VENV_GPU)/bin/python -m benchmarks embed generate gpu_jobs --json bench-gpu.json
-	PYTHONPATH=. RAGJOB_BENCH_GPUS=0.8 $(VENV_GPU)/bin/python benchmarks/vllm_engine.py
 
 image:  ## Build the container image (IMAGE, TARGET=cpu or gpu, BUILD=a program like `docker build`)
 	$(BUILD) -f docker/Dockerfile --target $(TARGET) --tag $(IMAGE) $(BUILD_ARGS) .

@@ -1,6 +1,7 @@
-"""The job with models that cost nothing, so that what is left is the pipeline's own: a program for benchmarks/scale.py.
+"""The job with models that cost nothing, so that what is left is the pipeline's own: a program that benchmarks run.
 
-A text's vector is drawn from its hash, and a prompt's answer is the prompt.
+A text's vector is drawn from its hash, and a prompt's answer is the prompt. RAGJOB_BENCH_DIMENSION says how many
+numbers a vector has (384).
 """
 
 import hashlib

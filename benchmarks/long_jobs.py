@@ -32,7 +32,7 @@ def figures(folder: Path) -> Iterator[Figure]:
     loop = whole_job(folder / "loop", Loop(index.corpus))
     name = f"index of {TIMES} novels"
     yield Figure(name, "s", whole, loop, "plain loop", [whole / loop], at_most=0.55)
-    rest = rest_of(folder / "killed", index, "index/segments/*/part-*", TIMES // 2)  # each file is a part
+    rest = rest_of(folder / "killed", index, "index/segments/*/part-*", max(1, TIMES // 2))  # each file is a part
     yield share(name, rest, whole)
 
     run = Run(folder, QUESTIONS)

@@ -60,6 +60,7 @@ TESTED = {
         "*python -m benchmarks jobs": "index of a novel by line",
         "*python -m benchmarks long_jobs": "killed at half: the rest",
         "*python -m benchmarks scale": "answer, prompts: off the line",
+        "*python -m benchmarks large_index": "hybrid searches of ",
         "*python -m benchmarks retrieve": "hybrid searches",
         "*python -m benchmarks documents filters retrieve": "hybrid searches",
     },
@@ -116,7 +117,7 @@ TESTED = {
         "kubectl delete -k k8s/kind": "",
     },
     "tests/e2e/test_install.py::test_an_installed_job_answers_as_a_local_run_does": {
-        "helm install answers helm/ragjob *": "",
+        "helm install answers helm/ragjob -n NAMESPACE -f values.yaml": "",
         "ragjob {{ .Values.command }}": "",
     },
     "tests/e2e/test_install.py::test_a_job_that_is_done_starts_again_neither_by_an_upgrade_nor_by_submit": {
@@ -131,7 +132,7 @@ TESTED = {
     "tests/e2e/test_install.py::test_an_installed_job_is_run_again_stopped_and_removed_with_the_commands_of_the_docs": {
         "kubectl -n NAMESPACE edit pvc *": "",
         "kubectl -n NAMESPACE delete statefulset *": "",
-        "helm upgrade answers *": "",
+        "helm upgrade answers *rerun=2": "",
         "kubectl -n * delete rayjob *": "",
         "helm uninstall answers *": "",
         "kubectl -n NAMESPACE delete pvc *": "",
@@ -159,6 +160,8 @@ UNTESTED = {
     ".ci/e2e *": "makes the cluster that tests/e2e run on",
     "kind *": "needs kind; tests/e2e/test_kind.py runs what follows on another cluster",
     "helm install kuberay-operator *": "needs a cluster without the operator, and its chart from the internet",
+    "helm install answers * -f index.yaml": "is an install with another command, which tests/chart renders",
+    "helm upgrade answers * --set command=answer": "is an upgrade with another command, which tests/chart renders",
     "uv pip compile *": "asks a package index",
     "pip install -c constraints.txt *": "installs gigabytes from a package index",
     "python -m build": "gets setuptools from a package index",

@@ -64,7 +64,7 @@ def test_the_summary_of_a_run_tells_which_documents_failed(
     doing(Report("run", "v1", 9, 0, answers="out/r/answers.parquet", failed_documents=12, document_failures=failures))
     ragjob("run")
     printed = lines(capsys)
-    first = printed.index("12 documents failed; they are only partly in the index, or not at all:")
+    (first,) = [number for number, line in enumerate(printed) if line.startswith("12 documents failed; ")]
     assert printed[first + 1] == "  scan.pdf: no text layer; run OCR first"
 
 

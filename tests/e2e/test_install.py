@@ -130,7 +130,7 @@ def test_an_installed_job_is_run_again_stopped_and_removed_with_the_commands_of_
     before = namespace.rayjobs()
     desk.type(desk.find("kubectl -n NAMESPACE edit pvc *"))
     desk.type(desk.find("kubectl -n NAMESPACE delete statefulset *"))
-    desk.type(desk.find("helm upgrade answers *"))
+    desk.type(desk.find("helm upgrade answers *rerun=2"))
     (again,) = {*namespace.rayjobs()} - {*before}
     (chroma,) = namespace.get("statefulsets")
     assert chroma["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"] == "2Gi"

@@ -123,7 +123,7 @@ def test_rows_and_columns_of_another_kind_are_refused(tmp_path: Path, content: b
 @pytest.mark.parametrize("column", ["prompt_id", "answers"])
 def test_values_without_an_exact_text_are_refused(tmp_path: Path, column: str) -> None:
     content = parquet(pa.table({"prompt_id": ["1"], "answers": ["a"]} | {column: pa.array([2.0**60])}))
-    with pytest.raises(DataError, match=f"^--labels: column {column} of .* holds values that can't be written as text"):
+    with pytest.raises(DataError, match=f"^--labels: column {column} of .* holds floats .* exact; write them as text$"):
         labels_in(tmp_path, "l.parquet", content)
 
 

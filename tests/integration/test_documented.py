@@ -124,16 +124,20 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.soak
 @pytest.mark.parametrize(("command", "says"), run_by(f"{HERE}test_a_job_of_the_docs_answers"))
-def test_a_job_of_the_docs_answers(command: str, says: str, small: Path, api: str, bucket: Bucket) -> None:
+def test_a_job_of_the_docs_answers(
+    command: str, says: str, small: Path, api: str, bucket: Bucket, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(small, tmp_path / "folder")  # some commands have the same run_id
     bucket.fill("corpus", small / "corpus")
     bucket.write("prompts.jsonl", (small / "prompts.jsonl").read_bytes())
     values = {
         "s3://books": bucket.uri,
         "Qwen/Qwen2.5-0.5B-Instruct": "qwen2",
         "http://localhost:8000/v1": api,
+        "http://localhost:11434/v1": api,
     }
     s3 = {f"RAGJOB__{key.upper().replace('.', '__')}": value for key, value in bucket.server.settings.items()}
     script = "\n".join([*BEFORE, filled(command, values)])
-    ended = run(script, small, **s3)  # on a Ray of its own, which knows the keys
+    ended = run(script, folder, **s3)  # on a Ray of its own, which knows the keys
     assert ended.returncode == 0, ended.stderr
     assert says in ended.stdout

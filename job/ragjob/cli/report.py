@@ -48,7 +48,10 @@ def _show_failures(failures: list[tuple[str, str]]) -> None:
 def _show_corpus(report: "Report") -> None:
     """Print which parts of the corpus can't be found, or hardly."""
     if report.answers and report.failed_documents:
-        out.print(f"{report.failed_documents:,} documents failed; they are only partly in the index, or not at all:")
+        out.print(
+            f"{report.failed_documents:,} documents failed; they are only partly in the index, or not at all "
+            "(its documents.parquet lists all of them):"
+        )
         _show_failures(report.document_failures)
     if report.short_passages:
         out.print(f"{report.short_passages:,} short passages were left out of the index (see chunk.min_chars)")

@@ -159,9 +159,7 @@ def _groups(answers: pa.Table, by: str, scores: Scores) -> dict[str, Figures]:
     try:
         written = ids_of(answers, by)
     except ValueError as error:
-        raise SettingsError(
-            f"--by: column {by!r} holds values that can't be written as text: {error}; name another column"
-        ) from error
+        raise SettingsError(f"--by: column {by!r} {error}; name another column") from error
     names = np.array([NO_VALUE if value is None else value for value in written])
     values = sorted(set(names.tolist()))
     if len(values) > MOST_GROUPS:

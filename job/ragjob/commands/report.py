@@ -67,7 +67,7 @@ class Report:
         failures: ids and errors of at most ten failed prompts or documents.
         passed_over: files of corpus and prompts that were skipped, counted by reason and extension.
         short_passages: passages left out of the index because they are too short; 0 if no index was made.
-        failed_documents: documents of the corpus with an error; 0 if no index was made.
+        failed_documents: documents of the corpus with an error; 0 for a run that made no index.
         document_failures: ids and errors of at most ten of these.
         unknown_documents: documents most of whose words the embedding model doesn't know; 0 if no index was made.
         first_unknown: ids of at most ten of these documents.
@@ -107,34 +107,25 @@ class Report:
 def report_of_index(command: str, index: CommittedIndex, costs: list[Cost]) -> Report:
     """The report of a version that is committed."""
     manifest = index.manifest
-    report = Report(
-        command,
-        manifest.version,
-        rows=manifest.chunks,
-        errors=manifest.failed,
-        costs=costs,
-        failures=_document_failures(index),
-        passed_over=index.passed_over,
-    )
-    return with_corpus(report, index)
-
-
-def _document_failures(index: CommittedIndex) -> list[tuple[str, str]]:
-    errors = index.ledger.errors().slice(0, LISTED_ERRORS)
-    return list(zip(errors[schema.DOCUMENT_ID].to_pylist(), errors[schema.ERROR].to_pylist(), strict=True))
+    rows, errors = manifest.chunks, manifest.failed
+    report = with_corpus(Report(command, manifest.version, rows, errors, costs=costs), index)
+    return replace(report, failures=report.document_failures, passed_over=index.passed_over)
 
 
 def with_corpus(report: Report, index: CommittedIndex) -> Report:
     """`report`, with what `index` knows about documents that failed or that searches hardly find."""
-    manifest, first = index.manifest, []
+    manifest, first, failures = index.manifest, [], []
     if manifest.unknown_documents:
         documents = index.ledger.unknown_documents().slice(0, LISTED_UNKNOWN)
         first = documents[schema.DOCUMENT_ID].to_pylist()
+    if manifest.failed:
+        errors = index.ledger.errors().slice(0, LISTED_ERRORS)
+        failures = list(zip(errors[schema.DOCUMENT_ID].to_pylist(), errors[schema.ERROR].to_pylist(), strict=True))
     return replace(
         report,
         short_passages=manifest.short_passages,
         failed_documents=manifest.failed,
-        document_failures=_document_failures(index) if manifest.failed else [],
+        document_failures=failures,
         unknown_documents=manifest.unknown_documents,
         first_unknown=first,
     )

@@ -66,13 +66,11 @@ def ids_of(table: pa.Table, column: str | None) -> list[str | None]:
         most, ids = _ROUNDED[ids.type.bit_width], ids.cast(pa.float64())
         ids = pc.if_else(pc.is_nan(ids), None, ids)
         if (pc.max(pc.abs(ids)).as_py() or 0) >= most:
-            raise ValueError("holds floats too large to be exact; write ids as integers or text")
+            raise ValueError("holds floats too large to be exact")
     try:
         return list(as_text(ids).to_pylist())
     except ValueError as error:
-        raise ValueError(
-            f"holds values that can't be written as text: {error}; write ids as integers or text"
-        ) from error
+        raise ValueError(f"holds values that can't be written as text: {error}") from error
 
 
 def expanded(rows: pa.Table) -> pa.Table:

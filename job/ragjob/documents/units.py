@@ -239,7 +239,9 @@ def _check_ids(
         try:
             ids = ids_of(rows, column)
         except ValueError as error:
-            raise DataError(f"{key}: column {column!r} of {entry.uri}: {error}") from error
+            raise DataError(
+                f"{key}: column {column!r} of {entry.uri}: {error}; write ids as integers or text"
+            ) from error
         for at, (given, fault) in enumerate(zip(ids, rows[FAULT].to_pylist(), strict=True)):
             if not given and fault is None:
                 number = rows[ROW][at].as_py() + 1

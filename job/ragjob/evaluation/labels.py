@@ -111,10 +111,7 @@ def _written(file: str, rows: pa.Table, name: str) -> list[str | None]:
     try:
         return ids_of(rows, name)
     except ValueError as error:
-        raise DataError(
-            f"--labels: column {name} of {file} holds values that can't be written as text: {error}; "
-            "write them as integers or text"
-        ) from error
+        raise DataError(f"--labels: column {name} of {file} {error}; write them as text") from error
 
 
 def _listed(cell: str | None) -> list[str]:

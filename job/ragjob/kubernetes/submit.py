@@ -208,5 +208,6 @@ def _refused(error: ApiException) -> RagjobError:
     said = match[1].replace('\\"', '"') if match else str(error.reason)
     if "field not declared in schema" in said:
         return DependencyError(f"Kubernetes: {said}: KubeRay's CRDs are too old; install 1.6.2 or later")
-    remedy = "; check the user that KUBECONFIG names, and its permissions" if error.status in (401, 403) else ""
+    may_not = error.status == 401 or "cannot" in said  # a quota answers with 403, too
+    remedy = "; check the user that KUBECONFIG names, and its permissions" if may_not else ""
     return DependencyError(f"Kubernetes: {said}{remedy}")

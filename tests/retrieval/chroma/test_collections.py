@@ -47,7 +47,8 @@ def target(shared_chroma: str) -> Target:
 @pytest.fixture
 def expected(request: pytest.FixtureRequest) -> Expected:
     """2,000 rows, in a collection of the test's own."""
-    return Expected(f"{request.node.name}-1", "1", "fingerprint", 2000, DIMENSION, INDEX)
+    name = request.node.name.replace("[", "-").replace("]", "")
+    return Expected(f"{name}-1", "1", "fingerprint", 2000, DIMENSION, INDEX)
 
 
 def unit_vectors(count: int, seed: int) -> np.ndarray:
@@ -242,25 +243,31 @@ def test_a_collection_with_other_vectors_is_refused_and_built_anew(target: Targe
     assert hits[0].passage.chunk_id == "id-0000"
 
 
-def test_a_collection_whose_search_misses_rows_is_refused(target: Target, expected: Expected) -> None:
+def test_a_collection_with_other_vectors_is_refused(target: Target, expected: Expected) -> None:
     loaded(target, expected)
-    hidden = [row_id(number) for number in range(0, 2000, 5)]
-    chroma(target, expected).update(ids=hidden, embeddings=np.tile(VECTORS[1], (len(hidden), 1)))
+    exchanged = [row_id(number) for number in range(0, 2000, 5)]
+    chroma(target, expected).update(ids=exchanged, embeddings=np.tile(VECTORS[1], (len(exchanged), 1)))
 
     assert not loading.is_loaded(target, expected, PASSAGES)
 
 
-def test_a_collection_whose_searches_miss_neighbours_is_loaded(
-    target: Target, expected: Expected, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("lost", "is_loaded"), [(0.01, True), (0.1, False)])
+def test_a_collection_whose_search_misses_rows_is_refused(
+    target: Target, expected: Expected, lost: float, is_loaded: bool
 ) -> None:
-    monkeypatch.setattr(collection, "HNSW", collection.HNSW | {"ef_construction": 16, "ef_search": 10})
-    near = loaded(target, expected).search(VECTORS[:200], top_k=10)
+    loaded(target, expected)
 
-    nearest = np.argsort(-(VECTORS[:200] @ VECTORS.T), axis=1)[:, :10]
-    texts = np.char.add("passage ", nearest.astype(str))
-    found = [hit.passage.text in best for hits, best in zip(near, texts, strict=True) for hit in hits]
-    assert np.mean(found) < 0.9
-    assert loading.is_loaded(target, expected, PASSAGES)
+    def miss(request: Request, forward: Forward, connection: Connection) -> Answer:
+        answer = forward(request)
+        body = json.loads(answer.body)
+        count = round(lost * len(body["ids"]))
+        body["ids"][:count] = body["ids"][count : 2 * count]
+        content = json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(content))}
+        return Answer(answer.status, headers, content)
+
+    with proxy(target.url, Fault(miss, on="/query")) as losing:
+        assert loading.is_loaded(Target(losing.url, 20), expected, PASSAGES) == is_loaded
 
 
 def test_a_torn_index_on_disk_is_not_loaded_and_is_built_anew(tmp_path: Path, expected: Expected) -> None:
