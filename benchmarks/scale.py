@@ -110,14 +110,18 @@ def run(*arguments: str) -> Ran:
     watched = psutil.Process(process.pid)
     while process.poll() is None:
         with suppress(psutil.Error):
-            family = [watched, *watched.children(recursive=True)]
             driver = max(driver, watched.memory_info().rss / 1e6)
-            together = max(together, sum(map(held, family)))
+            together = max(together, held_together(watched))
         with suppress(subprocess.TimeoutExpired):
             process.wait(LOOK_S)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
     return Ran(time.perf_counter() - start, driver, together)
+
+
+def held_together(process: psutil.Process) -> float:
+    """MB that a process and all below it hold."""
+    return sum(map(held, [process, *process.children(recursive=True)]))
 
 
 def held(process: psutil.Process) -> float:

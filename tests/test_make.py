@@ -1,6 +1,6 @@
 """What `make` does before it installs anything."""
 
-import os
+import shlex
 import shutil
 import subprocess
 import tomllib
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.documented import ROOT, run
+
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
 
 
@@ -27,11 +28,7 @@ def program(folder: Path, name: str, script: str) -> None:
 
 
 def make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "TORCH"))}
-    path = {"PATH": f"{folder}/bin:/usr/bin:/bin"}
-    return subprocess.run(
-        ["make", *arguments], cwd=folder, env=kept | path, capture_output=True, text=True, check=False
-    )
+    return run(shlex.join(["make", *arguments]), folder, PATH=f"{folder}/bin:/usr/bin:/bin")
 
 
 @pytest.mark.parametrize("why", ["raise SystemExit(1)", "import no_such_module"])

@@ -1,7 +1,6 @@
 """Documents made to take a job down: each is an error of its own, or is read, and takes little memory."""
 
 import subprocess
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,10 +9,10 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.scale import held
+from benchmarks.scale import held_together
 from tests.documents.readers.documents import archive
-from tests.documents.readers.pdfs import assemble, pdf
-from tests.integration.conftest import Job, descendants, make_job
+from tests.documents.readers.pdfs import PASSWORD, loop, page_bomb, pdf
+from tests.integration.conftest import Job, make_job
 from tests.mixed import write_corpus
 
 pytestmark = [pytest.mark.ray, pytest.mark.services, pytest.mark.soak, pytest.mark.timeout(900)]
@@ -26,26 +25,6 @@ LINE = [(10.0, "The line opened in 1931.")]
 def zip_bomb() -> bytes:
     """Unpacks to a thousand times its size."""
     return archive({"[Content_Types].xml": "<Types/>", "word/document.xml": " " * 1_000_000_000})
-
-
-def loop() -> bytes:
-    pages = b"<< /Type /Pages /Kids [%d 0 R] /Parent %d 0 R /Count 5 >>"
-    return assemble([b"<< /Type /Catalog /Pages 2 0 R >>", pages % (3, 3), pages % (2, 2), b"<< >>"])
-
-
-def encrypted() -> bytes:
-    owner = "17" * 32
-    keys = f"/ID [<00> <00>] /Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O <{owner}> /U <{owner}> >>"
-    return pdf(LINE, trailer=keys)
-
-
-def page_bomb() -> bytes:
-    """One page that unpacks to 700 times a megabyte."""
-    content = zlib.compress(b" " * 700 * 2**20, 9)
-    page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] /Contents 5 0 R >>"
-    stream = b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream" % (len(content), content)
-    pages = [b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>", page]
-    return assemble([*pages, b"<< >>", stream])
 
 
 def empty_rows() -> bytes:
@@ -73,7 +52,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str | None]] = {
     "zip-bomb.docx": (zip_bomb, "unpack to more than"),
     "loop.pdf": (loop, "file is damaged"),
     "cut.pdf": (lambda: pdf(LINE)[:-100], "file is cut short"),
-    "encrypted.pdf": (encrypted, "file has a password"),
+    "encrypted.pdf": (lambda: pdf(LINE, trailer=PASSWORD), "file has a password"),
     "page-bomb.pdf": (page_bomb, "its parser crashed"),
     "pages.pdf": (lambda: pdf(*[LINE] * 10_001), "more than 10,000 pages"),
     "as-many-as-allowed.pdf": (lambda: pdf(*[LINE] * 10_000), None),
@@ -94,7 +73,7 @@ def index(folder: Path, **files: bytes) -> tuple[Job, float]:
     most = 0.0
     while process.poll() is None:
         with suppress(psutil.Error):
-            most = max(most, sum(map(held, [psutil.Process(process.pid), *descendants(process)])))
+            most = max(most, held_together(psutil.Process(process.pid)))
         with suppress(subprocess.TimeoutExpired):
             process.wait(LOOK_S)
     ended = job.end(process)

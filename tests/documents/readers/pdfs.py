@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 Text = tuple[float, str]  # the size of the letters, and a line
 GAP = 1.2  # from line to line, times the size
+# A further entry of the trailer, by which a file has a password.
+PASSWORD = "/ID [<00> <00>] /Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O <{0}> /U <{0}> >>".format("17" * 32)
 
 
 def pdf(*pages: Sequence[Text], info: str = "", catalog: str = "", trailer: str = "") -> bytes:
@@ -45,6 +47,23 @@ def assemble(objects: Sequence[bytes], trailer: str = "") -> bytes:
     about = f"<< /Size {len(objects) + 1} /Root 1 0 R /Info 4 0 R {trailer} >>"
     parts.append(f"trailer\n{about}\nstartxref\n{length}\n%%EOF\n".encode())
     return b"".join(parts)
+
+
+def loop() -> bytes:
+    """A file whose pages hold each other."""
+    pages = b"<< /Type /Pages /Kids [%d 0 R] /Parent %d 0 R /Count 5 >>"
+    return assemble([b"<< /Type /Catalog /Pages 2 0 R >>", pages % (3, 3), pages % (2, 2), b"<< >>"])
+
+
+def page_bomb() -> bytes:
+    """A file with one page, of 700 MiB, which is packed to a thousandth of that."""
+    packing = zlib.compressobj(9)
+    first, more = (packing.compress(b" " * 2**20) + packing.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    content = first + more * 699 + packing.flush()
+    page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] /Contents 5 0 R >>"
+    stream = b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream" % (len(content), content)
+    pages = [b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>", page]
+    return assemble([*pages, b"<< >>", stream])
 
 
 def _content(page: Sequence[Text]) -> bytes:

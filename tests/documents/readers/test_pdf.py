@@ -1,12 +1,10 @@
-import zlib
-
 import pytest
 
 from ragjob.documents.readers.base import Document, Kind
 from ragjob.documents.readers.document import Limits
 from ragjob.documents.readers.pdf import PDF
 from tests.documents.readers.documents import blocks
-from tests.documents.readers.pdfs import assemble, pdf
+from tests.documents.readers.pdfs import PASSWORD, loop, page_bomb, pdf
 
 BODY = [
     (10.0, "The line opened in 1931 and was electri-"),
@@ -14,7 +12,6 @@ BODY = [
     (10.0, ""),
     (10.0, "Its cars stand in the depot at Harrow Lane."),
 ]
-PASSWORD = "/ID [<00> <00>] /Encrypt << /Filter /Standard /V 1 /R 2 /P -4 /O <{0}> /U <{0}> >>".format("17" * 32)
 
 
 def test_pages_have_numbers_and_paragraphs_and_large_letters_are_headings() -> None:
@@ -66,9 +63,7 @@ def test_a_file_without_text_that_can_be_read_is_an_error_that_says_what_to_do(c
 
 
 def test_a_loop_of_pages_is_an_error() -> None:
-    loop = [b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 5 >>"]
-    loop += [b"<< /Type /Pages /Kids [2 0 R] /Parent 2 0 R /Count 5 >>", b"<< >>"]
-    document = PDF().read(assemble(loop))
+    document = PDF().read(loop())
     assert (document.error or "").startswith("file is damaged")
 
 
@@ -81,10 +76,4 @@ def test_as_many_pages_as_the_setting_allows_are_read_and_no_more() -> None:
 
 
 def test_a_page_that_unpacks_to_a_thousand_times_its_size_is_an_error() -> None:
-    packing = zlib.compressobj(9)
-    first, more = (packing.compress(b" " * 2**20) + packing.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
-    content = first + more * 699 + packing.flush()
-    page = b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] /Contents 5 0 R >>"
-    stream = b"<< /Length %d /Filter /FlateDecode >>\nstream\n%s\nendstream" % (len(content), content)
-    pages = [b"<< /Type /Catalog /Pages 2 0 R >>", b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>", page]
-    assert "its parser crashed" in (PDF().read(assemble([*pages, b"<< >>", stream])).error or "")
+    assert "its parser crashed" in (PDF().read(page_bomb()).error or "")
